@@ -1,0 +1,98 @@
+"""Finding the backend of an array or of a device name. There is no global switch."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends.cpu import NumPyBackend
+from tinygrad_rnn.backends.interface import Array, Backend, DeviceError
+
+_CPU = NumPyBackend()
+_by_type: dict[type, Backend] = {np.ndarray: _CPU}
+_by_name: dict[str, Backend] = {"cpu": _CPU}
+
+
+def _load_cuda() -> Backend:
+    from tinygrad_rnn.backends.cuda import CuPyBackend
+
+    return CuPyBackend()
+
+
+_loaders: dict[str, Callable[[], Backend]] = {"cuda": _load_cuda}
+
+
+def register(backend: Backend) -> None:
+    """Make a backend known, so that its arrays and its device name are understood."""
+    _by_type[backend.array_type] = backend
+    _by_name[backend.name] = backend
+
+
+def find_backend(array: object) -> Backend | None:
+    """The backend whose kind of array this is, or None (numbers and lists belong to none)."""
+    found = _by_type.get(type(array))
+    if found is None:
+        if isinstance(array, np.ndarray | np.generic):
+            return _CPU
+        if type(array).__module__.partition(".")[0] == "cupy":
+            return backend_for("cuda")
+    return found
+
+
+def backend_of(array: object) -> Backend:
+    """The backend whose kind of array this is."""
+    found = find_backend(array)
+    if found is None:
+        raise TypeError(f"expected an array or a Tensor, got {type(array).__name__}")
+    return found
+
+
+def backend_for(device: str) -> Backend:
+    """The backend of a device name such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``."""
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a name such as 'cpu' or 'cuda', got {device!r}")
+    name = device.partition(":")[0]
+    if name not in _by_name and name in _loaders:
+        register(_loaders[name]())
+    if name not in _by_name or (name == "cpu" and device != "cpu"):
+        raise DeviceError(f"device {device!r} is unknown; use 'cpu', 'cuda' or 'cuda:<number>'")
+    return _by_name[name]
+
+
+def devices() -> list[str]:
+    """The names of the devices that can be used now, the CPU first."""
+    for name in _loaders:
+        try:
+            backend_for(name)
+        except DeviceError:
+            continue
+    return [device for backend in _by_name.values() for device in backend.devices()]
+
+
+def device_of(array: Array) -> str:
+    """The name of the device that holds ``array``."""
+    return backend_of(array).device_of(array)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """The values as a NumPy array: the one way by which values leave a device."""
+    return backend_of(array).to_host(array)
+
+
+def transfer(array: Array, device: str) -> Array:
+    """``array`` on ``device``: itself where it is there already, else a copy through the host."""
+    target = backend_for(device)
+    if target is find_backend(array) and device in (target.name, target.device_of(array)):
+        return array
+    return target.from_host(to_host(array), device)
+
+
+def as_array(value: Any) -> Array:
+    """Keep arrays as they are and turn NumPy's scalars, its 0-d results, back into arrays."""
+    if isinstance(value, np.generic | numbers.Number):
+        return np.asarray(value)
+    backend_of(value)
+    return value

@@ -1,0 +1,317 @@
+"""Reading and writing by index. ``getitem`` and ``place`` are duals, as are ``take`` and
+``scatter_add``.
+
+An index is split into a template and its arrays, so that index arrays are ordinary inputs of the
+tape: ``x[2, :, i]`` has the template ``(2, slice(None), ArraySlot(0))`` and the array ``i``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array, as_array, backend_of, find_backend
+from tinygrad_rnn.ops.shaping import broadcast_to, normalise_axis
+from tinygrad_rnn.tape import Deferred, Primitive, Traced
+
+
+class ArraySlot(NamedTuple):
+    """The place of the k-th index array in a template."""
+
+    k: int
+
+    def __repr__(self) -> str:
+        return f"array {self.k}"
+
+
+Template = tuple[Any, ...]
+
+
+def _raw(value: Any) -> Any:
+    return value.array if isinstance(value, Traced) else value
+
+
+def _split_index(x: Array, index: Any, who: str) -> tuple[Template, list[Array]]:
+    template: list[Any] = []
+    arrays: list[Array] = []
+    for item in index if isinstance(index, tuple) else (index,):
+        if isinstance(item, list):
+            item = backend_of(_raw(x)).from_host(
+                np.asarray(item, dtype=None if item else np.intp), backend_of(_raw(x)).name
+            )
+        if isinstance(item, slice):
+            bounds = [
+                None if b is None else b.__index__() for b in (item.start, item.stop, item.step)
+            ]
+            template.append(slice(*bounds))
+        elif item is None or item is Ellipsis:
+            template.append(item)
+        elif isinstance(item, Traced) or (find_backend(item) and np.ndim(_raw(item)) > 0):
+            dtype = _raw(item).dtype
+            if dtype.kind not in "iub":
+                raise IndexError(f"{who}: an index must be integer or boolean, got {dtype}")
+            template.append(ArraySlot(len(arrays)))
+            arrays.append(item)
+        elif isinstance(item, bool | np.bool_):
+            template.append(bool(item))
+        elif hasattr(item, "__index__"):
+            template.append(item.__index__())
+        else:
+            raise IndexError(
+                f"{who}: an index is made of integers, slices, ..., None and integer or boolean "
+                f"arrays, got {type(item).__name__}"
+            )
+    return tuple(template), arrays
+
+
+def _fill(template: Template, arrays: Sequence[Array]) -> Any:
+    """The index that NumPy understands."""
+    index = tuple(arrays[t.k] if isinstance(t, ArraySlot) else t for t in template)
+    return index[0] if len(index) == 1 else index
+
+
+def check_range(index: Array, size: int, who: str, lowest: int = 0) -> None:
+    """Raise IndexError unless lowest <= index < size everywhere.
+
+    On a GPU this reads two numbers back, because an index out of range would wrap silently there.
+    """
+    backend = backend_of(index)
+    if index.size == 0:
+        return
+    ends = backend.xp.stack([backend.xp.min(index), backend.xp.max(index)])
+    low, high = (int(end) for end in backend.to_host(ends))
+    if low < lowest or high >= size:
+        bad = low if low < lowest else high
+        raise IndexError(f"{who}: index {bad} is out of range for {size} entries")
+
+
+def _check_template(x: Array, template: Template, arrays: Sequence[Array], who: str) -> None:
+    """The range check of integer index arrays where the backend itself makes none."""
+    if not arrays or backend_of(x).checks_indices:
+        return
+    axis = 0
+    consumed = sum(
+        arrays[t.k].ndim if isinstance(t, ArraySlot) and arrays[t.k].dtype.kind == "b" else 1
+        for t in template
+        if t is not None and t is not Ellipsis and not isinstance(t, bool)
+    )
+    for t in template:
+        if t is Ellipsis:
+            axis += x.ndim - consumed
+        elif isinstance(t, ArraySlot) and arrays[t.k].dtype.kind == "b":
+            axis += arrays[t.k].ndim
+        elif isinstance(t, ArraySlot):
+            if axis < x.ndim:
+                check_range(arrays[t.k], x.shape[axis], who, lowest=-x.shape[axis])
+            axis += 1
+        elif t is not None and not isinstance(t, bool):
+            axis += 1
+
+
+def _repeats(template: Template, arrays: Sequence[Array]) -> bool:
+    """Whether the index can name an element twice, which needs an integer array."""
+    return any(arrays[t.k].dtype.kind in "iu" for t in template if isinstance(t, ArraySlot))
+
+
+# Reading
+
+
+def _getitem_forward(xp: Any, x: Array, *arrays: Array, template: Template) -> Array:
+    _check_template(x, template, arrays, "getitem")
+    return x[_fill(template, arrays)]
+
+
+def _place_forward(
+    xp: Any, *inputs: Array, shape: tuple[int, ...], dtype: Any, templates: tuple[Template, ...]
+) -> Array:
+    out = xp.zeros(shape, dtype=dtype)
+    position = 0
+    for template in templates:
+        count = sum(isinstance(t, ArraySlot) for t in template)
+        g, *arrays = inputs[position : position + 1 + count]
+        index = _fill(template, arrays)
+        if _repeats(template, arrays):
+            _check_template(out, template, arrays, "place")
+            backend_of(out).scatter_add(out, index, g)
+        else:
+            out[index] += g
+        position += 1 + count
+    return out
+
+
+def _place_rule(
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Sequence[Array],
+    *inputs: Array,
+    shape: tuple[int, ...],
+    dtype: Any,
+    templates: tuple[Template, ...],
+) -> list[Any]:
+    cotangents: list[Any] = []
+    for template in templates:
+        count = sum(isinstance(t, ArraySlot) for t in template)
+        start = len(cotangents)
+        arrays = inputs[start + 1 : start + 1 + count]
+        cotangents.append(_getitem(gs[0], *arrays, template=template) if needed[start] else None)
+        cotangents.extend([None] * count)
+    return cotangents
+
+
+def _place_all(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, ...]]) -> Array:
+    """Zeros of ``shape`` with every part ``(g, template, *arrays)`` added at its index."""
+    inputs = [item for g, _, *arrays in parts for item in (g, *arrays)]
+    templates = tuple(part[1] for part in parts)
+    return _place(*inputs, shape=shape, dtype=dtype, templates=templates)
+
+
+_getitem = Primitive(
+    "getitem",
+    _getitem_forward,
+    joint_rule=lambda needed, gs, ys, x, *arrays, template: [
+        Deferred(_place_all, gs[0], template, *arrays),
+        *[None] * len(arrays),
+    ],
+)
+_place = Primitive("place", _place_forward, joint_rule=_place_rule)
+
+
+def getitem(x: Array, index: Any) -> Array:
+    """``x[index]`` as NumPy reads it; the gradient of an element read twice counts twice."""
+    template, arrays = _split_index(x, index, "getitem")
+    return _getitem(x, *arrays, template=template)
+
+
+def place(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros of ``shape`` to which ``g`` is added at ``index``: the dual of getitem."""
+    template, arrays = _split_index(g, index, "place")
+    return _place(g, *arrays, shape=tuple(shape), dtype=_raw(g).dtype, templates=(template,))
+
+
+def _take_forward(xp: Any, x: Array, indices: Array) -> Array:
+    check_range(indices, x.shape[0], "take")
+    return x[indices]
+
+
+_take = Primitive(
+    "take",
+    _take_forward,
+    [
+        lambda g, y, x, indices: Deferred(_scatter_rows, indices, g),
+        None,
+    ],
+)
+_scatter_add = Primitive(
+    "scatter_add",
+    lambda xp, values, indices, rows: _scatter_forward(xp, values, indices, rows),
+    [lambda g, y, values, indices, rows: _take(g, indices), None],
+)
+
+
+def _scatter_forward(xp: Any, values: Array, indices: Array, rows: int) -> Array:
+    check_range(indices, rows, "scatter_add")
+    out = xp.zeros((rows, *values.shape[indices.ndim :]), dtype=values.dtype)
+    backend_of(out).scatter_add(out, indices, values)
+    return out
+
+
+def _scatter_rows(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> Array:
+    """The gradient of the rows that were taken, from every place where they were."""
+    total = None
+    for indices, g in parts:
+        term = _scatter_add(g, indices, rows=shape[0])
+        total = term if total is None else total + term
+    return total
+
+
+def take(x: Array, indices: Any, axis: int = 0) -> Array:
+    """The entries of x along ``axis`` at integer ``indices`` (of any shape), 0 <= index < size."""
+    k = normalise_axis(axis, x.ndim, "take")
+    template, arrays = _split_index(x, (slice(None),) * k + (indices,), "take")
+    if k or not arrays or _raw(arrays[0]).dtype.kind == "b":
+        return _getitem(x, *arrays, template=template)
+    return _take(x, arrays[0])
+
+
+def scatter_add(values: Array, indices: Array, rows: int) -> Array:
+    """Zeros of ``rows`` rows to which ``values[k]`` is added at row ``indices[k]``."""
+    return _scatter_add(values, indices, rows=rows)
+
+
+# Writing
+
+
+def _put_forward(xp: Any, x: Array, values: Array, *arrays: Array, template: Template) -> Array:
+    _check_template(x, template, arrays, "at.set")
+    index = _fill(template, arrays)
+    if _repeats(template, arrays):
+        count = xp.zeros(x.shape, dtype=np.int32)
+        backend_of(x).scatter_add(count, index, xp.ones_like(count[index]))
+        if x.size and int(backend_of(x).to_host(xp.max(count))) > 1:
+            raise IndexError(
+                "at.set: the index names an element twice; use .add, or unique indices"
+            )
+    out = x.copy()
+    out[index] = values
+    return out
+
+
+_put = Primitive(
+    "put",
+    _put_forward,
+    joint_rule=lambda needed, gs, ys, x, values, *arrays, template: [
+        _put(gs[0], 0.0, *arrays, template=template) if needed[0] else None,
+        _getitem(gs[0], *arrays, template=template) if needed[1] else None,
+        *[None] * len(arrays),
+    ],
+)
+
+
+class At:
+    """``x.at[index]``: writing that returns a new value and leaves x as it is."""
+
+    def __init__(self, x: Array) -> None:
+        self._x = x
+
+    def __getitem__(self, index: Any) -> AtIndex:
+        return AtIndex(self._x, index)
+
+
+class AtIndex:
+    """The elements of x at one index, to be written."""
+
+    def __init__(self, x: Array, index: Any) -> None:
+        self._x = x
+        self._template, self._arrays = _split_index(x, index, "at")
+
+    def set(self, values: Any) -> Array:
+        """X with ``values`` (broadcast) at the index, which must not name an element twice."""
+        return _put(self._x, values, *self._arrays, template=self._template)
+
+    def add(self, values: Any) -> Array:
+        """X with ``values`` (broadcast) added at the index; repetitions all count."""
+        x = self._x
+        target = _getitem(_raw(x), *map(_raw, self._arrays), template=self._template)
+        if not isinstance(values, Traced):
+            raw = _raw(x)
+            if not find_backend(values):
+                values = backend_of(raw).from_host(
+                    as_array(np.asarray(values)), backend_of(raw).device_of(raw)
+                )
+            values = values.astype(raw.dtype)
+        spread = broadcast_to(values, target.shape)
+        placed = _place(
+            spread,
+            *self._arrays,
+            shape=tuple(x.shape),
+            dtype=_raw(x).dtype,
+            templates=(self._template,),
+        )
+        return x + placed
+
+
+def scatter(x: Array, index: Any, values: Any) -> Array:
+    """A copy of x with ``values`` at ``index``: what ``x[index] = values`` would do in place."""
+    return AtIndex(x, index).set(values)

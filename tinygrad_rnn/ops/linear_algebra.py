@@ -1,0 +1,201 @@
+"""Products: matmul over leading axes, the affine map of a layer, outer, einsum.
+
+The gradient of a matrix that multiplies row by row is one product of two stacks of rows, wherever
+the matrix was used. It is therefore deferred until every use is known: a recurrent weight's
+gradient is one product over all T and B. float16 is multiplied in float32 where the backend has
+no native product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array, backend_of
+from tinygrad_rnn.ops.reductions import sum
+from tinygrad_rnn.ops.shaping import (
+    broadcast_to,
+    concat,
+    expand_dims,
+    reshape,
+    squeeze,
+    swapaxes,
+    transpose,
+)
+from tinygrad_rnn.tape import Deferred, Primitive
+
+
+def _in_float32(function: Any, *arrays: Array) -> Array:
+    """``function(*arrays)``, computed in float32 where arrays are float16 and products are slow."""
+    x = arrays[0]
+    if x.dtype != np.float16 or backend_of(x).native_half:
+        return function(*arrays)
+    return function(*(a.astype(np.float32) for a in arrays)).astype(np.float16)
+
+
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+
+
+def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> Array:
+    """Sum over all parts (a, b) of a^T b, as one product of the stacked rows."""
+    left = concat([_rows(a) for a, _ in parts]) if len(parts) > 1 else _rows(parts[0][0])
+    right = concat([_rows(b) for _, b in parts]) if len(parts) > 1 else _rows(parts[0][1])
+    return _matmul(transpose(left), right)
+
+
+def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> Array:
+    """Sum of all rows of all parts."""
+    return sum(concat([_rows(a) for (a,) in parts]) if len(parts) > 1 else _rows(parts[0][0]), 0)
+
+
+def _matmul_right(g: Array, y: Array, a: Array, b: Array) -> Any:
+    if b.ndim == 2:
+        return Deferred(_row_products, a, g)
+    return _matmul(swapaxes(a, -1, -2), g)
+
+
+_matmul = Primitive(
+    "matmul",
+    lambda xp, a, b: _in_float32(xp.matmul, a, b),
+    [lambda g, y, a, b: _matmul(g, swapaxes(b, -1, -2)), _matmul_right],
+)
+
+
+def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array) -> Array:
+    y = _in_float32(lambda x, w: xp.matmul(x, w.T), x, weight)
+    if bias:
+        y += bias[0]
+    return y
+
+
+def _linear_rule(
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Sequence[Array],
+    x: Array,
+    weight: Array,
+    *bias: Array,
+) -> list[Any]:
+    (g,) = gs
+    return [
+        matmul(g, weight) if needed[0] else None,
+        Deferred(_row_products, g, x) if needed[1] else None,
+        *([Deferred(_row_sums, g)] if bias else ()),
+    ]
+
+
+_linear = Primitive("linear", _linear_forward, joint_rule=_linear_rule)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """The matrix product over the last two axes, broadcasting the leading ones.
+
+    As in NumPy a 1-d operand is a row on the left and a column on the right, and its axis
+    disappears.
+    """
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(
+            f"matmul: operands need at least one axis, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    left = expand_dims(a, 0) if a.ndim == 1 else a
+    right = expand_dims(b, 1) if b.ndim == 1 else b
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(
+            f"matmul: {tuple(a.shape)} @ {tuple(b.shape)} do not fit: {left.shape[-1]} columns "
+            f"meet {right.shape[-2]} rows"
+        )
+    y = _matmul(left, right)
+    if a.ndim == 1:
+        y = squeeze(y, -2)
+    return squeeze(y, -1) if b.ndim == 1 else y
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Y = x W^T + b, for x (..., I), W (O, I), b (O,): the affine map of a layer, (..., O)."""
+    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: inputs must have shape (..., {weight.shape[-1]}), got {tuple(x.shape)}"
+        )
+    if bias is None:
+        return _linear(x, weight)
+    if tuple(bias.shape) != (weight.shape[0],):
+        raise ValueError(
+            f"linear: the bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}"
+        )
+    return _linear(x, weight, bias)
+
+
+def outer(a: Array, b: Array) -> Array:
+    """a_i b_j for two vectors."""
+    if a.ndim != 1 or b.ndim != 1:
+        raise ValueError(f"outer: expected two vectors, got {tuple(a.shape)} and {tuple(b.shape)}")
+    return expand_dims(a, 1) * expand_dims(b, 0)
+
+
+# einsum
+
+
+def _einsum_rule(
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Sequence[Array],
+    *operands: Array,
+    terms: tuple[str, ...],
+    output: str,
+) -> list[Any]:
+    """The cotangent of one operand: the einsum of g and all the others, onto its letters."""
+    cotangents: list[Any] = []
+    for k, (term, x) in enumerate(zip(terms, operands, strict=True)):
+        if not needed[k]:
+            cotangents.append(None)
+            continue
+        others = [operand for j, operand in enumerate(operands) if j != k]
+        other_terms = [t for j, t in enumerate(terms) if j != k]
+        known = "".join([output, *other_terms])
+        found = "".join(letter for letter in term if letter in known)
+        part = _einsum(gs[0], *others, terms=(output, *other_terms), output=found)
+        shape = [n if letter in found else 1 for letter, n in zip(term, x.shape, strict=True)]
+        cotangents.append(broadcast_to(reshape(part, shape), x.shape))
+    return cotangents
+
+
+def _einsum_forward(xp: Any, *operands: Array, terms: tuple[str, ...], output: str) -> Array:
+    equation = f"{','.join(terms)}->{output}"
+    return _in_float32(lambda *xs: xp.einsum(equation, *xs), *operands)
+
+
+_einsum = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule)
+
+
+def einsum(equation: str, *operands: Array) -> Array:
+    """Einstein summation, such as ``einsum("tbi,oi->tbo", x, w)``.
+
+    Letters name axes; ``...`` is not taken, and neither is a letter repeated in one operand (a
+    diagonal), nor sizes that would need broadcasting.
+    """
+    terms, _, output = equation.replace(" ", "").partition("->")
+    parts = tuple(terms.split(","))
+    letters = "".join(parts)
+    if "." in equation or (not (letters + output).isalpha() and letters + output):
+        raise ValueError(f"einsum: an equation is made of letters, ',' and '->', got {equation!r}")
+    if "->" not in equation:
+        output = "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
+    if len(parts) != len(operands):
+        raise ValueError(f"einsum: {equation!r} names {len(parts)} operands, got {len(operands)}")
+    sizes: dict[str, int] = {}
+    for part, x in zip(parts, operands, strict=True):
+        if len(set(part)) < len(part):
+            raise ValueError(f"einsum: a letter is repeated within the operand {part!r}")
+        if len(part) != x.ndim:
+            raise ValueError(f"einsum: {part!r} names {len(part)} axes of shape {tuple(x.shape)}")
+        for letter, size in zip(part, x.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(
+                    f"einsum: axis {letter!r} has sizes {sizes[letter]} and {size} in {equation!r}"
+                )
+    if len(set(output)) < len(output) or not set(output) <= set(letters):
+        raise ValueError(f"einsum: the output of {equation!r} must name operand axes once each")
+    return _einsum(*operands, terms=parts, output=output)

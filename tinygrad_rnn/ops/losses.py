@@ -1,0 +1,57 @@
+"""The one loss that is worth a primitive: cross entropy in one pass over the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.elementwise import exp
+from tinygrad_rnn.ops.indexing import check_range
+from tinygrad_rnn.ops.shaping import expand_dims
+from tinygrad_rnn.tape import Primitive
+
+
+def _one_hot_forward(xp: Any, labels: Array, classes: int, dtype: Any) -> Array:
+    return (labels[..., None] == xp.arange(classes)).astype(dtype)
+
+
+def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
+    check_range(labels, logits.shape[-1], "cross_entropy: label")
+    wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits
+    rows = wide.reshape(-1, wide.shape[-1])
+    top = xp.max(rows, axis=-1)
+    total = xp.log(xp.sum(xp.exp(rows - top[:, None]), axis=-1)) + top
+    picked = rows[xp.arange(len(rows)), labels.reshape(-1)]
+    total, loss = (v.reshape(labels.shape).astype(logits.dtype) for v in (total, total - picked))
+    return loss, total
+
+
+def _rule(
+    needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Array], logits: Array, labels: Array
+) -> list[Any]:
+    """softmax(logits) - one_hot(labels), weighted by the cotangents of the loss and of the total."""
+    g_loss, g_total = gs
+    likelihood = exp(logits - expand_dims(ys[1], -1))
+    weight = g_loss if g_total is None else g_total if g_loss is None else g_loss + g_total
+    cotangent = likelihood * expand_dims(weight, -1)
+    if g_loss is not None:
+        hot = _one_hot(labels, classes=logits.shape[-1], dtype=logits.dtype)
+        cotangent = cotangent - hot * expand_dims(g_loss, -1)
+    return [cotangent, None]
+
+
+_one_hot = Primitive("one_hot", _one_hot_forward, [None])
+_cross_entropy = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
+
+
+def one_hot(labels: Array, classes: int, dtype: Any = np.float32) -> Array:
+    """1 at the label and 0 elsewhere, along a new last axis of size ``classes``."""
+    return _one_hot(labels, classes=classes, dtype=np.dtype(dtype))
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """-log softmax(logits)[label], in nats, for logits (..., C) and integer labels (...)."""
+    return _cross_entropy(logits, labels)[0]

@@ -1,0 +1,278 @@
+"""Reductions along axes, and the functions of a whole axis: softmax and its relatives.
+
+float16 is accumulated in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.elementwise import cast, exp, isfinite, multiply, square, where
+from tinygrad_rnn.ops.shaping import (
+    broadcast_to,
+    concat,
+    flip,
+    normalise_axes,
+    normalise_axis,
+    reshape,
+    split,
+    transpose,
+)
+from tinygrad_rnn.tape import Primitive
+
+Axis = int | Sequence[int] | None
+
+
+def _spread(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
+    """A value per reduced group, with the reduced axes back as size one."""
+    return reshape(g, tuple(1 if k in axis else size for k, size in enumerate(x.shape)))
+
+
+def _accumulated(name: str, xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """``xp.<name>`` over axes, with float32 sums where x is float16."""
+    function = getattr(xp, name)
+    if x.dtype == np.float16:
+        return function(x, axis=axis, keepdims=keepdims, dtype=np.float32).astype(np.float16)
+    return function(x, axis=axis, keepdims=keepdims)
+
+
+def _sum_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return broadcast_to(_spread(g, x, axis), x.shape)
+
+
+def _mean_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return broadcast_to(_spread(g, x, axis) / (_count(x, axis) or 1), x.shape)
+
+
+def _count(x: Array, axis: tuple[int, ...]) -> int:
+    return math.prod(x.shape[k] for k in axis)
+
+
+def _extreme_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """The cotangent goes to the extreme value, in equal shares where several are equal."""
+    hit = cast(x == _spread(y, x, axis), g.dtype)
+    return hit * (_spread(g, x, axis) / sum(hit, axis, keepdims=True))
+
+
+def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """Each element's cotangent is the product of all others, found without a division.
+
+    The elements of a group are multiplied in pairs up to the root; on the way down each child is
+    handed its parent's product of others, times its sibling. So zeros are no special case.
+    """
+    kept = tuple(k for k in range(x.ndim) if k not in axis)
+    order = kept + axis
+    count = _count(x, axis)
+    level = reshape(transpose(x, order), (*(x.shape[k] for k in kept), count))
+    levels: list[Array] = []
+    while level.shape[-1] > 1:
+        levels.append(level)
+        half = level.shape[-1] // 2
+        left, right, rest = split(level, (half, half, level.shape[-1] - 2 * half), -1)
+        level = concat([left * right, rest], -1)
+    others = level * 0 + 1
+    for level in reversed(levels):
+        half = level.shape[-1] // 2
+        left, right, _ = split(level, (half, half, level.shape[-1] - 2 * half), -1)
+        above, rest = split(others, (half, others.shape[-1] - half), -1)
+        others = concat([above * right, above * left, rest], -1)
+    shape = tuple(x.shape[k] for k in order)
+    back = [order.index(k) for k in range(x.ndim)]
+    return _spread(g, x, axis) * transpose(reshape(others, shape), back)
+
+
+def _norm_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    length = _spread(y, x, axis)
+    return x * (_spread(g, x, axis) / where(length == 0, 1.0, length))
+
+
+def _norm_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """Scaled by the largest element, so that squares neither overflow nor vanish."""
+    if x.size == 0:
+        return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+    scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
+    scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1, scale).astype(x.dtype)
+    ratio = x / scale
+    length = xp.sqrt(_accumulated("sum", xp, ratio * ratio, axis, True)) * scale
+    return (
+        length
+        if keepdims
+        else xp.reshape(length, tuple(size for k, size in enumerate(x.shape) if k not in axis))
+    )
+
+
+def _reduction(name: str, rule: Any, forward: Any = None) -> Primitive:
+    def by_name(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    return Primitive(name, forward or by_name, [rule])
+
+
+_sum = _reduction(
+    "sum", _sum_rule, lambda xp, x, axis, keepdims: _accumulated("sum", xp, x, axis, keepdims)
+)
+_mean = _reduction(
+    "mean", _mean_rule, lambda xp, x, axis, keepdims: _accumulated("mean", xp, x, axis, keepdims)
+)
+_max = _reduction("max", _extreme_rule)
+_min = _reduction("min", _extreme_rule)
+_prod = _reduction("prod", _prod_rule)
+_norm = _reduction("norm", _norm_rule, _norm_forward)
+_any = _reduction("any", None)
+_all = _reduction("all", None)
+_cumsum = Primitive(
+    "cumsum",
+    lambda xp, x, axis: xp.cumsum(x, axis=axis),
+    [lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis)],
+)
+_argmax = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))
+_argmin = Primitive("argmin", lambda xp, x, axis: xp.argmin(x, axis=axis))
+
+
+def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The sum over ``axis`` (all axes by default)."""
+    return _sum(x, axis=normalise_axes(axis, x.ndim, "sum"), keepdims=keepdims)
+
+
+def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The arithmetic mean over ``axis`` (all axes by default)."""
+    return _mean(x, axis=normalise_axes(axis, x.ndim, "mean"), keepdims=keepdims)
+
+
+def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The largest value over ``axis``; its gradient is shared equally between equal maxima."""
+    return _max(x, axis=_nonempty(x, axis, "max"), keepdims=keepdims)
+
+
+def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The smallest value over ``axis``; its gradient is shared equally between equal minima."""
+    return _min(x, axis=_nonempty(x, axis, "min"), keepdims=keepdims)
+
+
+def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The product over ``axis``; gradients are right for zeros too."""
+    return _prod(x, axis=normalise_axes(axis, x.ndim, "prod"), keepdims=keepdims)
+
+
+def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
+    return _norm(x, axis=normalise_axes(axis, x.ndim, "norm"), keepdims=keepdims)
+
+
+def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+    """The variance over ``axis``: sum (x - mean)^2 / (n - ddof)."""
+    axes = normalise_axes(axis, x.ndim, "var")
+    centred = x - mean(x, axes, keepdims=True)
+    return sum(square(centred), axes, keepdims) / (_count(x, axes) - ddof)
+
+
+def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+    """The standard deviation over ``axis``; its gradient is 0 where all values are equal."""
+    axes = normalise_axes(axis, x.ndim, "std")
+    centred = x - mean(x, axes, keepdims=True)
+    return norm(centred, axes, keepdims) / math.sqrt(_count(x, axes) - ddof)
+
+
+def cumsum(x: Array, axis: int | Sequence[int] = 0) -> Array:
+    """Running sums along one axis."""
+    (k,) = normalise_axes(axis, x.ndim, "cumsum")
+    return _cumsum(x, axis=k)
+
+
+def any(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Whether any element over ``axis`` is true."""
+    return _any(x, axis=normalise_axes(axis, x.ndim, "any"), keepdims=keepdims)
+
+
+def all(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Whether all elements over ``axis`` are true."""
+    return _all(x, axis=normalise_axes(axis, x.ndim, "all"), keepdims=keepdims)
+
+
+def argmax(x: Array, axis: int | None = None) -> Array:
+    """The index of the first largest value along ``axis`` (into the flat array by default)."""
+    return _argmax(x, axis=_one_axis(x, axis, "argmax"))
+
+
+def argmin(x: Array, axis: int | None = None) -> Array:
+    """The index of the first smallest value along ``axis`` (into the flat array by default)."""
+    return _argmin(x, axis=_one_axis(x, axis, "argmin"))
+
+
+def _one_axis(x: Array, axis: int | None, who: str) -> int | None:
+    _nonempty(x, axis, who)
+    return None if axis is None else normalise_axis(axis, x.ndim, who)
+
+
+def _nonempty(x: Array, axis: Axis, who: str) -> tuple[int, ...]:
+    axes = normalise_axes(axis, x.ndim, who)
+    if _count(x, axes) == 0:
+        raise ValueError(f"{who}: there is no element over axes {axes} of shape {tuple(x.shape)}")
+    return axes
+
+
+# Functions of a whole axis
+
+
+def _shifted(xp: Any, x: Array, axis: int) -> tuple[Array, Array]:
+    """X less its largest element along the axis (0 where that is not finite), and that element."""
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
+    return x - top, top
+
+
+def _logsumexp_forward(xp: Any, x: Array, axis: int, keepdims: bool) -> Array:
+    shifted, top = _shifted(xp, x, axis)
+    with np.errstate(divide="ignore"):
+        y = xp.log(_accumulated("sum", xp, xp.exp(shifted), (axis,), True)) + top
+    return y if keepdims else xp.squeeze(y, axis)
+
+
+def _logsumexp_rule(g: Array, y: Array, x: Array, axis: int, keepdims: bool) -> Array:
+    y = _spread(y, x, (axis,))
+    return _spread(g, x, (axis,)) * exp(x - where(isfinite(y), y, 0.0))
+
+
+def _softmax_forward(xp: Any, x: Array, axis: int) -> Array:
+    weight = xp.exp(_shifted(xp, x, axis)[0])
+    total = _accumulated("sum", xp, weight, (axis,), True)
+    return weight / xp.where(total == 0, 1, total).astype(x.dtype)
+
+
+def _softmax_rule(g: Array, y: Array, x: Array, axis: int) -> Array:
+    weighted = multiply(g, y)
+    return weighted - y * sum(weighted, axis, keepdims=True)
+
+
+def _log_softmax_forward(xp: Any, x: Array, axis: int) -> Array:
+    total = _logsumexp_forward(xp, x, axis, True)
+    return x - xp.where(xp.isfinite(total), total, 0).astype(x.dtype)
+
+
+_logsumexp = Primitive("logsumexp", _logsumexp_forward, [_logsumexp_rule])
+_softmax = Primitive("softmax", _softmax_forward, [_softmax_rule])
+_log_softmax = Primitive(
+    "log_softmax",
+    _log_softmax_forward,
+    [lambda g, y, x, axis: g - exp(y) * sum(g, axis, keepdims=True)],
+)
+
+
+def logsumexp(x: Array, axis: int = -1, keepdims: bool = False) -> Array:
+    """Log sum exp(x) along an axis, without overflow; -inf (with gradient 0) if all x are -inf."""
+    return _logsumexp(x, axis=_nonempty(x, axis, "logsumexp")[0], keepdims=keepdims)
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """exp(x) / sum exp(x) along an axis; an element at -inf gets 0, also where all of them are."""
+    return _softmax(x, axis=_nonempty(x, axis, "softmax")[0])
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """X - logsumexp(x) along an axis; -inf where x is -inf."""
+    return _log_softmax(x, axis=_nonempty(x, axis, "log_softmax")[0])

@@ -1,0 +1,305 @@
+"""Operations that move values and compute nothing, in dual pairs: each is the gradient of the other.
+
+broadcast_to / sum_to, concat / split, stack / unstack, pad / slice; reshape, transpose and flip
+are their own duals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.elementwise import cast
+from tinygrad_rnn.tape import Primitive, register_conform
+
+
+def normalise_axis(axis: int, ndim: int, who: str) -> int:
+    """``axis`` counted from the front, or one sentence on why there is no such axis."""
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+        raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
+    if not -ndim <= axis < ndim:
+        raise IndexError(f"{who}: axis {axis} is out of range for {ndim} dimensions")
+    return int(axis) % ndim
+
+
+def normalise_axes(axis: int | Sequence[int] | None, ndim: int, who: str) -> tuple[int, ...]:
+    """The axes named, counted from the front and sorted; all of them for None."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = [axis] if isinstance(axis, int | np.integer) else list(axis)
+    axes = sorted(normalise_axis(a, ndim, who) for a in given)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{who}: axes {tuple(given)} name one axis twice")
+    return tuple(axes)
+
+
+def _shape(shape: Any, who: str) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, int | np.integer) else shape
+    try:
+        return tuple(int(size.__index__()) for size in sizes)
+    except (TypeError, AttributeError):
+        raise TypeError(f"{who}: a shape must be integers, got {shape!r}") from None
+
+
+# broadcast_to / sum_to
+
+
+def _sum_to_forward(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    lead = x.ndim - len(shape)
+    axes = tuple(range(lead)) + tuple(
+        lead + k for k, size in enumerate(shape) if size == 1 and x.shape[lead + k] != 1
+    )
+    kept = tuple(1 if k in axes else size for k, size in enumerate(x.shape))
+    if lead < 0 or kept[lead:] != shape:
+        raise ValueError(f"sum_to: shape {shape} cannot have been broadcast to {tuple(x.shape)}")
+    if x.dtype == np.float16:
+        return xp.sum(x, axis=axes, dtype=np.float32).reshape(shape).astype(np.float16)
+    return xp.sum(x, axis=axes).reshape(shape)
+
+
+_broadcast_to = Primitive(
+    "broadcast_to",
+    lambda xp, x, shape: xp.broadcast_to(x, shape),
+    [lambda g, y, x, shape: sum_to(g, x.shape)],
+)
+_sum_to = Primitive("sum_to", _sum_to_forward, [lambda g, y, x, shape: broadcast_to(g, x.shape)])
+
+
+def broadcast_to(x: Array, shape: Any) -> Array:
+    """X repeated along new and size-one axes up to ``shape``."""
+    return _broadcast_to(x, shape=_shape(shape, "broadcast_to"))
+
+
+def sum_to(x: Array, shape: Any) -> Array:
+    """X summed over the axes along which ``shape`` would be broadcast to that of x."""
+    return _sum_to(x, shape=_shape(shape, "sum_to"))
+
+
+def _conform(g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A cotangent in the shape and dtype of the value it belongs to."""
+    if tuple(g.shape) != tuple(shape):
+        g = sum_to(g, shape)
+    return g if g.dtype == dtype else cast(g, dtype)
+
+
+register_conform(_conform)
+
+
+# reshape, transpose, flip
+
+_reshape = Primitive(
+    "reshape",
+    lambda xp, x, shape: xp.reshape(x, shape),
+    [lambda g, y, x, shape: reshape(g, x.shape)],
+)
+_transpose = Primitive(
+    "transpose",
+    lambda xp, x, axes: xp.transpose(x, axes),
+    [lambda g, y, x, axes: transpose(g, [axes.index(k) for k in range(len(axes))])],
+)
+_flip = Primitive(
+    "flip", lambda xp, x, axis: xp.flip(x, axis), [lambda g, y, x, axis: flip(g, axis)]
+)
+
+
+def reshape(x: Array, shape: Any) -> Array:
+    """The same values in row-major order under another shape; one size may be -1."""
+    sizes = _shape(shape, "reshape")
+    if -1 in sizes:
+        known = math.prod(size for size in sizes if size != -1)
+        total = math.prod(x.shape)
+        if sizes.count(-1) > 1 or known == 0 or total % known:
+            raise ValueError(f"reshape: {tuple(x.shape)} does not fit into {sizes}")
+        sizes = tuple(total // known if size == -1 else size for size in sizes)
+    if math.prod(sizes) != math.prod(x.shape):
+        raise ValueError(f"reshape: {tuple(x.shape)} does not fit into {sizes}")
+    return _reshape(x, shape=sizes)
+
+
+def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
+    """The axes in another order, by default reversed."""
+    if axes is None:
+        order = tuple(range(x.ndim))[::-1]
+    else:
+        order = tuple(normalise_axis(a, x.ndim, "transpose") for a in axes)
+        if sorted(order) != list(range(x.ndim)):
+            raise ValueError(
+                f"transpose: axes must name each of {x.ndim} axes once, got {tuple(axes)}"
+            )
+    return _transpose(x, axes=order)
+
+
+def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
+    """Two axes exchanged."""
+    order = list(range(x.ndim))
+    a, b = (normalise_axis(k, x.ndim, "swapaxes") for k in (axis1, axis2))
+    order[a], order[b] = b, a
+    return _transpose(x, axes=tuple(order))
+
+
+def moveaxis(x: Array, source: int, destination: int) -> Array:
+    """One axis moved to another place, the others in their order."""
+    a, b = (normalise_axis(k, x.ndim, "moveaxis") for k in (source, destination))
+    order = [k for k in range(x.ndim) if k != a]
+    order.insert(b, a)
+    return _transpose(x, axes=tuple(order))
+
+
+def flip(x: Array, axis: int | Sequence[int] | None = None) -> Array:
+    """The order of the values reversed along the given axes, by default all."""
+    return _flip(x, axis=normalise_axes(axis, x.ndim, "flip"))
+
+
+def expand_dims(x: Array, axis: int) -> Array:
+    """A new axis of size one at ``axis``."""
+    k = normalise_axis(axis, x.ndim + 1, "expand_dims")
+    return _reshape(x, shape=(*x.shape[:k], 1, *x.shape[k:]))
+
+
+def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
+    """Axes of size one removed, by default all of them."""
+    if axis is None:
+        axes = tuple(k for k, size in enumerate(x.shape) if size == 1)
+    else:
+        axes = normalise_axes(axis, x.ndim, "squeeze")
+    for k in axes:
+        if x.shape[k] != 1:
+            raise ValueError(f"squeeze: axis {k} has size {x.shape[k]}, not 1")
+    return _reshape(x, shape=tuple(size for k, size in enumerate(x.shape) if k not in axes))
+
+
+# concat / split, stack / unstack
+
+
+def _filled(gs: Sequence[Any], ys: Sequence[Array]) -> list[Array]:
+    """Cotangents with zeros in place of those of results that nothing depends on."""
+    return [y * 0 if g is None else g for g, y in zip(gs, ys, strict=True)]
+
+
+def _split_forward(xp: Any, x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    before = (slice(None),) * axis
+    parts: list[Array] = []
+    start = 0
+    for size in sizes:
+        parts.append(x[(*before, slice(start, start + size))])
+        start += size
+    return tuple(parts)
+
+
+_concat = Primitive(
+    "concat",
+    lambda xp, *xs, axis: xp.concatenate(xs, axis=axis),
+    joint_rule=lambda needed, gs, ys, *xs, axis: _split(
+        gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis
+    ),
+)
+_split = Primitive(
+    "split",
+    _split_forward,
+    joint_rule=lambda needed, gs, ys, x, sizes, axis: [concat(_filled(gs, ys), axis)],
+    multiple=True,
+)
+_stack = Primitive(
+    "stack",
+    lambda xp, *xs, axis: xp.stack(xs, axis=axis),
+    joint_rule=lambda needed, gs, ys, *xs, axis: unstack(gs[0], axis),
+)
+_unstack = Primitive(
+    "unstack",
+    lambda xp, x, axis: tuple(x[(slice(None),) * axis + (k,)] for k in range(x.shape[axis])),
+    joint_rule=lambda needed, gs, ys, x, axis: [stack(_filled(gs, ys), axis)],
+    multiple=True,
+)
+
+
+def concat(xs: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays joined along an existing axis; the other sizes must agree."""
+    xs = _several(xs, "concat")
+    k = normalise_axis(axis, xs[0].ndim, "concat")
+    for x in xs:
+        if x.ndim != xs[0].ndim or any(
+            a != b for j, (a, b) in enumerate(zip(x.shape, xs[0].shape, strict=True)) if j != k
+        ):
+            shapes = ", ".join(str(tuple(x.shape)) for x in xs)
+            raise ValueError(f"concat: shapes must agree except along axis {k}, got {shapes}")
+    return _concat(*xs, axis=k)
+
+
+def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, ...]:
+    """X cut along an axis into ``parts`` equal parts, or into parts of the given sizes."""
+    k = normalise_axis(axis, x.ndim, "split")
+    size = x.shape[k]
+    if isinstance(parts, int | np.integer):
+        if parts <= 0 or size % parts:
+            raise ValueError(f"split: axis {k} of size {size} has no {parts} equal parts")
+        sizes = (size // int(parts),) * int(parts)
+    else:
+        sizes = _shape(parts, "split")
+        if sum(sizes) != size or any(part < 0 for part in sizes):
+            raise ValueError(f"split: sizes {sizes} do not add up to {size}, the size of axis {k}")
+    return _split(x, sizes=sizes, axis=k)
+
+
+def stack(xs: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays of one shape joined along a new axis."""
+    xs = _several(xs, "stack")
+    k = normalise_axis(axis, xs[0].ndim + 1, "stack")
+    if any(tuple(x.shape) != tuple(xs[0].shape) for x in xs):
+        shapes = ", ".join(str(tuple(x.shape)) for x in xs)
+        raise ValueError(f"stack: shapes must be equal, got {shapes}")
+    return _stack(*xs, axis=k)
+
+
+def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
+    """The slices of x along an axis, which disappears."""
+    return _unstack(x, axis=normalise_axis(axis, x.ndim, "unstack"))
+
+
+def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
+    if not isinstance(xs, list | tuple) or not xs:
+        raise ValueError(f"{who}: expected a list or tuple of at least one Tensor, got {xs!r}")
+    return xs
+
+
+# pad / tile
+
+_pad = Primitive(
+    "pad",
+    lambda xp, x, widths, value: xp.pad(x, widths, constant_values=value),
+    [lambda g, y, x, widths, value: _unpad(g, widths=widths)],
+)
+_unpad = Primitive(
+    "unpad",
+    lambda xp, x, widths: x[
+        tuple(slice(a, n - b) for (a, b), n in zip(widths, x.shape, strict=True))
+    ],
+    [lambda g, y, x, widths: _pad(g, widths=widths, value=0)],
+)
+
+
+def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
+    """``widths[k] = (before, after)`` elements of ``value`` added along each axis k."""
+    pairs = tuple((int(a), int(b)) for a, b in widths)
+    if len(pairs) != x.ndim or any(a < 0 or b < 0 for a, b in pairs):
+        raise ValueError(
+            f"pad: expected {x.ndim} pairs (before, after) of counts >= 0, got {pairs}"
+        )
+    return _pad(x, widths=pairs, value=value)
+
+
+def tile(x: Array, repeats: int | Sequence[int]) -> Array:
+    """X laid side by side ``repeats[k]`` times along each axis, as ``numpy.tile`` does."""
+    counts = _shape(repeats, "tile")
+    ndim = max(len(counts), x.ndim)
+    counts = (1,) * (ndim - len(counts)) + counts
+    sizes = (1,) * (ndim - x.ndim) + tuple(x.shape)
+    if any(count < 0 for count in counts):
+        raise ValueError(f"tile: counts must be >= 0, got {counts}")
+    pairs = [n for size in sizes for n in (1, size)]
+    spread = [n for count, size in zip(counts, sizes, strict=True) for n in (count, size)]
+    whole = tuple(count * size for count, size in zip(counts, sizes, strict=True))
+    return reshape(broadcast_to(reshape(x, pairs), spread), whole)

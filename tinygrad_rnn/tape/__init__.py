@@ -1,0 +1,43 @@
+"""Recording and walking back. This room knows no mathematics and no operators.
+
+Imports backends/ only. Read primitive.py first, then walk.py.
+"""
+
+from tinygrad_rnn.tape.listing import format_bytes
+from tinygrad_rnn.tape.primitive import Primitive, Record, Traced, next_position
+from tinygrad_rnn.tape.state import (
+    Observer,
+    enable_grad,
+    is_recording,
+    no_grad,
+    observe,
+    record_frames,
+)
+from tinygrad_rnn.tape.tape import Tape, collect, key_of
+from tinygrad_rnn.tape.tree import leaves, rebuild, tree_map
+from tinygrad_rnn.tape.walk import Deferred, backward, differentiate, register_conform, seed
+
+__all__ = [
+    "Deferred",
+    "Observer",
+    "Primitive",
+    "Record",
+    "Tape",
+    "Traced",
+    "backward",
+    "collect",
+    "differentiate",
+    "enable_grad",
+    "format_bytes",
+    "is_recording",
+    "key_of",
+    "leaves",
+    "next_position",
+    "no_grad",
+    "observe",
+    "rebuild",
+    "record_frames",
+    "register_conform",
+    "seed",
+    "tree_map",
+]

@@ -1,0 +1,106 @@
+"""A tape as a program to be read: one line for each leaf and each record."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinygrad_rnn.tape.primitive import Traced
+
+if TYPE_CHECKING:
+    from tinygrad_rnn.tape.tape import Key, Tape
+
+
+class Line(NamedTuple):
+    """One line of the program: what it defines, of what kind and size, and by which call."""
+
+    names: str
+    kind: str
+    nbytes: int
+    call: str
+
+
+def format_bytes(count: int) -> str:
+    """A count of bytes for reading: ``512 B``, ``3.2 KiB``, ``1.5 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def lines(tape: Tape) -> tuple[list[Line], list[str]]:
+    """The lines of the program and the names of its results."""
+    names: dict[Key, str] = {}
+    listing: list[Line] = []
+
+    def define(key: Key, name: str | None) -> str:
+        plain = name is not None and name not in names.values() if len(names) < 1000 else False
+        names[key] = name if plain and name is not None else f"%{len(names)}"
+        return names[key]
+
+    def operand(value: Any) -> str:
+        from tinygrad_rnn.tape.tape import key_of
+
+        if not isinstance(value, Traced):
+            return f"{value.dtype}{tuple(value.shape)}" if hasattr(value, "dtype") else repr(value)
+        key = key_of(value)
+        if key not in names:
+            array = value.array
+            name = define(key, value.name)
+            role = "leaf" if value.record is None else "input"
+            kind = f"{array.dtype} {tuple(array.shape)}"
+            listing.append(Line(name, kind, array.nbytes, role))
+        return names[key]
+
+    for record in tape.records:
+        if record.freed:
+            listing.append(Line(f"%{len(names)}", "freed", 0, f"{record.primitive.name}(...)"))
+            names[(record, 0)] = f"%{len(names)}"
+            continue
+        arguments = [operand(value) for value in record.inputs]
+        arguments += [f"{name}={_short(value)}" for name, value in record.params.items()]
+        defined = [define((record, k), None) for k in range(len(record.results))]
+        kinds = dict.fromkeys(f"{r.dtype} {tuple(r.shape)}" for r in record.results)
+        nbytes = sum(r.nbytes for r in record.results)
+        call = f"{record.primitive.name}({', '.join(arguments)})"
+        if record.frame:
+            call += f"   # {record.frame}"
+        listing.append(Line(_span(defined), " / ".join(kinds), nbytes, call))
+    return listing, [operand(output) for output in tape.outputs]
+
+
+def _span(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 5 else f"{names[0]} ... {names[-1]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def program(tape: Tape) -> str:
+    """The tape as text."""
+    listing, results = lines(tape)
+    total = sum(r.nbytes for record in tape.records for r in record.results)
+    head = f"tape of {len(tape)} records, {format_bytes(total)} of results"
+    width = max((len(line.names) for line in listing), default=0)
+    body = [
+        f"  {line.names + ':':<{width + 1}} {line.kind:<20} {format_bytes(line.nbytes):>9}   "
+        f"{line.call}"
+        for line in listing
+    ]
+    return "\n".join([head, *body, f"result: {', '.join(results)}"])
+
+
+def table(tape: Tape) -> str:
+    """The tape as an HTML table, for notebooks."""
+    listing, results = lines(tape)
+    rows = "".join(
+        f"<tr><td>{escape(line.names)}</td><td>{escape(line.kind)}</td>"
+        f"<td>{format_bytes(line.nbytes)}</td><td><code>{escape(line.call)}</code></td></tr>"
+        for line in listing
+    )
+    head = "<tr><th>name</th><th>kind</th><th>size</th><th>operation</th></tr>"
+    return f"<table>{head}{rows}</table><p>result: {escape(', '.join(results))}</p>"

@@ -1,0 +1,259 @@
+"""Recording: a value that is followed, an operation that can be differentiated, and one line of
+the tape.
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array, DeviceError, as_array, backend_of, find_backend
+from tinygrad_rnn.tape.state import current_state
+
+_positions = itertools.count()
+_PACKAGE = __name__.partition(".")[0]
+
+
+def next_position() -> int:
+    """The position on the tape that the next record comes after."""
+    return next(_positions)
+
+
+class Traced:
+    """A value that the tape can follow: an array, and the record that it came from.
+
+    ``Tensor`` is this class with operators. A value without a record is a leaf.
+
+    Attributes
+    ----------
+    array : the values.
+    needs_grad : whether a gradient is wanted for this value or for a leaf that it came from.
+    record, slot : the record that computed it, and which of its results it is.
+    version : how often the array of this value has been overwritten.
+    grad : the gradient that ``backward`` left here.
+    keeps_grad : whether ``backward`` leaves a gradient here though it is not a leaf.
+    name : what a printed tape and an error call it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "array",
+        "grad",
+        "keeps_grad",
+        "name",
+        "needs_grad",
+        "record",
+        "slot",
+        "version",
+    )
+
+    output_type: ClassVar[Callable[..., Any]]
+    """The type of what is computed from such values, set by the subclass that has operators."""
+
+    def __init__(
+        self, array: Array, needs_grad: bool = False, record: Record | None = None, slot: int = 0
+    ) -> None:
+        self.array = array
+        self.needs_grad = needs_grad
+        self.record = record
+        self.slot = slot
+        self.version = 0
+        self.grad: Any = None
+        self.keeps_grad = False
+        self.name: str | None = None
+
+
+class Record:
+    """One line of the tape: an operation, what went in, what came out.
+
+    It holds the results as raw arrays and no handle to its own outputs, so nothing points in a
+    circle and dropping the last handle frees the tape at once.
+    """
+
+    __slots__ = ("frame", "inputs", "params", "position", "primitive", "results", "version")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        inputs: tuple[Any, ...],
+        params: dict[str, Any],
+        results: tuple[Array, ...],
+        version: int,
+        frame: str | None = None,
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.params = params
+        self.results = results
+        self.version = version
+        self.frame = frame
+        self.position = next_position()
+
+    @property
+    def freed(self) -> bool:
+        """Whether a backward pass has gone by and let go of the arrays."""
+        return not self.results
+
+    def free(self) -> None:
+        """Let go of the inputs and results."""
+        self.inputs = ()
+        self.results = ()
+
+
+class Primitive:
+    """An operation on arrays together with its gradient rules.
+
+    Parameters
+    ----------
+    name : what errors and printed tapes call it.
+    forward : ``forward(xp, *arrays, **params)`` with ``xp`` the array namespace. Returns one
+        array, or a tuple of them where ``multiple`` is set. It never changes its inputs.
+    rules : one per array argument: ``rule(g, y, *inputs, **params)`` returns the cotangent of that
+        argument from that of the result, ``g``, and the result itself, ``y``; None stands for an
+        argument without a gradient. A rule is written with operators and primitives only, so
+        that it serves arrays and recorded Tensors alike. It returns one of its arguments or an
+        array made for this call, which the engine may keep; a missing sum over broadcast axes is
+        added by the engine.
+    joint_rule : instead of ``rules``, where there are several results or shared work:
+        ``joint_rule(needed, gs, ys, *inputs, **params)`` returns one cotangent (or None) per
+        input. ``gs`` holds None for a result that nothing depends on; ``needed`` says which
+        inputs want a gradient.
+    kernel : an elementwise operation as one expression in ``x0``, ``x1``, ..., from which a fused
+        kernel is written.
+    multiple : whether forward returns a tuple.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        rules: Sequence[Callable[..., Any] | None] = (),
+        *,
+        joint_rule: Callable[..., Sequence[Any]] | None = None,
+        kernel: str | None = None,
+        multiple: bool = False,
+        doc: str | None = None,
+    ) -> None:
+        if rules and joint_rule is not None:
+            raise ValueError(f"{name}: give rules or a joint_rule, not both")
+        if multiple and rules:
+            raise ValueError(f"{name}: an operation with several results needs a joint_rule")
+        self.name = self.__name__ = name
+        self.forward = forward
+        self.rules = tuple(rules)
+        self.joint_rule = joint_rule
+        self.kernel = kernel
+        self.multiple = multiple
+        if doc is not None:
+            self.__doc__ = doc
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        leader = None
+        needs_grad = False
+        version = 0
+        arrays: list[Any] = []
+        for value in inputs:
+            if isinstance(value, Traced):
+                if leader is None:
+                    leader = value
+                if value.needs_grad:
+                    needs_grad = True
+                version += value.version
+                value = value.array
+            arrays.append(value)
+        if leader is None:
+            return self._apply_raw(arrays, params)
+
+        state = current_state.get()
+        if state.observers:
+            for observer in state.observers:
+                observer.before_forward(self, inputs, params)
+        kind = type(leader.array)
+        for k, array in enumerate(arrays):
+            if type(array) is not kind and type(array) is not float and type(array) is not int:
+                arrays[k] = self._check_operand(array, leader.array)
+        try:
+            results = self.forward(backend_of(leader.array).xp, *arrays, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            self._explain(error, arrays)
+        if not self.multiple:
+            results = (results,)
+        results = tuple(r if type(r) is kind else as_array(r) for r in results)
+
+        record = None
+        if (needs_grad and state.recording) or state.observers:
+            inputs = tuple(
+                value if isinstance(value, Traced) else array
+                for value, array in zip(inputs, arrays, strict=True)
+            )
+            frame = _user_line() if state.frames else None
+            record = Record(self, inputs, params, results, version, frame)
+        needs_grad = needs_grad and state.recording
+        outputs = [
+            leader.output_type(r, True, record, k)
+            if needs_grad and r.dtype.kind == "f"
+            else leader.output_type(r)
+            for k, r in enumerate(results)
+        ]
+        if record is not None:
+            for observer in state.observers:
+                observer.after_forward(record)
+        return tuple(outputs) if self.multiple else outputs[0]
+
+    def _apply_raw(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+        for array in arrays:
+            backend = find_backend(array)
+            if backend is not None:
+                break
+        else:
+            kinds = ", ".join(type(array).__name__ for array in arrays)
+            raise TypeError(f"{self.name}: expected a Tensor or an array, got ({kinds})")
+        try:
+            return self.forward(backend.xp, *arrays, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            self._explain(error, arrays)
+
+    def _check_operand(self, value: Any, leader: Array) -> Any:
+        """A constant operand as the backend takes it, or one sentence on why it cannot be."""
+        backend = find_backend(value)
+        if isinstance(value, np.generic):
+            return value.item()
+        if backend is None:
+            if isinstance(value, numbers.Number):
+                return value
+            raise TypeError(
+                f"{self.name}: expected a Tensor, an array or a number, got {type(value).__name__}"
+            )
+        here = backend_of(leader)
+        if backend is not here:
+            raise DeviceError(
+                f"{self.name}: operands on {here.device_of(leader)} and {backend.device_of(value)}; "
+                "bring them to one device with .to(device)"
+            )
+        return value
+
+    def _explain(self, error: Exception, arrays: list[Any]) -> NoReturn:
+        message = str(error)
+        if message.startswith(self.name):
+            raise error
+        operands = ", ".join(
+            f"{a.dtype} {tuple(a.shape)}" if find_backend(a) else repr(a) for a in arrays
+        )
+        raise type(error)(f"{self.name}: {message} (operands: {operands})") from error
+
+
+def _user_line() -> str | None:
+    """File and line of the innermost caller outside this package."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,88 @@
+"""What is switched on in this thread or context: recording, observers, creation frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinygrad_rnn.tape.primitive import Primitive, Record
+
+
+class Observer:
+    """Sees every record before and after it is computed, forward and backward.
+
+    Subclass it, override what you need and install it with :func:`observe`. Anomaly detection,
+    profiles and pictures are observers; the tape knows nothing of them.
+    """
+
+    def before_forward(
+        self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]
+    ) -> None:
+        """``primitive`` is about to be applied to ``inputs`` (Tensors, arrays and numbers)."""
+
+    def after_forward(self, record: Record) -> None:
+        """``record`` holds the results. It is on a tape only where a gradient is wanted."""
+
+    def before_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
+        """``cotangents`` holds one entry per result: the gradient that arrived, or None."""
+
+    def after_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
+        """``cotangents`` holds one entry per input: the gradient that its rule gave, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The switches of one thread or context."""
+
+    recording: bool = True
+    observers: tuple[Observer, ...] = ()
+    frames: bool = False
+
+
+current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
+
+
+@contextmanager
+def _switched(**changes: Any) -> Iterator[None]:
+    token = current_state.set(replace(current_state.get(), **changes))
+    try:
+        yield
+    finally:
+        current_state.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether operations are written on a tape in this thread or context."""
+    return current_state.get().recording
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Write nothing on a tape within the block (or the function that it decorates)."""
+    with _switched(recording=False):
+        yield
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Write on the tape within the block, also inside a :func:`no_grad`."""
+    with _switched(recording=True):
+        yield
+
+
+@contextmanager
+def observe(*observers: Observer) -> Iterator[None]:
+    """Show every record made or differentiated within the block to ``observers``."""
+    with _switched(observers=(*current_state.get().observers, *observers)):
+        yield
+
+
+@contextmanager
+def record_frames() -> Iterator[None]:
+    """Let every record within the block remember the line of user code that made it."""
+    with _switched(frames=True):
+        yield

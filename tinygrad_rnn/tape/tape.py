@@ -1,0 +1,130 @@
+"""The tape: the records between inputs and outputs, in order. What backward walks and what print
+shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tinygrad_rnn.tape.primitive import Record, Traced, next_position
+
+Key = Traced | tuple[Record, int]
+
+
+def key_of(value: Traced) -> Key:
+    """What identifies a value on the tape: its record and slot, or itself where it is a leaf."""
+    return value if value.record is None else (value.record, value.slot)
+
+
+def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
+    """Every record from position ``since`` on that ``outputs`` depend on, in order."""
+    seen: set[Record] = set()
+    stack = [outputs]
+    while stack:
+        for value in stack.pop():
+            if isinstance(value, Traced):
+                record = value.record
+                if record is not None and record not in seen and record.position >= since:
+                    seen.add(record)
+                    stack.append(record.inputs)
+    return sorted(seen, key=lambda record: record.position)
+
+
+def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]:
+    """Those of ``records`` (in order) that depend on one of ``inputs``."""
+    keys = {key_of(value) for value in inputs}
+    dependent: dict[Record, None] = {}
+    for record in records:
+        for value in record.inputs:
+            if isinstance(value, Traced) and (value.record in dependent or key_of(value) in keys):
+                dependent[record] = None
+                break
+    return list(dependent)
+
+
+class Tape:
+    """The records that lead to ``outputs``, in the order in which they were made.
+
+    Where ``inputs`` are given, only what depends on them is kept, and everything else that the
+    records read counts as a constant. With ``since``, only records from that position on are.
+
+    >>> import tinygrad_rnn as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> y = (tg.tanh(x) * 3.0).sum()
+    >>> print(tg.Tape.of(y))
+    tape of 3 records, 20 B of results
+      %0: float32 (2,)             8 B   leaf
+      %1: float32 (2,)             8 B   tanh(%0)
+      %2: float32 (2,)             8 B   multiply(%1, 3.0)
+      %3: float32 ()               4 B   sum(%2, axis=(0,), keepdims=False)
+    result: %3
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Traced],
+        inputs: Sequence[Traced] | None = None,
+        since: int = 0,
+    ) -> None:
+        self.outputs = tuple(outputs)
+        records = collect(outputs, since)
+        self.records = tuple(records if inputs is None else between(inputs, records))
+
+    @classmethod
+    def of(cls, *outputs: Traced, inputs: Sequence[Traced] | None = None) -> Tape:
+        """The tape of one or more values."""
+        for output in outputs:
+            if not isinstance(output, Traced):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"Tape.of: expected Tensors, got {type(output).__name__}")
+        return cls(outputs, inputs)
+
+    @property
+    def inputs(self) -> tuple[Traced, ...]:
+        """The values that the records read and do not compute, in the order of first use."""
+        computed = set(self.records)
+        read = {
+            key_of(value): value
+            for record in self.records
+            for value in record.inputs
+            if isinstance(value, Traced) and value.record not in computed
+        }
+        return tuple(read.values())
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __repr__(self) -> str:
+        return f"<tape of {len(self)} records>"
+
+    def __str__(self) -> str:
+        from tinygrad_rnn.tape.listing import program
+
+        return program(self)
+
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.tape.listing import table
+
+        return table(self)
+
+    def backward(self, *gradients: Any) -> Tape:
+        """The tape of the backward pass: what it computes from the gradients of the outputs.
+
+        The result computes the gradient of every leaf of this tape that wants one, in the order
+        of :attr:`inputs`, and is a tape like any other. Gradients of the outputs default to ones.
+        """
+        from tinygrad_rnn.tape.walk import differentiate, seed
+
+        seeds: list[Traced] = []
+        for output, gradient in zip(
+            self.outputs, gradients or (None,) * len(self.outputs), strict=True
+        ):
+            values = seed(output, gradient, "Tape.backward").array
+            seeds.append(output.output_type(values, needs_grad=True))
+        targets = [value for value in self.inputs if value.needs_grad]
+        start = next_position()
+        found = differentiate(self.outputs, seeds, targets, create_graph=True)
+        return Tape([g for g in found if g is not None], since=start)

@@ -1,0 +1,168 @@
+"""Making Tensors: from data, filled, and random (from the one seeded generator)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backends, ops
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+def _has_dtype(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return any(_has_dtype(item) for item in data)
+    return hasattr(data, "dtype")
+
+
+def _host_values(data: Any) -> Any:
+    """Nested lists in which Tensors stand for their values."""
+    if isinstance(data, Tensor):
+        return data.numpy()
+    if isinstance(data, list | tuple):
+        return [_host_values(item) for item in data]
+    return data
+
+
+def tensor(
+    data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor with a copy of ``data``: numbers, nested lists, an array or a Tensor.
+
+    Python floats become float32; arrays keep their dtype and, unless ``device`` says otherwise,
+    their device.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
+    tensor([4., 6.], dtype=float32)
+    """
+    array = data.array if isinstance(data, Tensor) else data
+    if backends.find_backend(array) is None:
+        try:
+            array = np.asarray(_host_values(data))
+        except ValueError as error:
+            raise ValueError(f"tensor: the rows have different lengths ({error})") from None
+        if dtype is None and array.dtype == np.float64 and not _has_dtype(data):
+            array = array.astype(np.float32)
+    kind = np.dtype(array.dtype if dtype is None else dtype)
+    if kind.kind not in "fiub" or kind not in _DTYPES:
+        raise TypeError(
+            f"tensor: expected float16, float32, float64, integers or bools, got {kind}"
+        )
+    if requires_grad and kind.kind != "f":
+        raise TypeError(f"tensor: {kind} values carry no gradient (requires_grad=True)")
+    copied = backends.as_array(array).astype(kind)
+    return Tensor(copied if device is None else backends.transfer(copied, device), requires_grad)
+
+
+_DTYPES = {np.dtype(code) for code in "efd?bhilqBHILQ"}
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor that shares the memory of a NumPy array."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
+    if array.dtype not in _DTYPES:
+        raise TypeError(f"from_numpy: {array.dtype} is not supported")
+    return Tensor(array)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A Tensor that shares the memory of another library's array, where that can be."""
+    kind = source.__dlpack_device__()[0]
+    return Tensor(backends.backend_for("cpu" if kind == 1 else "cuda").xp.from_dlpack(source))
+
+
+def full(
+    shape: Any,
+    value: float,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A Tensor of one value; a Python float gives float32."""
+    if dtype is None and isinstance(value, float) and not isinstance(value, np.generic):
+        dtype = np.float32
+    return tensor(np.full(shape, value, dtype), None, device, requires_grad)
+
+
+def zeros(
+    shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor of zeros."""
+    return full(shape, 0, dtype, device, requires_grad)
+
+
+def ones(
+    shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor of ones."""
+    return full(shape, 1, dtype, device, requires_grad)
+
+
+def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Zeros of the shape, dtype and device of ``x``."""
+    return zeros(x.shape, x.dtype if dtype is None else dtype, x.device)
+
+
+def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Ones of the shape, dtype and device of ``x``."""
+    return ones(x.shape, x.dtype if dtype is None else dtype, x.device)
+
+
+def full_like(x: Tensor, value: float, dtype: Any = None) -> Tensor:
+    """One value in the shape, dtype and device of ``x``."""
+    return full(x.shape, value, x.dtype if dtype is None else dtype, x.device)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    device: str | None = None,
+) -> Tensor:
+    """start, start + step, ... below stop; ``arange(n)`` counts from 0. Floats give float32."""
+    array = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
+    return tensor(_float32(array), dtype, device, False)
+
+
+def linspace(
+    start: float, stop: float, count: int, dtype: Any = np.float32, device: str | None = None
+) -> Tensor:
+    """``count`` equally spaced values from start to stop, both included."""
+    return tensor(np.linspace(start, stop, count), dtype, device, False)
+
+
+def eye(n: int, dtype: Any = np.float32, device: str | None = None) -> Tensor:
+    """The identity matrix."""
+    return tensor(np.eye(n), dtype, device, False)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _shape(shape: tuple[Any, ...]) -> Any:
+    """``rand(2, 3)`` and ``rand((2, 3))`` mean the same."""
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+def rand(
+    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform on [0, 1)."""
+    return tensor(ops.generator().random(_shape(shape)), dtype, device, requires_grad)
+
+
+def randn(
+    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Normal with mean 0 and variance 1."""
+    return tensor(ops.generator().standard_normal(_shape(shape)), dtype, device, requires_grad)
+
+
+def randint(low: int, high: int, shape: Any, device: str | None = None) -> Tensor:
+    """Integers low <= k < high, all equally likely."""
+    return tensor(ops.generator().integers(low, high, shape), None, device, False)

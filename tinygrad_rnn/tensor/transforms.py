@@ -1,0 +1,256 @@
+"""Derivatives as functions: grad, vjp, jvp, jacobian, hessian, hvp.
+
+They return new values and touch no ``.grad``. Arguments and results may be Tensors or containers
+of them (tuples, NamedTuples, lists, dicts). Derivatives compose: ``grad(grad(f))`` and gradients
+of gradients that reach parameters outside ``f`` are connected, unless taken within ``no_grad``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinygrad_rnn import ops, tape
+from tinygrad_rnn.tensor.creation import ones_like, tensor, zeros_like
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+def _as_input(value: Any, who: str) -> Tensor:
+    """A value of its own to differentiate with respect to, connected to where it came from."""
+    given = value if isinstance(value, Tensor) else tensor(value)
+    if given.dtype.kind != "f":
+        raise TypeError(f"{who}: cannot differentiate with respect to {given.dtype} values")
+    return ops.identity(given) if given.requires_grad else Tensor(given.array, needs_grad=True)
+
+
+def _outputs(tree: Any, who: str) -> list[Tensor]:
+    found = tape.leaves(tree)
+    for value in found:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{who}: the function must return Tensors, got {type(value).__name__}")
+    return found
+
+
+class _Trace:
+    """One run of a function with the inputs and outputs that its derivatives are between."""
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], who: str) -> None:
+        self.who = who
+        connect = tape.is_recording()
+        with tape.enable_grad():
+            self.args = tape.tree_map(lambda value: _as_input(value, who), list(args))
+            self.inputs: list[Tensor] = tape.leaves(self.args)
+            self.result = function(*self.args)
+        self.outputs = _outputs(self.result, who)
+        self.connected = connect and self._reaches_outside()
+
+    def _reaches_outside(self) -> bool:
+        """Whether the result depends on values that want a gradient, besides the inputs."""
+        own = {value for value in self.inputs if value.is_leaf}
+        return any(value not in own for value in tape.Tape(self.outputs).inputs if value.needs_grad)
+
+    def pull(self, cotangents: Sequence[Tensor], create_graph: bool | None = None) -> list[Tensor]:
+        """The cotangents of the inputs from those of the outputs; zeros where none arrives."""
+        create_graph = self.connected if create_graph is None else create_graph
+        pairs = [
+            (y, tape.seed(y, g, self.who))
+            for y, g in zip(self.outputs, cotangents, strict=True)
+            if y.needs_grad
+        ]
+        found = tape.differentiate(
+            [y for y, _ in pairs],
+            [g for _, g in pairs],
+            self.inputs,
+            create_graph=create_graph,
+            retain_graph=True,
+        )
+        return [
+            zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
+            for x, g in zip(self.inputs, found, strict=True)
+        ]
+
+    def values(self) -> Any:
+        """The result, without the tape where nothing outside needs it."""
+        return self.result if self.connected else tape.tree_map(Tensor.detach, self.result)
+
+
+def _select(argnums: int | Sequence[int], args: Sequence[Any], who: str) -> list[int]:
+    chosen = [argnums] if isinstance(argnums, int) else list(argnums)
+    for k in chosen:
+        if not -len(args) <= k < len(args):
+            raise IndexError(f"{who}: argnums names argument {k}, the function got {len(args)}")
+    return [k % len(args) for k in chosen]
+
+
+def _restricted(
+    function: Callable[..., Any], chosen: list[int], args: Sequence[Any], options: dict[str, Any]
+) -> Callable[..., Any]:
+    """``function`` of the chosen arguments only."""
+
+    def inner(*values: Any) -> Any:
+        full = list(args)
+        for k, value in zip(chosen, values, strict=True):
+            full[k] = value
+        return function(*full, **options)
+
+    return inner
+
+
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0
+) -> Callable[..., tuple[Tensor, Any]]:
+    """A function that returns ``f``'s scalar value and its gradient.
+
+    ``argnums`` says with respect to which argument; for several, the gradients are a tuple. The
+    gradient has the containers of its argument.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> tuple[Tensor, Any]:
+        chosen = _select(argnums, args, "grad")
+        picked = [args[k] for k in chosen]
+        trace = _Trace(_restricted(function, chosen, args, options), picked, "grad")
+        if not isinstance(trace.result, Tensor) or trace.result.size != 1:
+            what = getattr(trace.result, "shape", type(trace.result).__name__)
+            raise ValueError(f"grad: the function must return a scalar Tensor, got {what}")
+        gradients = tape.rebuild(picked, trace.pull([ones_like(trace.result)]))
+        return trace.values(), gradients[0] if isinstance(argnums, int) else tuple(gradients)
+
+    return wrapped
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function that returns the gradient of the scalar-valued ``f``.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.grad(tg.grad(lambda x: x**3))(2.0)
+    tensor(12., dtype=float32)
+    """
+    both = value_and_grad(function, argnums)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        return both(*args, **options)[1]
+
+    return wrapped
+
+
+def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+    """``f(*primals)`` and its pullback, which may be called many times.
+
+    The pullback takes a cotangent with the containers of the result and returns v^T J for each
+    primal.
+    """
+    trace = _Trace(function, primals, "vjp")
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        gs = [g if isinstance(g, Tensor) else tensor(g) for g in tape.leaves(cotangent)]
+        if len(gs) != len(trace.outputs):
+            raise ValueError(f"vjp: expected {len(trace.outputs)} cotangents, got {len(gs)}")
+        return tuple(tape.rebuild(list(primals), trace.pull(gs)))
+
+    return trace.values(), pullback
+
+
+def jvp(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[Any, Any]:
+    """``f(*primals)`` and J v, the derivative in the direction of ``tangents``.
+
+    The pullback is linear in its cotangent, so J v is the vjp of the pullback: no further rules
+    are needed.
+    """
+    trace = _Trace(function, primals, "jvp")
+    directions = [t if isinstance(t, Tensor) else tensor(t) for t in tape.leaves(list(tangents))]
+    if [d.shape for d in directions] != [x.shape for x in trace.inputs]:
+        raise ValueError(
+            f"jvp: tangents must have the shapes of the primals, {[x.shape for x in trace.inputs]}, "
+            f"got {[d.shape for d in directions]}"
+        )
+    with tape.enable_grad():
+        dummies = [Tensor(zeros_like(y).array, needs_grad=True) for y in trace.outputs]
+        pulled = trace.pull(dummies, create_graph=True)
+    pairs = [(g, v) for g, v in zip(pulled, directions, strict=True) if g.needs_grad]
+    found = tape.differentiate(
+        [g for g, _ in pairs],
+        [tape.seed(g, v, "jvp") for g, v in pairs],
+        dummies,
+        create_graph=trace.connected,
+    )
+    pushed = [
+        zeros_like(y) if t is None else t if isinstance(t, Tensor) else Tensor(t)
+        for y, t in zip(trace.outputs, found, strict=True)
+    ]
+    return trace.values(), tape.rebuild(trace.result, pushed)
+
+
+def _jacobian_rows(y: Tensor, pull: Callable[[Tensor], list[Tensor]]) -> list[list[Tensor]]:
+    """For each element of ``y`` in order, the cotangents that its unit cotangent pulls back to."""
+    rows: list[list[Tensor]] = []
+    for k in range(y.size):
+        unit = ops.place(ones_like(y).reshape(-1)[k], k, (y.size,)).reshape(y.shape)
+        rows.append(pull(unit.detach()))
+    return rows
+
+
+def jacobian(function: Any, argnums: Any = 0) -> Any:
+    """The Jacobian: ``jacobian(f)(x)`` of a function, or ``jacobian(y, x)`` of values on the tape.
+
+    J[i, j] = dy_i / dx_j, of shape (*y.shape, *x.shape). In the second form ``x`` may be any value
+    that ``y`` was computed from, such as the hidden state of an earlier time step, and the tape is
+    kept.
+    """
+    if isinstance(function, Tensor):
+        return _tape_jacobian(function, argnums)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        chosen = _select(argnums, args, "jacobian")
+        picked = [args[k] for k in chosen]
+        trace = _Trace(_restricted(function, chosen, args, options), picked, "jacobian")
+        if not isinstance(trace.result, Tensor):
+            raise TypeError("jacobian: the function must return one Tensor")
+        y = trace.result
+        rows = _jacobian_rows(y, lambda unit: trace.pull([unit]))
+        found = [_assemble(y, x, [row[k] for row in rows]) for k, x in enumerate(trace.inputs)]
+        matrices = tape.rebuild(picked, found)
+        return matrices[0] if isinstance(argnums, int) else tuple(matrices)
+
+    return wrapped
+
+
+def _assemble(y: Tensor, x: Tensor, rows: list[Tensor]) -> Tensor:
+    if not rows:
+        return Tensor(zeros_like(x).array).reshape(-1)[:0].reshape((*y.shape, *x.shape))
+    return ops.stack(rows).reshape((*y.shape, *x.shape))
+
+
+def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError("jacobian: jacobian(y, x) takes the value x that y was computed from")
+
+    def pull(unit: Tensor) -> list[Tensor]:
+        seeds = [tape.seed(y, unit, "jacobian")]
+        (g,) = tape.differentiate([y], seeds, [x], retain_graph=True)
+        return [zeros_like(x) if g is None else Tensor(g)]
+
+    return _assemble(y, x, [row[0] for row in _jacobian_rows(y, pull)])
+
+
+def hessian(function: Callable[..., Any], argnums: int = 0) -> Callable[..., Tensor]:
+    """A function that returns H[i, j] = d^2 f / dx_i dx_j of the scalar-valued ``f``."""
+    return jacobian(grad(function, argnums), argnums)
+
+
+def hvp(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+    """The Hessian of the scalar-valued ``f`` times ``tangents``, without forming the Hessian.
+
+    ``primals`` is the argument of ``f`` (or a tuple of its arguments), ``tangents`` has its form.
+    """
+    many = isinstance(primals, tuple)
+    args = primals if many else (primals,)
+    directions = tangents if many else (tangents,)
+    chosen = tuple(range(len(args)))
+    _, product = jvp(grad(function, chosen), args, directions)
+    return product if many else product[0]

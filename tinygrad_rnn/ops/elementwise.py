@@ -13,19 +13,16 @@ floor, ceil, round, sign, power, maximum, minimum, remainder, isnan, isfinite an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, device_of, transfer
-from tinygrad_rnn.tape import Primitive, Traced
-
-_Rule = Callable[..., Any]
+from tinygrad_rnn.tape import Function, Primitive, Traced
 
 
 def elementwise(
-    name: str, kernel: str, *rules: _Rule | None, forward: Callable[..., Any] | None = None
+    name: str, kernel: str, *rules: Function | None, forward: Function | None = None
 ) -> Primitive:
     """One row of the table."""
 

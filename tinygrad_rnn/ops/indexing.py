@@ -8,7 +8,7 @@ tape: ``x[2, :, i]`` has the template ``(2, slice(None), ArraySlot(0))`` and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -33,29 +33,31 @@ def _raw(value: Any) -> Any:
     return value.array if isinstance(value, Traced) else value
 
 
+def _bound(value: Any) -> int | None:
+    return None if value is None else value.__index__()
+
+
 def _split_index(x: Array, index: Any, who: str) -> tuple[Template, list[Array]]:
     template: list[Any] = []
     arrays: list[Array] = []
-    for item in index if isinstance(index, tuple) else (index,):
+    for item in cast("tuple[Any, ...]", index if isinstance(index, tuple) else (index,)):
         if isinstance(item, list):
             item = backend_of(_raw(x)).from_host(
                 np.asarray(item, dtype=None if item else np.intp), backend_of(_raw(x)).name
             )
         if isinstance(item, slice):
-            bounds = [
-                None if b is None else b.__index__() for b in (item.start, item.stop, item.step)
-            ]
-            template.append(slice(*bounds))
+            bounds = cast("slice[Any, Any, Any]", item)
+            template.append(slice(*map(_bound, (bounds.start, bounds.stop, bounds.step))))
         elif item is None or item is Ellipsis:
             template.append(item)
-        elif isinstance(item, Traced) or (find_backend(item) and np.ndim(_raw(item)) > 0):
+        elif isinstance(item, Traced) or (find_backend(item) and item.ndim > 0):
             dtype = _raw(item).dtype
             if dtype.kind not in "iub":
                 raise IndexError(f"{who}: an index must be integer or boolean, got {dtype}")
             template.append(ArraySlot(len(arrays)))
             arrays.append(item)
         elif isinstance(item, bool | np.bool_):
-            template.append(bool(item))
+            template.append(bool(cast("Any", item)))
         elif hasattr(item, "__index__"):
             template.append(item.__index__())
         else:
@@ -167,14 +169,13 @@ def _place_all(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, ..
     return _place(*inputs, shape=shape, dtype=dtype, templates=templates)
 
 
-_getitem = Primitive(
-    "getitem",
-    _getitem_forward,
-    joint_rule=lambda needed, gs, ys, x, *arrays, template: [
-        Deferred(_place_all, gs[0], template, *arrays),
-        *[None] * len(arrays),
-    ],
-)
+def _getitem_rule(
+    needed: Sequence[bool], gs: Sequence[Any], ys: Any, x: Array, *arrays: Array, template: Template
+) -> list[Any]:
+    return [Deferred(_place_all, gs[0], template, *arrays), *[None] * len(arrays)]
+
+
+_getitem = Primitive("getitem", _getitem_forward, joint_rule=_getitem_rule)
 _place = Primitive("place", _place_forward, joint_rule=_place_rule)
 
 
@@ -258,15 +259,23 @@ def _put_forward(xp: Any, x: Array, values: Array, *arrays: Array, template: Tem
     return out
 
 
-_put = Primitive(
-    "put",
-    _put_forward,
-    joint_rule=lambda needed, gs, ys, x, values, *arrays, template: [
+def _put_rule(
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Any,
+    x: Array,
+    values: Array,
+    *arrays: Array,
+    template: Template,
+) -> list[Any]:
+    return [
         _put(gs[0], 0.0, *arrays, template=template) if needed[0] else None,
         _getitem(gs[0], *arrays, template=template) if needed[1] else None,
         *[None] * len(arrays),
-    ],
-)
+    ]
+
+
+_put = Primitive("put", _put_forward, joint_rule=_put_rule)
 
 
 class At:

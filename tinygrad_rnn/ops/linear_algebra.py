@@ -65,7 +65,7 @@ _matmul = Primitive(
 
 
 def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array) -> Array:
-    y = _in_float32(lambda x, w: xp.matmul(x, w.T), x, weight)
+    y = _in_float32(xp.matmul, x, weight.T)
     if bias:
         y += bias[0]
     return y

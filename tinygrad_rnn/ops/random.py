@@ -17,7 +17,7 @@ _generator = np.random.default_rng()
 
 def manual_seed(seed: int) -> None:
     """Start the generator anew: runs with one seed are bit-equal."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"manual_seed: the seed must be an integer >= 0, got {seed!r}")
     _generator.bit_generator.state = np.random.default_rng(int(seed)).bit_generator.state
 
@@ -38,7 +38,7 @@ def set_generator_state(state: dict[str, Any]) -> None:
 
 
 def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None) -> Array:
-    """An array for ``like``'s device and dtype: 0 with probability ``rate``, else 1 / (1 - rate)."""
+    """0 with probability ``rate``, else 1 / (1 - rate); device and dtype are those of ``like``."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = like.array if isinstance(like, Traced) else like

@@ -23,7 +23,7 @@ from tinygrad_rnn.ops.shaping import (
     split,
     transpose,
 )
-from tinygrad_rnn.tape import Primitive
+from tinygrad_rnn.tape import Function, Primitive
 
 Axis = int | Sequence[int] | None
 
@@ -106,7 +106,7 @@ def _norm_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> A
     )
 
 
-def _reduction(name: str, rule: Any, forward: Any = None) -> Primitive:
+def _reduction(name: str, rule: Function | None, forward: Function | None = None) -> Primitive:
     def by_name(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
         return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
 

@@ -1,4 +1,4 @@
-"""Operations that move values and compute nothing, in dual pairs: each is the gradient of the other.
+"""Operations that move values, in dual pairs: each is the gradient of the other.
 
 broadcast_to / sum_to, concat / split, stack / unstack, pad / slice; reshape, transpose and flip
 are their own duals.
@@ -19,7 +19,7 @@ from tinygrad_rnn.tape import Primitive, register_conform
 
 def normalise_axis(axis: int, ndim: int, who: str) -> int:
     """``axis`` counted from the front, or one sentence on why there is no such axis."""
-    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
     if not -ndim <= axis < ndim:
         raise IndexError(f"{who}: axis {axis} is out of range for {ndim} dimensions")
@@ -38,7 +38,7 @@ def normalise_axes(axis: int | Sequence[int] | None, ndim: int, who: str) -> tup
 
 
 def _shape(shape: Any, who: str) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int | np.integer) else shape
+    sizes: Any = (shape,) if isinstance(shape, int | np.integer) else shape
     try:
         return tuple(int(size.__index__()) for size in sizes)
     except (TypeError, AttributeError):
@@ -190,24 +190,30 @@ def _split_forward(xp: Any, x: Array, sizes: tuple[int, ...], axis: int) -> tupl
     return tuple(parts)
 
 
-_concat = Primitive(
-    "concat",
-    lambda xp, *xs, axis: xp.concatenate(xs, axis=axis),
-    joint_rule=lambda needed, gs, ys, *xs, axis: _split(
-        gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis
-    ),
-)
+def _concat_rule(needed: Any, gs: Sequence[Any], ys: Any, *xs: Array, axis: int) -> Sequence[Array]:
+    return _split(gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis)
+
+
+def _concat_forward(xp: Any, *xs: Array, axis: int) -> Array:
+    return xp.concatenate(xs, axis=axis)
+
+
+def _stack_rule(needed: Any, gs: Sequence[Any], ys: Any, *xs: Array, axis: int) -> Sequence[Array]:
+    return unstack(gs[0], axis)
+
+
+def _stack_forward(xp: Any, *xs: Array, axis: int) -> Array:
+    return xp.stack(xs, axis=axis)
+
+
+_concat = Primitive("concat", _concat_forward, joint_rule=_concat_rule)
 _split = Primitive(
     "split",
     _split_forward,
     joint_rule=lambda needed, gs, ys, x, sizes, axis: [concat(_filled(gs, ys), axis)],
     multiple=True,
 )
-_stack = Primitive(
-    "stack",
-    lambda xp, *xs, axis: xp.stack(xs, axis=axis),
-    joint_rule=lambda needed, gs, ys, *xs, axis: unstack(gs[0], axis),
-)
+_stack = Primitive("stack", _stack_forward, joint_rule=_stack_rule)
 _unstack = Primitive(
     "unstack",
     lambda xp, x, axis: tuple(x[(slice(None),) * axis + (k,)] for k in range(x.shape[axis])),

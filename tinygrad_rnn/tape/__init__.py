@@ -4,7 +4,7 @@ Imports backends/ only. Read primitive.py first, then walk.py.
 """
 
 from tinygrad_rnn.tape.listing import format_bytes
-from tinygrad_rnn.tape.primitive import Primitive, Record, Traced, next_position
+from tinygrad_rnn.tape.primitive import Function, Primitive, Record, Traced, next_position
 from tinygrad_rnn.tape.state import (
     Observer,
     enable_grad,
@@ -19,6 +19,7 @@ from tinygrad_rnn.tape.walk import Deferred, backward, differentiate, register_c
 
 __all__ = [
     "Deferred",
+    "Function",
     "Observer",
     "Primitive",
     "Record",

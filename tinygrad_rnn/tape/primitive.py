@@ -9,7 +9,7 @@ import numbers
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeAlias, cast
 
 import numpy as np
 
@@ -18,6 +18,20 @@ from tinygrad_rnn.tape.state import current_state
 
 _positions = itertools.count()
 _PACKAGE = __name__.partition(".")[0]
+
+Function: TypeAlias = (
+    Callable[..., Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any], Any]
+    | Callable[[Any, Any, Any, Any], Any]
+    | Callable[[Any, Any, Any, Any, Any], Any]
+    | Callable[[Any, Any, Any, Any, Any, Any], Any]
+)
+"""A forward or a rule: a function of the arguments that its primitive takes.
+
+The numbers of arguments are spelled out since a type checker knows the parameters of a lambda from
+them alone.
+"""
 
 
 def next_position() -> int:
@@ -88,9 +102,9 @@ class Record:
         frame: str | None = None,
     ) -> None:
         self.primitive = primitive
-        self.inputs = inputs
+        self.inputs: tuple[Any, ...] = inputs
         self.params = params
-        self.results = results
+        self.results: tuple[Array, ...] = results
         self.version = version
         self.frame = frame
         self.position = next_position()
@@ -132,10 +146,10 @@ class Primitive:
     def __init__(
         self,
         name: str,
-        forward: Callable[..., Any],
-        rules: Sequence[Callable[..., Any] | None] = (),
+        forward: Function,
+        rules: Sequence[Function | None] = (),
         *,
-        joint_rule: Callable[..., Sequence[Any]] | None = None,
+        joint_rule: Function | None = None,
         kernel: str | None = None,
         multiple: bool = False,
         doc: str | None = None,
@@ -145,9 +159,9 @@ class Primitive:
         if multiple and rules:
             raise ValueError(f"{name}: an operation with several results needs a joint_rule")
         self.name = self.__name__ = name
-        self.forward = forward
-        self.rules = tuple(rules)
-        self.joint_rule = joint_rule
+        self.forward: Callable[..., Any] = forward
+        self.rules: tuple[Callable[..., Any] | None, ...] = tuple(rules)
+        self.joint_rule: Callable[..., Sequence[Any]] | None = joint_rule
         self.kernel = kernel
         self.multiple = multiple
         if doc is not None:
@@ -177,7 +191,7 @@ class Primitive:
         if state.observers:
             for observer in state.observers:
                 observer.before_forward(self, inputs, params)
-        kind = type(leader.array)
+        kind = leader.array.__class__
         for k, array in enumerate(arrays):
             if type(array) is not kind and type(array) is not float and type(array) is not int:
                 arrays[k] = self._check_operand(array, leader.array)
@@ -226,7 +240,7 @@ class Primitive:
         """A constant operand as the backend takes it, or one sentence on why it cannot be."""
         backend = find_backend(value)
         if isinstance(value, np.generic):
-            return value.item()
+            return cast("Any", value).item()
         if backend is None:
             if isinstance(value, numbers.Number):
                 return value
@@ -236,8 +250,8 @@ class Primitive:
         here = backend_of(leader)
         if backend is not here:
             raise DeviceError(
-                f"{self.name}: operands on {here.device_of(leader)} and {backend.device_of(value)}; "
-                "bring them to one device with .to(device)"
+                f"{self.name}: operands on {here.device_of(leader)} and "
+                f"{backend.device_of(value)}; bring them to one device with .to(device)"
             )
         return value
 

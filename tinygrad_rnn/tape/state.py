@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=Stat
 
 
 @contextmanager
-def _switched(**changes: Any) -> Iterator[None]:
+def _switched(**changes: Any) -> Generator[None]:
     token = current_state.set(replace(current_state.get(), **changes))
     try:
         yield
@@ -61,28 +61,28 @@ def is_recording() -> bool:
 
 
 @contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> Generator[None]:
     """Write nothing on a tape within the block (or the function that it decorates)."""
     with _switched(recording=False):
         yield
 
 
 @contextmanager
-def enable_grad() -> Iterator[None]:
+def enable_grad() -> Generator[None]:
     """Write on the tape within the block, also inside a :func:`no_grad`."""
     with _switched(recording=True):
         yield
 
 
 @contextmanager
-def observe(*observers: Observer) -> Iterator[None]:
+def observe(*observers: Observer) -> Generator[None]:
     """Show every record made or differentiated within the block to ``observers``."""
     with _switched(observers=(*current_state.get().observers, *observers)):
         yield
 
 
 @contextmanager
-def record_frames() -> Iterator[None]:
+def record_frames() -> Generator[None]:
     """Let every record within the block remember the line of user code that made it."""
     with _switched(frames=True):
         yield

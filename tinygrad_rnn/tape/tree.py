@@ -1,24 +1,21 @@
-"""Nested containers of values: tuples, NamedTuples, lists and dicts, with anything else as a leaf."""
+"""Nested containers of values: tuples, NamedTuples, lists and dicts. Anything else is a leaf."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 _Rebuild = Callable[[list[Any]], Any]
 
 
 def _children(tree: Any) -> tuple[list[Any], _Rebuild] | None:
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        kind = type(tree)
-        return list(tree), lambda items: kind(*items)
-    if isinstance(tree, tuple):
-        return list(tree), tuple
-    if isinstance(tree, list):
-        return list(tree), list
     if isinstance(tree, dict):
-        keys = list(tree)
-        return list(tree.values()), lambda items: dict(zip(keys, items, strict=True))
+        mapping = cast("dict[Any, Any]", tree)
+        return list(mapping.values()), lambda items: dict(zip(mapping, items, strict=True))
+    if isinstance(tree, list | tuple):
+        children = cast("Sequence[Any]", tree)
+        kind = cast("Callable[..., Any]", type(children))
+        return list(children), (lambda items: kind(*items)) if hasattr(kind, "_fields") else kind
     return None
 
 
@@ -38,13 +35,20 @@ def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     if found is None:
         return function(tree, *others)
     children, rebuild = found
-    other_children = [list(o.values()) if isinstance(o, dict) else list(o) for o in others]
-    return rebuild(
-        [tree_map(function, *group) for group in zip(children, *other_children, strict=True)]
-    )
+    groups = zip(children, *map(_matching, others), strict=True)
+    return rebuild([tree_map(function, *group) for group in groups])
+
+
+def _matching(other: Any) -> list[Any]:
+    found = _children(other)
+    return list(other) if found is None else found[0]
 
 
 def rebuild(tree: Any, new_leaves: list[Any]) -> Any:
     """The containers of ``tree`` round ``new_leaves``, given in the order of :func:`leaves`."""
     items = iter(new_leaves)
-    return tree_map(lambda _: next(items), tree)
+
+    def following(_: Any) -> Any:
+        return next(items)
+
+    return tree_map(following, tree)

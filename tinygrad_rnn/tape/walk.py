@@ -131,9 +131,12 @@ def backward(
     seen: dict[Key, Traced] = {}
     for group in (outputs, *(record.inputs for record in records)):
         for value in group:
-            if isinstance(value, Traced) and value.needs_grad:
-                if value.record is None or value.keeps_grad:
-                    seen.setdefault(key_of(value), value)
+            if (
+                isinstance(value, Traced)
+                and value.needs_grad
+                and (value.record is None or value.keeps_grad)
+            ):
+                seen.setdefault(key_of(value), value)
     targets = list(seen.values())
     found = _walk(records, outputs, seeds, targets, create_graph, retain_graph)
     for target, g in zip(targets, found, strict=True):

@@ -165,8 +165,8 @@ def jvp(
     directions = [t if isinstance(t, Tensor) else tensor(t) for t in tape.leaves(list(tangents))]
     if [d.shape for d in directions] != [x.shape for x in trace.inputs]:
         raise ValueError(
-            f"jvp: tangents must have the shapes of the primals, {[x.shape for x in trace.inputs]}, "
-            f"got {[d.shape for d in directions]}"
+            f"jvp: tangents must have the shapes of the primals, "
+            f"{[x.shape for x in trace.inputs]}, got {[d.shape for d in directions]}"
         )
     with tape.enable_grad():
         dummies = [Tensor(zeros_like(y).array, needs_grad=True) for y in trace.outputs]

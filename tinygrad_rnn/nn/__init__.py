@@ -1,0 +1,44 @@
+"""Modules: parameters in a tree, layers without time, losses, initialisers.
+
+Imports tensor/ and what stands to its left.
+"""
+
+from tinygrad_rnn.nn import init
+from tinygrad_rnn.nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
+from tinygrad_rnn.nn.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+)
+from tinygrad_rnn.nn.module import Buffer, Module, Parameter, check_dtype, check_size
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "Buffer",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "HuberLoss",
+    "L1Loss",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "Module",
+    "Parameter",
+    "Sequential",
+    "binary_cross_entropy_with_logits",
+    "check_dtype",
+    "check_size",
+    "cross_entropy",
+    "huber_loss",
+    "init",
+    "l1_loss",
+    "mse_loss",
+]

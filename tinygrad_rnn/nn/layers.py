@@ -1,0 +1,138 @@
+"""Layers without time: affine map, embedding, dropout, layer norm, and their composition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import ops
+from tinygrad_rnn.nn import init
+from tinygrad_rnn.nn.module import Module, Parameter, check_dtype, check_size
+from tinygrad_rnn.tensor import Tensor, tensor
+
+
+class Linear(Module):
+    """y = x W^T + b, for x (..., I): W (O, I), b (O,), y (..., O).
+
+    Both begin uniform on +-1 / sqrt(I).
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        check_size("Linear", in_features=in_features, out_features=out_features)
+        bound = 1 / math.sqrt(in_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(np.zeros((out_features, in_features), np.float32))
+        init.uniform_(self.weight, -bound, bound)
+        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dtype("Linear", x, self.weight)
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"Linear: inputs must have shape (..., {self.in_features}), got {x.shape}"
+            )
+        return ops.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class Embedding(Module):
+    """y = W[x] for integers x of any shape: W (V, D) with rows from N(0, 1), y (*x.shape, D)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Parameter(np.zeros((num_embeddings, embedding_dim), np.float32))
+        init.normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        indices = x if isinstance(x, Tensor) else tensor(x, device=self.weight.device)
+        if indices.dtype.kind not in "iu":
+            raise TypeError(f"Embedding: indices must be integers, got {indices.dtype}")
+        try:
+            return ops.take(self.weight, indices)
+        except IndexError as error:
+            raise IndexError(str(error).replace("take:", "Embedding:", 1)) from None
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class Dropout(Module):
+    """In training each element becomes 0 with probability ``p``, the others x / (1 - p).
+
+    Source: Srivastava et al. 2014. In evaluation nothing happens.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must satisfy 0 <= p < 1, got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.p) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class LayerNorm(Module):
+    """y = weight (x - mean) / sqrt(var + eps) + bias over the last axes. Source: Ba et al. 2016.
+
+    Parameters
+    ----------
+    normalized_shape : the sizes of the last axes that are normalised together.
+    eps : added to the variance.
+    """
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
+    ) -> None:
+        shape = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
+        for size in shape:
+            check_size("LayerNorm", normalized_shape=size)
+        self.normalized_shape = tuple(shape)
+        self.eps = eps
+        self.weight = Parameter(np.ones(self.normalized_shape, np.float32))
+        self.bias = Parameter(np.zeros(self.normalized_shape, np.float32)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dtype("LayerNorm", x, self.weight)
+        axes = tuple(range(-len(self.normalized_shape), 0))
+        if tuple(x.shape[len(x.shape) - len(axes) :]) != self.normalized_shape:
+            sizes = ", ".join(map(str, self.normalized_shape))
+            raise ValueError(f"LayerNorm: inputs must have shape (..., {sizes}), got {x.shape}")
+        centred = x - ops.mean(x, axes, keepdims=True)
+        variance = ops.mean(ops.square(centred), axes, keepdims=True)
+        y = centred / ops.sqrt(variance + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class Sequential(Module):
+    """Layers or functions applied one after the other."""
+
+    def __init__(self, *layers: Callable[..., Any]) -> None:
+        for layer in layers:
+            if not callable(layer):
+                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__}")
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, k: int) -> Any:
+        return self.layers[k]

@@ -1,0 +1,225 @@
+"""Module: a tree of parameters with a forward function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygrad_rnn import backends
+from tinygrad_rnn.tensor import Tensor, tensor
+
+Self = TypeVar("Self", bound="Module")
+
+
+class Parameter(Tensor):
+    """A leaf Tensor that a Module owns and an optimizer changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(tensor(data).array, requires_grad)
+        if requires_grad and self.dtype.kind != "f":
+            raise TypeError(f"Parameter: expected floating values, got {self.dtype}")
+
+
+class Buffer(Tensor):
+    """A leaf Tensor that belongs to the state of a Module and that no optimizer changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(tensor(data).array)
+
+
+class Module:
+    """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
+
+    Every attribute that holds a Parameter, a Buffer or a Module, or a list, tuple or dict of them,
+    belongs to the tree, unless its name begins with an underscore. There is nothing to register
+    and no ``super().__init__()`` to call.
+    """
+
+    training: bool = True
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What calling the module computes. To be written by each kind of module."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
+
+    # The tree
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all modules below it, each once, with their dotted names."""
+        seen: set[int] = set()
+        pending: list[tuple[str, Module]] = [(prefix, self)]
+        while pending:
+            name, module = pending.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            below = [
+                (_join(name, key), value)
+                for key, value in _attributes(module)
+                if isinstance(value, Module)
+            ]
+            pending.extend(reversed(below))
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all modules below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Every name of every Tensor of a kind, tied ones under each of their names."""
+        for prefix, module in self.named_modules():
+            for key, value in _attributes(module):
+                if isinstance(value, kind):
+                    yield _join(prefix, key), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their dotted names, a tied one once.
+
+        A parameter that has no name of its own yet is given this one, for errors to mention.
+        """
+        seen: set[int] = set()
+        for name, parameter in self._named_tensors(Parameter):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                if parameter.name is None:
+                    parameter.name = name
+                yield name, parameter  # pyright: ignore[reportReturnType]
+
+    def parameters(self) -> list[Parameter]:
+        """The parameters, a tied one once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    # State
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter and buffer as a NumPy array, by dotted name."""
+        named = [*self._named_tensors(Parameter), *self._named_tensors(Buffer)]
+        return {name: np.array(value.numpy()) for name, value in named}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take the values of ``state`` (arrays or Tensors by dotted name).
+
+        Nothing is changed unless everything fits. With ``strict=False`` names that only one side
+        has are passed over.
+
+        Raises
+        ------
+        KeyError
+            where names are missing or unknown, listing them.
+        ValueError
+            where a shape differs, or two names of one tied parameter disagree.
+        """
+        own = dict([*self._named_tensors(Parameter), *self._named_tensors(Buffer)])
+        who = f"{type(self).__name__}.load_state_dict"
+        missing = [name for name in own if name not in state]
+        unknown = [name for name in state if name not in own]
+        if strict and (missing or unknown):
+            parts = [f"missing {missing}"] * bool(missing) + [f"unknown {unknown}"] * bool(unknown)
+            raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
+        loaded: dict[int, tuple[str, Tensor, np.ndarray]] = {}
+        for name, target in own.items():
+            if name not in state:
+                continue
+            given = state[name]
+            values = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+            if values.shape != tuple(target.shape):
+                raise ValueError(
+                    f"{who}: {name} has shape {tuple(target.shape)}, the given values have "
+                    f"{values.shape}"
+                )
+            if values.dtype.kind not in "fiub" or (values.dtype.kind == "f") != (
+                target.dtype.kind == "f"
+            ):
+                raise ValueError(f"{who}: {name} is {target.dtype}, the given values {values.dtype}")
+            first, _, before = loaded.setdefault(id(target), (name, target, values))
+            if before is not values and not np.array_equal(before, values, equal_nan=True):
+                raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
+        for _, target, values in loaded.values():
+            target.data = backends.transfer(values.astype(target.dtype), target.device)
+
+    def to(self: Self, target: Any) -> Self:
+        """Move every parameter and buffer to a device, or cast the floating ones to a dtype."""
+        for kind in (Parameter, Buffer):
+            for _, value in self._named_tensors(kind):
+                moved = value.detach().to(target)
+                if isinstance(target, str) or value.dtype.kind == "f":
+                    value.array = moved.array
+                    value.grad = None
+                    value.mark_changed()
+        return self
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Switch this module and all below it to training (dropout is on)."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Switch this module and all below it to evaluation (dropout is off)."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def __repr__(self) -> str:
+        """The tree of modules with their parameter counts, one line each."""
+        lines: list[str] = []
+        for name, module in self.named_modules():
+            own = [v for _, v in _attributes(module) if isinstance(v, Parameter)]
+            count = f", {sum(p.size for p in own):,} parameters" if own else ""
+            label = f"({name.rpartition('.')[2]}) " if name else ""
+            indent = "  " * (name.count(".") + 1 if name else 0)
+            lines.append(f"{indent}{label}{type(module).__name__}({module.extra_repr()}){count}")
+        return "\n".join(lines)
+
+    def extra_repr(self) -> str:
+        """What is worth saying about this module in a printed tree, such as its sizes."""
+        return ""
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _attributes(module: Module) -> Iterator[tuple[str, Any]]:
+    """The public attributes of a module, with the items of containers by index or key."""
+    for name, value in vars(module).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, list | tuple):
+            for k, item in enumerate(value):
+                yield f"{name}.{k}", item
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                yield f"{name}.{key}", item
+        else:
+            yield name, value
+
+
+def check_dtype(who: str, x: Tensor, parameter: Tensor) -> None:
+    """Refuse inputs that would silently change the dtype of a layer."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
+    if x.dtype != parameter.dtype:
+        raise TypeError(
+            f"{who}: inputs must be {parameter.dtype} as its parameters are, got {x.dtype}; "
+            "convert one of them with .to(dtype)"
+        )
+
+
+def check_size(who: str, **sizes: Any) -> None:
+    """Refuse sizes that are not positive integers."""
+    for name, size in sizes.items():
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{who}: {name} must be a positive integer, got {size!r}")

@@ -190,7 +190,7 @@ class StrictArray:
             elif isinstance(item, StrictArray):
                 size = self.shape[axis] if axis < self.ndim else 0
                 wrap = item.dtype.kind in "iu" and size > 0
-                found.append(item._values % size if wrap else item._values)
+                found.append(item._values.astype(np.int64) % size if wrap else item._values)
                 axis += 1
             elif type(item) in (int, slice):
                 found.append(item)

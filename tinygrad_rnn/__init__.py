@@ -1,5 +1,6 @@
 """Recurrent networks on one tape with three uses: differentiate it, read it, replay it."""
 
+from tinygrad_rnn import nn, optim, rnn
 from tinygrad_rnn.backends import DeviceError, devices
 from tinygrad_rnn.ops import (
     abs,
@@ -181,6 +182,7 @@ __all__ = [
     "min",
     "minimum",
     "moveaxis",
+    "nn",
     "no_grad",
     "norm",
     "not_equal",
@@ -188,6 +190,7 @@ __all__ = [
     "one_hot",
     "ones",
     "ones_like",
+    "optim",
     "outer",
     "pad",
     "power",
@@ -199,6 +202,7 @@ __all__ = [
     "record_frames",
     "relu",
     "reshape",
+    "rnn",
     "round",
     "scatter",
     "sigmoid",

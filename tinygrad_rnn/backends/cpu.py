@@ -51,7 +51,7 @@ class NumPyBackend(Backend):
         ):
             rest = target.shape[1:]
             rows = np.broadcast_to(values, index.shape + rest).reshape(index.size, *rest)
-            flat = index.reshape(-1)
+            flat = index.reshape(-1).astype(np.intp, copy=False)
             add_sorted_rows(target, np.where(flat < 0, flat + len(target), flat), rows)
         else:
             np.add.at(target, index, values)

@@ -65,7 +65,8 @@ class CuPyBackend(Backend):
         positions = cupy.arange(target.size, dtype=np.int64).reshape(target.shape)[index]
         rows, width = positions.reshape(-1), 1
         if isinstance(index, cupy.ndarray) and index.dtype.kind in "iu" and target.size:
-            rows, width = index.reshape(-1) % len(target), target.size // len(target)
+            wide = index.reshape(-1).astype(np.int64, copy=False)
+            rows, width = wide % len(target), target.size // len(target)
         order = cupy.argsort(rows, kind="stable")
         bounds = cupy.arange(target.size // max(width, 1) + 1)
         starts = cupy.searchsorted(rows[order], bounds).astype(np.int64)

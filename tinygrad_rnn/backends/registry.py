@@ -44,7 +44,7 @@ def find_backend(array: object) -> Backend | None:
 
 def backend_of(array: object) -> Backend:
     """The backend whose kind of array this is."""
-    found = find_backend(array)
+    found = _by_type.get(type(array)) or find_backend(array)
     if found is None:
         raise TypeError(f"expected an array or a Tensor, got {type(array).__name__}")
     return found
@@ -91,8 +91,11 @@ def transfer(array: Array, device: str) -> Array:
 
 
 def as_array(value: Any) -> Array:
-    """Keep arrays as they are and turn NumPy's scalars, its 0-d results, back into arrays."""
-    if isinstance(value, np.generic | numbers.Number):
+    """Keep arrays as they are and turn NumPy's scalars, its 0-d results, back into arrays.
+
+    Subclasses of NumPy's array (memmap, matrix) become plain arrays over the same memory.
+    """
+    if isinstance(value, np.ndarray | np.generic | numbers.Number):
         return np.asarray(value)
     backend_of(value)
     return value

@@ -17,7 +17,15 @@ from tinygrad_rnn.nn.losses import (
     l1_loss,
     mse_loss,
 )
-from tinygrad_rnn.nn.module import Buffer, Module, Parameter, check_dtype, check_size
+from tinygrad_rnn.nn.module import (
+    Buffer,
+    Module,
+    Parameter,
+    check_device,
+    check_floating,
+    check_like,
+    check_size,
+)
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -34,7 +42,9 @@ __all__ = [
     "Parameter",
     "Sequential",
     "binary_cross_entropy_with_logits",
-    "check_dtype",
+    "check_device",
+    "check_floating",
+    "check_like",
     "check_size",
     "cross_entropy",
     "huber_loss",

@@ -74,7 +74,7 @@ def kaiming_normal_(parameter: Tensor, gain: float = math.sqrt(2)) -> Tensor:
 
 
 def orthogonal_(parameter: Tensor, gain: float = 1.0) -> Tensor:
-    """gain times a matrix with orthonormal rows or columns, whichever are fewer.
+    """A matrix with orthonormal rows or columns, whichever are fewer, times gain.
 
     Source: Saxe, McClelland, Ganguli 2013.
     """
@@ -86,7 +86,7 @@ def orthogonal_(parameter: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def identity_(parameter: Tensor, gain: float = 1.0) -> Tensor:
-    """gain times the identity (ones on the diagonal of a matrix that is not square).
+    """The identity (ones on the diagonal of a matrix that is not square) times gain.
 
     Source: Le, Jaitly, Hinton 2015, for recurrent weights.
     """

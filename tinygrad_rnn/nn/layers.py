@@ -10,7 +10,14 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.module import Module, Parameter, check_dtype, check_size
+from tinygrad_rnn.nn.module import (
+    Module,
+    Parameter,
+    check_device,
+    check_floating,
+    check_like,
+    check_size,
+)
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -31,7 +38,7 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_dtype("Linear", x, self.weight)
+        check_like("Linear", x, self.weight)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"Linear: inputs must have shape (..., {self.in_features}), got {x.shape}"
@@ -55,6 +62,7 @@ class Embedding(Module):
         indices = x if isinstance(x, Tensor) else tensor(x, device=self.weight.device)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding: indices must be integers, got {indices.dtype}")
+        check_device("Embedding", indices, self.weight, "indices", "its parameters")
         try:
             return ops.take(self.weight, indices)
         except IndexError as error:
@@ -76,6 +84,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        check_floating("Dropout", x)
         return ops.dropout(x, self.p) if self.training and self.p else x
 
     def extra_repr(self) -> str:
@@ -95,6 +104,8 @@ class LayerNorm(Module):
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
     ) -> None:
         shape = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
+        if not shape:
+            raise ValueError("LayerNorm: normalized_shape must have at least one axis, got none")
         for size in shape:
             check_size("LayerNorm", normalized_shape=size)
         self.normalized_shape = tuple(shape)
@@ -103,7 +114,7 @@ class LayerNorm(Module):
         self.bias = Parameter(np.zeros(self.normalized_shape, np.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        check_dtype("LayerNorm", x, self.weight)
+        check_like("LayerNorm", x, self.weight)
         axes = tuple(range(-len(self.normalized_shape), 0))
         if tuple(x.shape[len(x.shape) - len(axes) :]) != self.normalized_shape:
             sizes = ", ".join(map(str, self.normalized_shape))

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backends, ops
-from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn import ops
+from tinygrad_rnn.nn.module import Module, check_device, check_floating
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -27,25 +27,37 @@ def _reduce(losses: Tensor, mask: Any, reduction: str, who: str) -> Tensor:
         if reduction == "none":
             return losses
         return ops.mean(losses) if reduction == "mean" else ops.sum(losses)
-    mask = _beside(losses, mask)
-    if tuple(mask.shape) != tuple(losses.shape):
-        raise ValueError(f"{who}: the mask must have shape {losses.shape}, got {mask.shape}")
-    kept = ops.where(mask.astype(np.bool_), losses, 0.0)
+    mask = _fit_mask(losses, mask, who)
+    kept = ops.where(mask, losses, 0.0)
     if reduction == "none":
         return kept
     total = ops.sum(kept)
     if reduction == "sum":
         return total
-    count = ops.sum(mask.astype(np.bool_))
+    count = ops.sum(mask)
     return total / ops.maximum(count, 1).astype(losses.dtype)
 
 
-def _check_pair(predictions: Tensor, targets: Tensor, who: str) -> None:
+def _fit_mask(losses: Tensor, mask: Any, who: str) -> Tensor:
+    """The mask beside the single losses, as bools."""
+    mask = _beside(losses, mask)
+    check_device(who, mask, losses, "the mask", "the losses")
+    if tuple(mask.shape) != tuple(losses.shape):
+        raise ValueError(f"{who}: the mask must have shape {losses.shape}, got {mask.shape}")
+    return mask.astype(np.bool_)
+
+
+def _fit_targets(predictions: Tensor, targets: Any, who: str) -> Tensor:
+    """The targets beside the predictions, in their dtype."""
+    check_floating(who, predictions, "predictions")
+    targets = _beside(predictions, targets)
+    check_device(who, targets, predictions, "targets", "the predictions")
     if tuple(predictions.shape) != tuple(targets.shape):
         raise ValueError(
             f"{who}: predictions and targets must have one shape, got {predictions.shape} and "
             f"{targets.shape}"
         )
+    return targets.astype(predictions.dtype)
 
 
 def cross_entropy(
@@ -59,7 +71,7 @@ def cross_entropy(
     """-log softmax(logits)[label] in nats, for logits (..., C) and integer labels (...).
 
     The classes are the last axis, so that logits of a sequence are (T, B, C). Labels equal to
-    ``ignore_index`` count neither in the sum nor in the mean.
+    ``ignore_index`` count neither in the sum nor in the mean, which is 0 where none is left.
 
     >>> import math, tinygrad_rnn as tg
     >>> loss = tg.nn.cross_entropy(tg.zeros((3, 40)), [1, 2, 3], reduction="sum")
@@ -71,6 +83,7 @@ def cross_entropy(
     IndexError
         where a label lies outside 0 ... C - 1 and is not ``ignore_index``.
     """
+    check_floating("cross_entropy", logits, "logits")
     labels = _beside(logits, labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
@@ -79,13 +92,9 @@ def cross_entropy(
             f"cross_entropy: logits (..., C) and labels (...) do not fit: {logits.shape} and "
             f"{labels.shape}"
         )
-    if labels.device != logits.device:
-        raise backends.DeviceError(
-            f"cross_entropy: logits on {logits.device} and labels on {labels.device}; bring them "
-            "to one device with .to(device)"
-        )
+    check_device("cross_entropy", labels, logits, "labels", "the logits")
     counted = labels != ignore_index
-    mask = counted if mask is None else counted & _beside(logits, mask).astype(np.bool_)
+    mask = counted if mask is None else counted & _fit_mask(labels, mask, "cross_entropy")
     labels = ops.where(counted, labels, 0)
     return _reduce(ops.cross_entropy(logits, labels), mask, reduction, "cross_entropy")
 
@@ -94,8 +103,7 @@ def binary_cross_entropy_with_logits(
     logits: Tensor, targets: Any, *, mask: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """-t log s - (1 - t) log(1 - s) with s = sigmoid(logit), for targets t in [0, 1]."""
-    targets = _beside(logits, targets).astype(logits.dtype)
-    _check_pair(logits, targets, "binary_cross_entropy_with_logits")
+    targets = _fit_targets(logits, targets, "binary_cross_entropy_with_logits")
     losses = ops.softplus(logits) - logits * targets
     return _reduce(losses, mask, reduction, "binary_cross_entropy_with_logits")
 
@@ -104,8 +112,7 @@ def mse_loss(
     predictions: Tensor, targets: Any, *, mask: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """(p - t)^2."""
-    targets = _beside(predictions, targets).astype(predictions.dtype)
-    _check_pair(predictions, targets, "mse_loss")
+    targets = _fit_targets(predictions, targets, "mse_loss")
     return _reduce(ops.square(predictions - targets), mask, reduction, "mse_loss")
 
 
@@ -113,8 +120,7 @@ def l1_loss(
     predictions: Tensor, targets: Any, *, mask: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """|p - t|."""
-    targets = _beside(predictions, targets).astype(predictions.dtype)
-    _check_pair(predictions, targets, "l1_loss")
+    targets = _fit_targets(predictions, targets, "l1_loss")
     return _reduce(ops.abs(predictions - targets), mask, reduction, "l1_loss")
 
 
@@ -129,8 +135,7 @@ def huber_loss(
     """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = p - t. Huber 1964."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
-    targets = _beside(predictions, targets).astype(predictions.dtype)
-    _check_pair(predictions, targets, "huber_loss")
+    targets = _fit_targets(predictions, targets, "huber_loss")
     error = ops.abs(predictions - targets)
     inner = ops.minimum(error, delta)
     return _reduce(inner * (error - 0.5 * inner), mask, reduction, "huber_loss")

@@ -11,6 +11,7 @@ from tinygrad_rnn import backends
 from tinygrad_rnn.tensor import Tensor, tensor
 
 Self = TypeVar("Self", bound="Module")
+AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 
 class Parameter(Tensor):
@@ -36,9 +37,9 @@ class Buffer(Tensor):
 class Module:
     """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
 
-    Every attribute that holds a Parameter, a Buffer or a Module, or a list, tuple or dict of them,
-    belongs to the tree, unless its name begins with an underscore. There is nothing to register
-    and no ``super().__init__()`` to call.
+    Every attribute that holds a Parameter, a Buffer or a Module, or a list, tuple or dict of them
+    (nested if need be), belongs to the tree, unless its name begins with an underscore. There is
+    nothing to register and no ``super().__init__()`` to call.
     """
 
     training: bool = True
@@ -52,51 +53,56 @@ class Module:
 
     # The tree
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all modules below it, each once, with their dotted names."""
+    def _paths(
+        self, keys: tuple[str, ...] = (), above: tuple[Module, ...] = ()
+    ) -> Iterator[tuple[tuple[str, ...], Module]]:
+        """Every way down to a module; one that refers back to a module above ends there."""
+        yield keys, self
+        above = (*above, self)
+        for key, value in _attributes(self):
+            if isinstance(value, Module) and value not in above:
+                yield from value._paths((*keys, key), above)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """The module itself and all below it, each once, with their dotted names."""
         seen: set[int] = set()
-        pending: list[tuple[str, Module]] = [(prefix, self)]
-        while pending:
-            name, module = pending.pop()
-            if id(module) in seen:
-                continue
-            seen.add(id(module))
-            yield name, module
-            below = [
-                (_join(name, key), value)
-                for key, value in _attributes(module)
-                if isinstance(value, Module)
-            ]
-            pending.extend(reversed(below))
+        for keys, module in self._paths():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield ".".join(keys), module
 
     def modules(self) -> Iterator[Module]:
-        """This module and all modules below it, each once."""
+        """The module itself and all below it, each once."""
         for _, module in self.named_modules():
             yield module
 
-    def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _named_tensors(self, kind: type[AnyTensor]) -> Iterator[tuple[str, AnyTensor]]:
         """Every name of every Tensor of a kind, tied ones under each of their names."""
-        for prefix, module in self.named_modules():
+        for keys, module in self._paths():
             for key, value in _attributes(module):
                 if isinstance(value, kind):
-                    yield _join(prefix, key), value
+                    yield ".".join((*keys, key)), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters with their dotted names, a tied one once.
 
-        A parameter that has no name of its own yet is given this one, for errors to mention.
+        The longest name that a parameter is found under is what errors call it.
         """
         seen: set[int] = set()
         for name, parameter in self._named_tensors(Parameter):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                if parameter.name is None:
+                if parameter.name is None or name.endswith(f".{parameter.name}"):
                     parameter.name = name
-                yield name, parameter  # pyright: ignore[reportReturnType]
+                yield name, parameter
 
     def parameters(self) -> list[Parameter]:
         """The parameters, a tied one once."""
         return [parameter for _, parameter in self.named_parameters()]
+
+    def some_tensor(self) -> Tensor | None:
+        """Some floating Tensor in the tree, whose dtype and device are those of the module."""
+        return next((t for _, t in self._named_tensors(Tensor) if t.dtype.kind == "f"), None)
 
     # State
 
@@ -139,32 +145,45 @@ class Module:
             if values.dtype.kind not in "fiub" or (values.dtype.kind == "f") != (
                 target.dtype.kind == "f"
             ):
-                raise ValueError(f"{who}: {name} is {target.dtype}, the given values {values.dtype}")
+                raise ValueError(
+                    f"{who}: {name} is {target.dtype}, the given values are {values.dtype}"
+                )
             first, _, before = loaded.setdefault(id(target), (name, target, values))
             if before is not values and not np.array_equal(before, values, equal_nan=True):
                 raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
-        for _, target, values in loaded.values():
-            target.data = backends.transfer(values.astype(target.dtype), target.device)
+        arrays = [
+            (target, backends.transfer(values.astype(target.dtype), target.device))
+            for _, target, values in loaded.values()
+        ]
+        for target, array in arrays:
+            target.data = array
 
     def to(self: Self, target: Any) -> Self:
-        """Move every parameter and buffer to a device, or cast the floating ones to a dtype."""
-        for kind in (Parameter, Buffer):
-            for _, value in self._named_tensors(kind):
-                moved = value.detach().to(target)
-                if isinstance(target, str) or value.dtype.kind == "f":
-                    value.array = moved.array
-                    value.grad = None
-                    value.mark_changed()
+        """Move everything to a device, or cast what is floating to a dtype, gradients included."""
+        to_device = isinstance(target, str) and target not in np.sctypeDict
+        if not to_device and np.dtype(target).kind != "f":
+            raise TypeError(
+                f"{type(self).__name__}.to: expected a device or a floating dtype, got "
+                f"{np.dtype(target)}"
+            )
+        values = [v for kind in (Parameter, Buffer) for _, v in self._named_tensors(kind)]
+        chosen = {id(v): v for v in values if to_device or v.dtype.kind == "f"}.values()
+        moved = [(v, v.detach().to(target), v.grad) for v in chosen]
+        gradients = [None if g is None else g.detach().to(target) for _, _, g in moved]
+        for (value, new, _), g in zip(moved, gradients, strict=True):
+            if new.array is not value.array:
+                value.array, value.grad = new.array, g
+                value.mark_changed()
         return self
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Switch this module and all below it to training (dropout is on)."""
+        """Switch the module and all below it to training (dropout is on)."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: Self) -> Self:
-        """Switch this module and all below it to evaluation (dropout is off)."""
+        """Switch the module and all below it to evaluation (dropout is off)."""
         return self.train(False)
 
     def zero_grad(self) -> None:
@@ -175,11 +194,11 @@ class Module:
     def __repr__(self) -> str:
         """The tree of modules with their parameter counts, one line each."""
         lines: list[str] = []
-        for name, module in self.named_modules():
+        for keys, module in self._paths():
             own = [v for _, v in _attributes(module) if isinstance(v, Parameter)]
             count = f", {sum(p.size for p in own):,} parameters" if own else ""
-            label = f"({name.rpartition('.')[2]}) " if name else ""
-            indent = "  " * (name.count(".") + 1 if name else 0)
+            label = f"({keys[-1]}) " if keys else ""
+            indent = "  " * len(keys)
             lines.append(f"{indent}{label}{type(module).__name__}({module.extra_repr()}){count}")
         return "\n".join(lines)
 
@@ -188,27 +207,43 @@ class Module:
         return ""
 
 
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
 def _attributes(module: Module) -> Iterator[tuple[str, Any]]:
     """The public attributes of a module, with the items of containers by index or key."""
     for name, value in vars(module).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, list | tuple):
-            for k, item in enumerate(value):
-                yield f"{name}.{k}", item
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                yield f"{name}.{key}", item
-        else:
-            yield name, value
+        if not name.startswith("_"):
+            yield from _items(name, value)
 
 
-def check_dtype(who: str, x: Tensor, parameter: Tensor) -> None:
-    """Refuse inputs that would silently change the dtype of a layer."""
+def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list | tuple):
+        for k, item in enumerate(value):
+            yield from _items(f"{name}.{k}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _items(f"{name}.{key}", item)
+    else:
+        yield name, value
+
+
+def check_floating(who: str, x: Any, what: str = "inputs") -> None:
+    """Refuse what is not a floating Tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{who}: {what} must be a Tensor, got {type(x).__name__}")
+    if x.dtype.kind != "f":
+        raise TypeError(f"{who}: {what} must be floating, got {x.dtype}")
+
+
+def check_device(who: str, x: Tensor, like: Tensor, what: str, whose: str) -> None:
+    """Refuse a Tensor on another device than the one it is to meet."""
+    if x.device != like.device:
+        raise backends.DeviceError(
+            f"{who}: {what} must be on {like.device} as {whose} are, got {x.device}; bring them to "
+            "one device with .to(device)"
+        )
+
+
+def check_like(who: str, x: Any, parameter: Tensor) -> None:
+    """Refuse inputs whose dtype or device is not that of a layer."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
     if x.dtype != parameter.dtype:
@@ -216,6 +251,7 @@ def check_dtype(who: str, x: Tensor, parameter: Tensor) -> None:
             f"{who}: inputs must be {parameter.dtype} as its parameters are, got {x.dtype}; "
             "convert one of them with .to(dtype)"
         )
+    check_device(who, x, parameter, "inputs", "its parameters")
 
 
 def check_size(who: str, **sizes: Any) -> None:

@@ -232,11 +232,20 @@ def leaky_relu(x: Array, slope: float = 0.01) -> Array:
     return _leaky_relu(x, slope=slope)
 
 
+def _plain(number: Any) -> Any:
+    """A Python number for one of NumPy's, which would bring its dtype along."""
+    return number.item() if hasattr(number, "dtype") and not isinstance(number, Traced) else number
+
+
 def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """X limited to [low, high]; the gradient passes where x lies within, bounds included."""
+    low, high = _plain(low), _plain(high)
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low must not exceed high, got {low} and {high}")
-    return _clip(x, low=-math.inf if low is None else low, high=math.inf if high is None else high)
+    lowest, highest = -math.inf, math.inf
+    if x.dtype.kind in "iu":  # an infinity would turn integers into floats
+        lowest, highest = int(np.iinfo(x.dtype).min), int(np.iinfo(x.dtype).max)
+    return _clip(x, low=lowest if low is None else low, high=highest if high is None else high)
 
 
 def gelu(x: Array, approximate: bool = False) -> Array:

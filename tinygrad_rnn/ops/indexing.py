@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, as_array, backend_of, find_backend
-from tinygrad_rnn.ops.shaping import broadcast_to, normalise_axis
+from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend
+from tinygrad_rnn.ops.shaping import broadcast_to, concat, normalise_axis, reshape
 from tinygrad_rnn.tape import Deferred, Primitive, Traced
 
 
@@ -37,20 +37,27 @@ def _bound(value: Any) -> int | None:
     return None if value is None else value.__index__()
 
 
+def _is_array(item: Any) -> bool:
+    """Whether an item of an index is an array. NumPy's scalars count as numbers."""
+    if isinstance(item, Traced):
+        return True
+    return find_backend(item) is not None and not isinstance(item, np.generic)
+
+
 def _split_index(x: Array, index: Any, who: str) -> tuple[Template, list[Array]]:
     template: list[Any] = []
     arrays: list[Array] = []
     for item in cast("tuple[Any, ...]", index if isinstance(index, tuple) else (index,)):
         if isinstance(item, list):
             item = backend_of(_raw(x)).from_host(
-                np.asarray(item, dtype=None if item else np.intp), backend_of(_raw(x)).name
+                np.asarray(item, dtype=None if item else np.intp), device_of(_raw(x))
             )
         if isinstance(item, slice):
             bounds = cast("slice[Any, Any, Any]", item)
             template.append(slice(*map(_bound, (bounds.start, bounds.stop, bounds.step))))
         elif item is None or item is Ellipsis:
             template.append(item)
-        elif isinstance(item, Traced) or (find_backend(item) and item.ndim > 0):
+        elif _is_array(item):
             dtype = _raw(item).dtype
             if dtype.kind not in "iub":
                 raise IndexError(f"{who}: an index must be integer or boolean, got {dtype}")
@@ -74,7 +81,13 @@ def _fill(template: Template, arrays: Sequence[Array]) -> Any:
     return index[0] if len(index) == 1 else index
 
 
-def check_range(index: Array, size: int, who: str, lowest: int = 0) -> None:
+def check_range(
+    index: Array,
+    size: int,
+    who: str,
+    lowest: int = 0,
+    names: tuple[str, str] = ("index", "entries"),
+) -> None:
     """Raise IndexError unless lowest <= index < size everywhere.
 
     On a GPU this reads two numbers back, because an index out of range would wrap silently there.
@@ -86,7 +99,8 @@ def check_range(index: Array, size: int, who: str, lowest: int = 0) -> None:
     low, high = (int(end) for end in backend.to_host(ends))
     if low < lowest or high >= size:
         bad = low if low < lowest else high
-        raise IndexError(f"{who}: index {bad} is out of range for {size} entries")
+        one, all_ = names
+        raise IndexError(f"{who}: {one} {bad} is out of range for {size} {all_}")
 
 
 def _check_template(x: Array, template: Template, arrays: Sequence[Array], who: str) -> None:
@@ -212,32 +226,36 @@ _scatter_add = Primitive(
 
 
 def _scatter_forward(xp: Any, values: Array, indices: Array, rows: int) -> Array:
-    check_range(indices, rows, "scatter_add")
     out = xp.zeros((rows, *values.shape[indices.ndim :]), dtype=values.dtype)
     backend_of(out).scatter_add(out, indices, values)
     return out
 
 
 def _scatter_rows(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> Array:
-    """The gradient of the rows that were taken, from every place where they were."""
-    total = None
-    for indices, g in parts:
-        term = _scatter_add(g, indices, rows=shape[0])
-        total = term if total is None else total + term
-    return total
+    """The gradient of the rows that were taken: one sum over every place where they were."""
+    if len(parts) == 1:
+        ((indices, g),) = parts
+    else:
+        indices = concat([reshape(i, (i.size,)) for i, _ in parts])
+        g = concat([reshape(g, (i.size, *shape[1:])) for i, g in parts])
+    return _scatter_add(g, indices, rows=shape[0])
 
 
 def take(x: Array, indices: Any, axis: int = 0) -> Array:
     """The entries of x along ``axis`` at integer ``indices`` (of any shape), 0 <= index < size."""
-    k = normalise_axis(axis, x.ndim, "take")
+    k = normalise_axis(axis, x, "take")
     template, arrays = _split_index(x, (slice(None),) * k + (indices,), "take")
-    if k or not arrays or _raw(arrays[0]).dtype.kind == "b":
+    if not arrays or _raw(arrays[0]).dtype.kind == "b":
+        return _getitem(x, *arrays, template=template)
+    if k:
+        check_range(_raw(arrays[0]), x.shape[k], "take")
         return _getitem(x, *arrays, template=template)
     return _take(x, arrays[0])
 
 
 def scatter_add(values: Array, indices: Array, rows: int) -> Array:
     """Zeros of ``rows`` rows to which ``values[k]`` is added at row ``indices[k]``."""
+    check_range(_raw(indices), rows, "scatter_add")
     return _scatter_add(values, indices, rows=rows)
 
 
@@ -275,7 +293,7 @@ def _put_rule(
     ]
 
 
-_put = Primitive("put", _put_forward, joint_rule=_put_rule)
+_put = Primitive("at.set", _put_forward, joint_rule=_put_rule)
 
 
 class At:
@@ -301,10 +319,14 @@ class AtIndex:
 
     def add(self, values: Any) -> Array:
         """X with ``values`` (broadcast) added at the index; repetitions all count."""
-        x = self._x
-        target = _getitem(_raw(x), *map(_raw, self._arrays), template=self._template)
+        x, raw = self._x, _raw(self._x)
+        arrays = [_raw(array) for array in self._arrays]
+        _check_template(raw, self._template, arrays, "at.add")
+        try:
+            target = raw[_fill(self._template, arrays)]
+        except IndexError as error:
+            raise IndexError(f"at.add: {error}") from error
         if not isinstance(values, Traced):
-            raw = _raw(x)
             if not find_backend(values):
                 values = backend_of(raw).from_host(
                     as_array(np.asarray(values)), backend_of(raw).device_of(raw)

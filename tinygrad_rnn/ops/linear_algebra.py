@@ -8,7 +8,9 @@ no native product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
     concat,
+    dimensions,
     expand_dims,
     reshape,
     squeeze,
@@ -36,7 +39,7 @@ def _in_float32(function: Any, *arrays: Array) -> Array:
 
 
 def _rows(x: Array) -> Array:
-    return x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> Array:
@@ -96,7 +99,7 @@ def matmul(a: Array, b: Array) -> Array:
     As in NumPy a 1-d operand is a row on the left and a column on the right, and its axis
     disappears.
     """
-    if a.ndim == 0 or b.ndim == 0:
+    if dimensions(a, "matmul") == 0 or dimensions(b, "matmul") == 0:
         raise ValueError(
             f"matmul: operands need at least one axis, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
@@ -115,7 +118,9 @@ def matmul(a: Array, b: Array) -> Array:
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Y = x W^T + b, for x (..., I), W (O, I), b (O,): the affine map of a layer, (..., O)."""
-    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+    if dimensions(weight, "linear") != 2:
+        raise ValueError(f"linear: the weight must have shape (O, I), got {tuple(weight.shape)}")
+    if dimensions(x, "linear") == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: inputs must have shape (..., {weight.shape[-1]}), got {tuple(x.shape)}"
         )
@@ -130,7 +135,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 def outer(a: Array, b: Array) -> Array:
     """a_i b_j for two vectors."""
-    if a.ndim != 1 or b.ndim != 1:
+    if dimensions(a, "outer") != 1 or dimensions(b, "outer") != 1:
         raise ValueError(f"outer: expected two vectors, got {tuple(a.shape)} and {tuple(b.shape)}")
     return expand_dims(a, 1) * expand_dims(b, 0)
 
@@ -164,7 +169,7 @@ def _einsum_rule(
 
 def _einsum_forward(xp: Any, *operands: Array, terms: tuple[str, ...], output: str) -> Array:
     equation = f"{','.join(terms)}->{output}"
-    return _in_float32(lambda *xs: xp.einsum(equation, *xs), *operands)
+    return _in_float32(partial(xp.einsum, equation), *operands)
 
 
 _einsum = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule)
@@ -189,7 +194,7 @@ def einsum(equation: str, *operands: Array) -> Array:
     for part, x in zip(parts, operands, strict=True):
         if len(set(part)) < len(part):
             raise ValueError(f"einsum: a letter is repeated within the operand {part!r}")
-        if len(part) != x.ndim:
+        if len(part) != dimensions(x, "einsum"):
             raise ValueError(f"einsum: {part!r} names {len(part)} axes of shape {tuple(x.shape)}")
         for letter, size in zip(part, x.shape, strict=True):
             if sizes.setdefault(letter, size) != size:

@@ -10,8 +10,8 @@ import numpy as np
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.elementwise import exp
 from tinygrad_rnn.ops.indexing import check_range
-from tinygrad_rnn.ops.shaping import expand_dims
-from tinygrad_rnn.tape import Primitive
+from tinygrad_rnn.ops.shaping import dimensions, expand_dims
+from tinygrad_rnn.tape import Primitive, Traced
 
 
 def _one_hot_forward(xp: Any, labels: Array, classes: int, dtype: Any) -> Array:
@@ -19,7 +19,7 @@ def _one_hot_forward(xp: Any, labels: Array, classes: int, dtype: Any) -> Array:
 
 
 def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
-    check_range(labels, logits.shape[-1], "cross_entropy: label")
+    check_range(labels, logits.shape[-1], "cross_entropy", names=("label", "classes"))
     wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits
     rows = wide.reshape(-1, wide.shape[-1])
     top = xp.max(rows, axis=-1)
@@ -32,7 +32,7 @@ def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
 def _rule(
     needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Array], logits: Array, labels: Array
 ) -> list[Any]:
-    """softmax(logits) - one_hot(labels), weighted by the cotangents of the loss and of the total."""
+    """softmax(logits) - one_hot(labels), weighted by the cotangents of loss and total."""
     g_loss, g_total = gs
     likelihood = exp(logits - expand_dims(ys[1], -1))
     weight = g_loss if g_total is None else g_total if g_loss is None else g_loss + g_total
@@ -47,11 +47,26 @@ _one_hot = Primitive("one_hot", _one_hot_forward, [None])
 _cross_entropy = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
 
 
+def _check_labels(labels: Array, who: str) -> None:
+    dimensions(labels, who)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{who}: labels must be integers, got {labels.dtype}")
+
+
 def one_hot(labels: Array, classes: int, dtype: Any = np.float32) -> Array:
     """1 at the label and 0 elsewhere, along a new last axis of size ``classes``."""
+    _check_labels(labels, "one_hot")
+    raw = labels.array if isinstance(labels, Traced) else labels
+    check_range(raw, classes, "one_hot", names=("label", "classes"))
     return _one_hot(labels, classes=classes, dtype=np.dtype(dtype))
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """-log softmax(logits)[label], in nats, for logits (..., C) and integer labels (...)."""
+    _check_labels(labels, "cross_entropy")
+    if dimensions(logits, "cross_entropy") == 0 or logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            "cross_entropy: logits (..., C) and labels (...) do not fit: "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
     return _cross_entropy(logits, labels)[0]

@@ -53,6 +53,25 @@ def _count(x: Array, axis: tuple[int, ...]) -> int:
     return math.prod(x.shape[k] for k in axis)
 
 
+def _freedom(x: Array, axis: tuple[int, ...], ddof: int) -> float:
+    """The count less ddof, or NaN where that leaves nothing to divide by."""
+    left = _count(x, axis) - ddof
+    return left if left > 0 else math.nan
+
+
+def _mean_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """NaN where there is nothing to average, without NumPy's warning."""
+    if _count(x, axis):
+        return _accumulated("mean", xp, x, axis, keepdims)
+    return xp.sum(x, axis=axis, keepdims=keepdims) * math.nan
+
+
+def _cumsum_forward(xp: Any, x: Array, axis: int) -> Array:
+    if x.dtype == np.float16:
+        return xp.cumsum(x, axis=axis, dtype=np.float32).astype(np.float16)
+    return xp.cumsum(x, axis=axis)
+
+
 def _extreme_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     """The cotangent goes to the extreme value, in equal shares where several are equal."""
     hit = cast(x == _spread(y, x, axis), g.dtype)
@@ -116,18 +135,18 @@ def _reduction(name: str, rule: Function | None, forward: Function | None = None
 _sum = _reduction(
     "sum", _sum_rule, lambda xp, x, axis, keepdims: _accumulated("sum", xp, x, axis, keepdims)
 )
-_mean = _reduction(
-    "mean", _mean_rule, lambda xp, x, axis, keepdims: _accumulated("mean", xp, x, axis, keepdims)
-)
+_mean = _reduction("mean", _mean_rule, _mean_forward)
 _max = _reduction("max", _extreme_rule)
 _min = _reduction("min", _extreme_rule)
-_prod = _reduction("prod", _prod_rule)
+_prod = _reduction(
+    "prod", _prod_rule, lambda xp, x, axis, keepdims: _accumulated("prod", xp, x, axis, keepdims)
+)
 _norm = _reduction("norm", _norm_rule, _norm_forward)
 _any = _reduction("any", None)
 _all = _reduction("all", None)
 _cumsum = Primitive(
     "cumsum",
-    lambda xp, x, axis: xp.cumsum(x, axis=axis),
+    _cumsum_forward,
     [lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis)],
 )
 _argmax = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))
@@ -136,12 +155,12 @@ _argmin = Primitive("argmin", lambda xp, x, axis: xp.argmin(x, axis=axis))
 
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum over ``axis`` (all axes by default)."""
-    return _sum(x, axis=normalise_axes(axis, x.ndim, "sum"), keepdims=keepdims)
+    return _sum(x, axis=normalise_axes(axis, x, "sum"), keepdims=keepdims)
 
 
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The arithmetic mean over ``axis`` (all axes by default)."""
-    return _mean(x, axis=normalise_axes(axis, x.ndim, "mean"), keepdims=keepdims)
+    return _mean(x, axis=normalise_axes(axis, x, "mean"), keepdims=keepdims)
 
 
 def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -156,42 +175,41 @@ def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
 def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product over ``axis``; gradients are right for zeros too."""
-    return _prod(x, axis=normalise_axes(axis, x.ndim, "prod"), keepdims=keepdims)
+    return _prod(x, axis=normalise_axes(axis, x, "prod"), keepdims=keepdims)
 
 
 def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
-    return _norm(x, axis=normalise_axes(axis, x.ndim, "norm"), keepdims=keepdims)
+    return _norm(x, axis=normalise_axes(axis, x, "norm"), keepdims=keepdims)
 
 
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
     """The variance over ``axis``: sum (x - mean)^2 / (n - ddof)."""
-    axes = normalise_axes(axis, x.ndim, "var")
+    axes = normalise_axes(axis, x, "var")
     centred = x - mean(x, axes, keepdims=True)
-    return sum(square(centred), axes, keepdims) / (_count(x, axes) - ddof)
+    return sum(square(centred), axes, keepdims) / _freedom(x, axes, ddof)
 
 
 def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
     """The standard deviation over ``axis``; its gradient is 0 where all values are equal."""
-    axes = normalise_axes(axis, x.ndim, "std")
+    axes = normalise_axes(axis, x, "std")
     centred = x - mean(x, axes, keepdims=True)
-    return norm(centred, axes, keepdims) / math.sqrt(_count(x, axes) - ddof)
+    return norm(centred, axes, keepdims) / math.sqrt(_freedom(x, axes, ddof))
 
 
-def cumsum(x: Array, axis: int | Sequence[int] = 0) -> Array:
+def cumsum(x: Array, axis: int = 0) -> Array:
     """Running sums along one axis."""
-    (k,) = normalise_axes(axis, x.ndim, "cumsum")
-    return _cumsum(x, axis=k)
+    return _cumsum(x, axis=normalise_axis(axis, x, "cumsum"))
 
 
 def any(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether any element over ``axis`` is true."""
-    return _any(x, axis=normalise_axes(axis, x.ndim, "any"), keepdims=keepdims)
+    return _any(x, axis=normalise_axes(axis, x, "any"), keepdims=keepdims)
 
 
 def all(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether all elements over ``axis`` are true."""
-    return _all(x, axis=normalise_axes(axis, x.ndim, "all"), keepdims=keepdims)
+    return _all(x, axis=normalise_axes(axis, x, "all"), keepdims=keepdims)
 
 
 def argmax(x: Array, axis: int | None = None) -> Array:
@@ -206,11 +224,16 @@ def argmin(x: Array, axis: int | None = None) -> Array:
 
 def _one_axis(x: Array, axis: int | None, who: str) -> int | None:
     _nonempty(x, axis, who)
-    return None if axis is None else normalise_axis(axis, x.ndim, who)
+    return None if axis is None else normalise_axis(axis, x, who)
+
+
+def _filled_axis(x: Array, axis: int, who: str) -> int:
+    """One axis, counted from the front, which must not be empty."""
+    return _nonempty(x, normalise_axis(axis, x, who), who)[0]
 
 
 def _nonempty(x: Array, axis: Axis, who: str) -> tuple[int, ...]:
-    axes = normalise_axes(axis, x.ndim, who)
+    axes = normalise_axes(axis, x, who)
     if _count(x, axes) == 0:
         raise ValueError(f"{who}: there is no element over axes {axes} of shape {tuple(x.shape)}")
     return axes
@@ -223,7 +246,8 @@ def _shifted(xp: Any, x: Array, axis: int) -> tuple[Array, Array]:
     """X less its largest element along the axis (0 where that is not finite), and that element."""
     top = xp.max(x, axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
-    return x - top, top
+    with np.errstate(over="ignore"):  # below the smallest float16, exp(x - top) is 0 all the same
+        return x - top, top
 
 
 def _logsumexp_forward(xp: Any, x: Array, axis: int, keepdims: bool) -> Array:
@@ -265,14 +289,14 @@ _log_softmax = Primitive(
 
 def logsumexp(x: Array, axis: int = -1, keepdims: bool = False) -> Array:
     """Log sum exp(x) along an axis, without overflow; -inf (with gradient 0) if all x are -inf."""
-    return _logsumexp(x, axis=_nonempty(x, axis, "logsumexp")[0], keepdims=keepdims)
+    return _logsumexp(x, axis=_filled_axis(x, axis, "logsumexp"), keepdims=keepdims)
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """exp(x) / sum exp(x) along an axis; an element at -inf gets 0, also where all of them are."""
-    return _softmax(x, axis=_nonempty(x, axis, "softmax")[0])
+    return _softmax(x, axis=_filled_axis(x, axis, "softmax"))
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """X - logsumexp(x) along an axis; -inf where x is -inf."""
-    return _log_softmax(x, axis=_nonempty(x, axis, "log_softmax")[0])
+    return _log_softmax(x, axis=_filled_axis(x, axis, "log_softmax"))

@@ -17,8 +17,21 @@ from tinygrad_rnn.ops.elementwise import cast
 from tinygrad_rnn.tape import Primitive, register_conform
 
 
-def normalise_axis(axis: int, ndim: int, who: str) -> int:
-    """``axis`` counted from the front, or one sentence on why there is no such axis."""
+def dimensions(x: Array, who: str) -> int:
+    """How many axes x has, or one sentence on what it is if no array."""
+    try:
+        return x.ndim
+    except AttributeError:
+        kind = type(x).__name__
+        raise TypeError(f"{who}: expected a Tensor or an array, got {kind}") from None
+
+
+def normalise_axis(axis: int, x: Array, who: str, new: int = 0) -> int:
+    """An axis of x counted from the front, or one sentence on why there is no such axis.
+
+    ``new`` says how many axes the result will have beyond those of x.
+    """
+    ndim = dimensions(x, who) + new
     if not isinstance(axis, int | np.integer) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
     if not -ndim <= axis < ndim:
@@ -26,12 +39,12 @@ def normalise_axis(axis: int, ndim: int, who: str) -> int:
     return int(axis) % ndim
 
 
-def normalise_axes(axis: int | Sequence[int] | None, ndim: int, who: str) -> tuple[int, ...]:
-    """The axes named, counted from the front and sorted; all of them for None."""
+def normalise_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tuple[int, ...]:
+    """The axes of x named, counted from the front and sorted; all of them for None."""
     if axis is None:
-        return tuple(range(ndim))
-    given = [axis] if isinstance(axis, int | np.integer) else list(axis)
-    axes = sorted(normalise_axis(a, ndim, who) for a in given)
+        return tuple(range(dimensions(x, who)))
+    given: Any = axis if isinstance(axis, tuple | list) else (axis,)
+    axes = sorted(normalise_axis(a, x, who) for a in given)
     if len(set(axes)) < len(axes):
         raise ValueError(f"{who}: axes {tuple(given)} name one axis twice")
     return tuple(axes)
@@ -109,6 +122,7 @@ _flip = Primitive(
 def reshape(x: Array, shape: Any) -> Array:
     """The same values in row-major order under another shape; one size may be -1."""
     sizes = _shape(shape, "reshape")
+    dimensions(x, "reshape")
     if -1 in sizes:
         known = math.prod(size for size in sizes if size != -1)
         total = math.prod(x.shape)
@@ -123,9 +137,9 @@ def reshape(x: Array, shape: Any) -> Array:
 def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
     """The axes in another order, by default reversed."""
     if axes is None:
-        order = tuple(range(x.ndim))[::-1]
+        order = tuple(range(dimensions(x, "transpose")))[::-1]
     else:
-        order = tuple(normalise_axis(a, x.ndim, "transpose") for a in axes)
+        order = tuple(normalise_axis(a, x, "transpose") for a in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(
                 f"transpose: axes must name each of {x.ndim} axes once, got {tuple(axes)}"
@@ -135,15 +149,15 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
 
 def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
     """Two axes exchanged."""
+    a, b = (normalise_axis(k, x, "swapaxes") for k in (axis1, axis2))
     order = list(range(x.ndim))
-    a, b = (normalise_axis(k, x.ndim, "swapaxes") for k in (axis1, axis2))
     order[a], order[b] = b, a
     return _transpose(x, axes=tuple(order))
 
 
 def moveaxis(x: Array, source: int, destination: int) -> Array:
     """One axis moved to another place, the others in their order."""
-    a, b = (normalise_axis(k, x.ndim, "moveaxis") for k in (source, destination))
+    a, b = (normalise_axis(k, x, "moveaxis") for k in (source, destination))
     order = [k for k in range(x.ndim) if k != a]
     order.insert(b, a)
     return _transpose(x, axes=tuple(order))
@@ -151,12 +165,12 @@ def moveaxis(x: Array, source: int, destination: int) -> Array:
 
 def flip(x: Array, axis: int | Sequence[int] | None = None) -> Array:
     """The order of the values reversed along the given axes, by default all."""
-    return _flip(x, axis=normalise_axes(axis, x.ndim, "flip"))
+    return _flip(x, axis=normalise_axes(axis, x, "flip"))
 
 
 def expand_dims(x: Array, axis: int) -> Array:
     """A new axis of size one at ``axis``."""
-    k = normalise_axis(axis, x.ndim + 1, "expand_dims")
+    k = normalise_axis(axis, x, "expand_dims", new=1)
     return _reshape(x, shape=(*x.shape[:k], 1, *x.shape[k:]))
 
 
@@ -165,7 +179,7 @@ def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
     if axis is None:
         axes = tuple(k for k, size in enumerate(x.shape) if size == 1)
     else:
-        axes = normalise_axes(axis, x.ndim, "squeeze")
+        axes = normalise_axes(axis, x, "squeeze")
     for k in axes:
         if x.shape[k] != 1:
             raise ValueError(f"squeeze: axis {k} has size {x.shape[k]}, not 1")
@@ -225,7 +239,7 @@ _unstack = Primitive(
 def concat(xs: Sequence[Array], axis: int = 0) -> Array:
     """Arrays joined along an existing axis; the other sizes must agree."""
     xs = _several(xs, "concat")
-    k = normalise_axis(axis, xs[0].ndim, "concat")
+    k = normalise_axis(axis, xs[0], "concat")
     for x in xs:
         if x.ndim != xs[0].ndim or any(
             a != b for j, (a, b) in enumerate(zip(x.shape, xs[0].shape, strict=True)) if j != k
@@ -237,7 +251,7 @@ def concat(xs: Sequence[Array], axis: int = 0) -> Array:
 
 def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, ...]:
     """X cut along an axis into ``parts`` equal parts, or into parts of the given sizes."""
-    k = normalise_axis(axis, x.ndim, "split")
+    k = normalise_axis(axis, x, "split")
     size = x.shape[k]
     if isinstance(parts, int | np.integer):
         if parts <= 0 or size % parts:
@@ -253,7 +267,7 @@ def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, 
 def stack(xs: Sequence[Array], axis: int = 0) -> Array:
     """Arrays of one shape joined along a new axis."""
     xs = _several(xs, "stack")
-    k = normalise_axis(axis, xs[0].ndim + 1, "stack")
+    k = normalise_axis(axis, xs[0], "stack", new=1)
     if any(tuple(x.shape) != tuple(xs[0].shape) for x in xs):
         shapes = ", ".join(str(tuple(x.shape)) for x in xs)
         raise ValueError(f"stack: shapes must be equal, got {shapes}")
@@ -262,12 +276,15 @@ def stack(xs: Sequence[Array], axis: int = 0) -> Array:
 
 def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
     """The slices of x along an axis, which disappears."""
-    return _unstack(x, axis=normalise_axis(axis, x.ndim, "unstack"))
+    return _unstack(x, axis=normalise_axis(axis, x, "unstack"))
 
 
 def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
     if not isinstance(xs, list | tuple) or not xs:
-        raise ValueError(f"{who}: expected a list or tuple of at least one Tensor, got {xs!r}")
+        what = "an empty one" if isinstance(xs, list | tuple) else f"a {type(xs).__name__}"
+        raise TypeError(f"{who}: expected a list or tuple of Tensors, got {what}")
+    for x in xs:
+        dimensions(x, who)
     return xs
 
 
@@ -275,7 +292,7 @@ def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
 
 _pad = Primitive(
     "pad",
-    lambda xp, x, widths, value: xp.pad(x, widths, constant_values=value),
+    lambda xp, x, widths, value: xp.pad(x, widths, constant_values=value) if widths else x.copy(),
     [lambda g, y, x, widths, value: _unpad(g, widths=widths)],
 )
 _unpad = Primitive(
@@ -289,18 +306,20 @@ _unpad = Primitive(
 
 def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
     """``widths[k] = (before, after)`` elements of ``value`` added along each axis k."""
-    pairs = tuple((int(a), int(b)) for a, b in widths)
-    if len(pairs) != x.ndim or any(a < 0 or b < 0 for a, b in pairs):
-        raise ValueError(
-            f"pad: expected {x.ndim} pairs (before, after) of counts >= 0, got {pairs}"
-        )
+    ndim = dimensions(x, "pad")
+    try:
+        pairs = tuple((int(a), int(b)) for a, b in widths)
+    except (TypeError, ValueError):
+        raise TypeError(f"pad: expected {ndim} pairs (before, after), got {widths!r}") from None
+    if len(pairs) != ndim or any(a < 0 or b < 0 for a, b in pairs):
+        raise ValueError(f"pad: expected {ndim} pairs (before, after) of counts >= 0, got {pairs}")
     return _pad(x, widths=pairs, value=value)
 
 
 def tile(x: Array, repeats: int | Sequence[int]) -> Array:
     """X laid side by side ``repeats[k]`` times along each axis, as ``numpy.tile`` does."""
     counts = _shape(repeats, "tile")
-    ndim = max(len(counts), x.ndim)
+    ndim = max(len(counts), dimensions(x, "tile"))
     counts = (1,) * (ndim - len(counts)) + counts
     sizes = (1,) * (ndim - x.ndim) + tuple(x.shape)
     if any(count < 0 for count in counts):

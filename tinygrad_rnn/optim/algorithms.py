@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.nn import Parameter
-from tinygrad_rnn.optim.clipping import Clip
+from tinygrad_rnn.optim.clipping import Clip, check_number
 from tinygrad_rnn.optim.optimizer import Optimizer
 
 
@@ -30,18 +30,19 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         clip: Clip | None = None,
         nonfinite: str = "raise",
+        max_skips: int = 10,
     ) -> None:
-        super().__init__(parameters, lr, clip, nonfinite)
+        super().__init__(parameters, lr, clip, nonfinite, max_skips)
         if not 0 <= momentum < 1:
             raise ValueError(f"SGD: momentum must satisfy 0 <= momentum < 1, got {momentum}")
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum")
-        _check_decay("SGD", weight_decay)
+        check_number("SGD", "weight_decay", weight_decay)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         if not momentum:
             self.slots = ()
 
-    def update(self, xp: Any, p: Array, g: Array, *slots: Array) -> None:
+    def update(self, xp: Any, t: int, p: Array, g: Array, *slots: Array) -> None:
         if self.weight_decay:
             g = g + self.weight_decay * p
         if slots:
@@ -55,7 +56,7 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """p -= eta m' / (sqrt(v') + eps), m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2.
 
-    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) at update t. ``weight_decay`` adds
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) at a parameter's t-th update. ``weight_decay`` adds
     weight_decay * p to g. Source: Kingma, Ba 2015.
     """
 
@@ -70,16 +71,16 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         clip: Clip | None = None,
         nonfinite: str = "raise",
+        max_skips: int = 10,
     ) -> None:
-        super().__init__(parameters, lr, clip, nonfinite)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Adam: betas must satisfy 0 <= beta < 1, got {betas}")
-        if not eps > 0:
-            raise ValueError(f"Adam: eps must be positive, got {eps}")
-        _check_decay("Adam", weight_decay)
+        super().__init__(parameters, lr, clip, nonfinite, max_skips)
+        if not (isinstance(betas, tuple | list) and [0 <= b < 1 for b in betas] == [True] * 2):
+            raise ValueError(f"Adam: betas must be two numbers 0 <= beta < 1, got {betas!r}")
+        check_number("Adam", "eps", eps, above=0)
+        check_number("Adam", "weight_decay", weight_decay)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, xp: Any, p: Array, g: Array, *slots: Array) -> None:
+    def update(self, xp: Any, t: int, p: Array, g: Array, *slots: Array) -> None:
         m, v = slots
         beta1, beta2 = self.betas
         if self.weight_decay:
@@ -89,13 +90,8 @@ class Adam(Optimizer):
         v *= beta2
         v += (1 - beta2) * (g * g)
         length = xp.sqrt(v)
-        length /= math.sqrt(1 - beta2**self.updates)
+        length /= math.sqrt(1 - beta2**t)
         length += self.eps
         xp.divide(m, length, out=length)
-        length *= self.lr / (1 - beta1**self.updates)
+        length *= self.lr / (1 - beta1**t)
         p -= length
-
-
-def _check_decay(who: str, weight_decay: float) -> None:
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"{who}: weight_decay must be a finite number >= 0, got {weight_decay}")

@@ -61,7 +61,7 @@ class Cell(Module):
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in the dtype and on the device of the cell's parameters."""
-        like = next((p for p in self.parameters() if p.dtype.kind == "f"), None)
+        like = self.some_tensor()
         return zeros(shape) if like is None else zeros(shape, like.dtype, like.device)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -113,7 +113,7 @@ class RNNCell(GatedCell):
         nonlinearity: str | Callable[[Tensor], Tensor] = "tanh",
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
-        if isinstance(nonlinearity, str) and nonlinearity not in NONLINEARITIES:
+        if not callable(nonlinearity) and nonlinearity not in NONLINEARITIES:
             raise ValueError(
                 f"RNNCell: nonlinearity must be one of {sorted(NONLINEARITIES)} or a function, got "
                 f"{nonlinearity!r}"
@@ -158,7 +158,7 @@ class LSTMCell(GatedCell):
                 parameter.data = parameter.detach().at[forget].set(value)
 
     def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0."""
+        """The state before the first step: h = c = 0."""
         return LSTMState(*(self.zeros(batch_size, self.hidden_size) for _ in range(2)))
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:

@@ -83,7 +83,12 @@ class StackedCells(Module):
 
 
 def _cells(
-    kind: Callable[..., Cell], who: str, input_size: int, hidden_size: int, num_layers: int, **options: Any
+    kind: Callable[..., Cell],
+    who: str,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    **options: Any,
 ) -> list[Cell]:
     check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
     sizes = [input_size] + [hidden_size] * (num_layers - 1)
@@ -156,5 +161,3 @@ class GRU(StackedCells):
     ) -> None:
         cells = _cells(GRUCell, "GRU", input_size, hidden_size, num_layers, bias=bias)
         super().__init__(cells, batch_first, dropout)
-
-

@@ -48,7 +48,12 @@ def run(cell: Cell, xs: Tensor, state: Any) -> tuple[Tensor, Any]:
     """Every step of a cell on the tape: outputs (T, B, ...) and the last state."""
     outputs: list[Tensor] = []
     for x in unstack(xs, 0):
-        y, state = cell.step(x, state)
+        found = cell.step(x, state)
+        if type(found) is not tuple or len(found) != 2:
+            raise TypeError(
+                f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
+            )
+        y, state = found
         outputs.append(y)
     return stack(outputs, 0), state
 
@@ -72,12 +77,18 @@ class Stacked(Module):
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The states that a call without one begins with."""
+        layers: list[Any] = self.layers
         return tuple(
-            layer.initial_state(batch_size) if _has_state(layer) else None for layer in self.layers
+            layer.initial_state(batch_size) if _has_state(layer) else None for layer in layers
         )
 
     def forward(self, x: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, Any]:
         """The outputs of the last layer, and the last state of each."""
+        if state is not None and not isinstance(state, tuple | list):
+            raise TypeError(
+                f"Stacked: the state must be a tuple with an entry per layer, got "
+                f"{type(state).__name__}"
+            )
         states = [None] * len(self.layers) if state is None else list(state)
         if len(states) != len(self.layers):
             raise ValueError(
@@ -87,8 +98,13 @@ class Stacked(Module):
         for k, layer in enumerate(self.layers):
             if _has_state(layer):
                 x, states[k] = layer(x, states[k])
-            else:
+            elif states[k] is None:
                 x = layer(x)
+            else:
+                raise TypeError(
+                    f"Stacked: layer {k} is a {type(layer).__name__}, which has no state: its "
+                    f"entry must be None, got {type(states[k]).__name__}"
+                )
         return x, tuple(states)
 
     def __len__(self) -> int:
@@ -98,5 +114,5 @@ class Stacked(Module):
         return self.layers[k]
 
 
-def _has_state(layer: Module) -> Any:
+def _has_state(layer: Module) -> bool:
     return hasattr(layer, "initial_state")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn.backends import DeviceError
-from tinygrad_rnn.nn import Module
+from tinygrad_rnn.nn import Module, check_like
 from tinygrad_rnn.tape import leaves, rebuild
 from tinygrad_rnn.tensor import Tensor
 
 
 def check_inputs(who: str, x: Any, shape: tuple[Any, ...], module: Module) -> None:
-    """Refuse inputs whose shape, dtype or device is not the layer's. A letter stands for any size."""
+    """Refuse inputs that the layer cannot take. In ``shape`` a letter stands for any size."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
     fits = x.ndim == len(shape) and all(
@@ -20,35 +20,44 @@ def check_inputs(who: str, x: Any, shape: tuple[Any, ...], module: Module) -> No
     if not fits:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{who}: inputs must have shape ({wanted}), got {x.shape}")
-    like = next((p for p in module.parameters() if p.dtype.kind == "f"), None)
-    if like is None:
-        return
-    if x.dtype != like.dtype:
-        raise TypeError(
-            f"{who}: inputs must be {like.dtype} as its parameters are, got {x.dtype}; convert one "
-            "of them with .to(dtype)"
-        )
-    if x.device != like.device:
-        raise DeviceError(
-            f"{who}: inputs must be on {like.device} as its parameters are, got {x.device}"
-        )
+    like = module.some_tensor()
+    if like is not None:
+        check_like(who, x, like)
 
 
 def fit_state(who: str, given: Any, expected: Any) -> Any:
     """The given state in the containers of the expected one, or the expected one for None."""
     if given is None:
         return expected
-    found, wanted = leaves(given), leaves(expected)
-    if isinstance(given, Tensor) != isinstance(expected, Tensor) or len(found) != len(wanted):
-        raise TypeError(f"{who}: the state must be {_describe(expected)}, got {_describe(given)}")
-    for have, want in zip(found, wanted, strict=True):
-        if not isinstance(have, Tensor):
-            raise TypeError(f"{who}: a state is made of Tensors, got {type(have).__name__}")
-        if have.shape != want.shape or have.dtype != want.dtype or have.device != want.device:
-            raise ValueError(
-                f"{who}: the state must be {_describe(expected)}, got {_describe(given)}"
-            )
+    message = f"{who}: the state must be {_describe(expected)}, got {_describe(given)}"
+    if not _same_form(given, expected):
+        raise TypeError(message)
+    found = leaves(given)
+    for have, want in zip(found, leaves(expected), strict=True):
+        if have.shape != want.shape:
+            raise ValueError(message)
+        if have.dtype != want.dtype:
+            raise TypeError(message)
+        if have.device != want.device:
+            raise DeviceError(message)
     return rebuild(expected, found)
+
+
+def _same_form(given: Any, expected: Any) -> bool:
+    """Whether two states have the same containers; a plain tuple or list stands for any of them."""
+    if isinstance(expected, Tensor):
+        return isinstance(given, Tensor)
+    if isinstance(given, dict) or isinstance(expected, dict):
+        return (
+            isinstance(given, dict)
+            and list(given) == list(expected)
+            and _same_form(list(given.values()), list(expected.values()))
+        )
+    return (
+        isinstance(given, tuple | list)
+        and len(given) == len(expected)
+        and all(map(_same_form, given, expected))
+    )
 
 
 def _describe(state: Any) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tinygrad_rnn.tape.primitive import Traced
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.tape.tape import Key, Tape
+from tinygrad_rnn.tape.tape import Key, Tape, key_of, result_key
 
 
 class Line(NamedTuple):
@@ -33,16 +31,17 @@ def format_bytes(count: int) -> str:
 def lines(tape: Tape) -> tuple[list[Line], list[str]]:
     """The lines of the program and the names of its results."""
     names: dict[Key, str] = {}
+    taken: set[str] = set()
     listing: list[Line] = []
 
-    def define(key: Key, name: str | None) -> str:
-        plain = name is not None and name not in names.values() if len(names) < 1000 else False
-        names[key] = name if plain and name is not None else f"%{len(names)}"
-        return names[key]
+    def define(key: Key, name: str | None = None) -> str:
+        if name is None or name in taken or name.startswith("%"):
+            name = f"%{len(names)}"
+        names[key] = name
+        taken.add(name)
+        return name
 
     def operand(value: Any) -> str:
-        from tinygrad_rnn.tape.tape import key_of
-
         if not isinstance(value, Traced):
             return f"{value.dtype}{tuple(value.shape)}" if hasattr(value, "dtype") else repr(value)
         key = key_of(value)
@@ -56,12 +55,12 @@ def lines(tape: Tape) -> tuple[list[Line], list[str]]:
 
     for record in tape.records:
         if record.freed:
-            listing.append(Line(f"%{len(names)}", "freed", 0, f"{record.primitive.name}(...)"))
-            names[(record, 0)] = f"%{len(names)}"
+            name = define(result_key(record, 0))
+            listing.append(Line(name, "freed", 0, f"{record.primitive.name}(...)"))
             continue
-        arguments = [operand(value) for value in record.inputs]
+        arguments = [_span([operand(value) for value in record.inputs])]
         arguments += [f"{name}={_short(value)}" for name, value in record.params.items()]
-        defined = [define((record, k), None) for k in range(len(record.results))]
+        defined = [define(result_key(record, slot)) for slot in range(len(record.results))]
         kinds = dict.fromkeys(f"{r.dtype} {tuple(r.shape)}" for r in record.results)
         nbytes = sum(r.nbytes for r in record.results)
         call = f"{record.primitive.name}({', '.join(arguments)})"
@@ -72,7 +71,7 @@ def lines(tape: Tape) -> tuple[list[Line], list[str]]:
 
 
 def _span(names: list[str]) -> str:
-    return ", ".join(names) if len(names) < 5 else f"{names[0]} ... {names[-1]}"
+    return ", ".join(names) if len(names) < 8 else f"{names[0]}, {names[1]}, ... {names[-1]}"
 
 
 def _short(value: Any) -> str:

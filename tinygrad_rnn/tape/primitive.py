@@ -107,7 +107,7 @@ class Record:
         self.results: tuple[Array, ...] = results
         self.version = version
         self.frame = frame
-        self.position = next_position()
+        self.position = next(_positions)
 
     @property
     def freed(self) -> bool:
@@ -115,8 +115,9 @@ class Record:
         return not self.results
 
     def free(self) -> None:
-        """Let go of the inputs and results."""
+        """Let go of everything that takes memory."""
         self.inputs = ()
+        self.params = {}
         self.results = ()
 
 
@@ -131,9 +132,8 @@ class Primitive:
     rules : one per array argument: ``rule(g, y, *inputs, **params)`` returns the cotangent of that
         argument from that of the result, ``g``, and the result itself, ``y``; None stands for an
         argument without a gradient. A rule is written with operators and primitives only, so
-        that it serves arrays and recorded Tensors alike. It returns one of its arguments or an
-        array made for this call, which the engine may keep; a missing sum over broadcast axes is
-        added by the engine.
+        that it serves arrays and recorded Tensors alike. What it returns may be one of its
+        arguments or a view of it; a missing sum over broadcast axes is added by the engine.
     joint_rule : instead of ``rules``, where there are several results or shared work:
         ``joint_rule(needed, gs, ys, *inputs, **params)`` returns one cotangent (or None) per
         input. ``gs`` holds None for a result that nothing depends on; ``needed`` says which
@@ -172,51 +172,56 @@ class Primitive:
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         leader = None
+        kind: Any = None
+        alike = True
         needs_grad = False
         version = 0
         arrays: list[Any] = []
         for value in inputs:
             if isinstance(value, Traced):
+                array = value.array
                 if leader is None:
                     leader = value
+                    kind = array.__class__
+                elif type(array) is not kind:
+                    alike = False
                 if value.needs_grad:
                     needs_grad = True
                 version += value.version
-                value = value.array
-            arrays.append(value)
+                arrays.append(array)
+            else:
+                alike = False
+                arrays.append(value)
         if leader is None:
             return self._apply_raw(arrays, params)
 
         state = current_state.get()
-        if state.observers:
-            for observer in state.observers:
-                observer.before_forward(self, inputs, params)
-        kind = leader.array.__class__
-        for k, array in enumerate(arrays):
-            if type(array) is not kind and type(array) is not float and type(array) is not int:
-                arrays[k] = self._check_operand(array, leader.array)
+        for observer in state.observers:
+            observer.before_forward(self, inputs, params)
+        backend = backend_of(leader.array)
+        if not alike:
+            arrays = [self._check_operand(array, leader.array) for array in arrays]
+            inputs = tuple(
+                [x if isinstance(x, Traced) else a for x, a in zip(inputs, arrays, strict=True)]
+            )
         try:
-            results = self.forward(backend_of(leader.array).xp, *arrays, **params)
+            results = self.forward(backend.xp, *arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
             self._explain(error, arrays)
-        if not self.multiple:
+        if type(results) is kind and not self.multiple:
             results = (results,)
-        results = tuple(r if type(r) is kind else as_array(r) for r in results)
+        else:
+            results = self._check_results(results)
 
+        needs_grad = needs_grad and state.recording
         record = None
-        if (needs_grad and state.recording) or state.observers:
-            inputs = tuple(
-                value if isinstance(value, Traced) else array
-                for value, array in zip(inputs, arrays, strict=True)
-            )
+        if needs_grad or state.observers:
             frame = _user_line() if state.frames else None
             record = Record(self, inputs, params, results, version, frame)
-        needs_grad = needs_grad and state.recording
+        make = leader.output_type
         outputs = [
-            leader.output_type(r, True, record, k)
-            if needs_grad and r.dtype.kind == "f"
-            else leader.output_type(r)
-            for k, r in enumerate(results)
+            make(y, True, record, slot) if needs_grad and y.dtype.kind == "f" else make(y)
+            for slot, y in enumerate(results)
         ]
         if record is not None:
             for observer in state.observers:
@@ -237,12 +242,14 @@ class Primitive:
             self._explain(error, arrays)
 
     def _check_operand(self, value: Any, leader: Array) -> Any:
-        """A constant operand as the backend takes it, or one sentence on why it cannot be."""
-        backend = find_backend(value)
+        """An operand as the backend takes it, or one sentence on why it cannot be."""
+        if type(value) is type(leader) or type(value) in (float, int):
+            return value
         if isinstance(value, np.generic):
-            return cast("Any", value).item()
+            value = cast("Any", value).item()
+        backend = find_backend(value)
         if backend is None:
-            if isinstance(value, numbers.Number):
+            if isinstance(value, numbers.Real):
                 return value
             raise TypeError(
                 f"{self.name}: expected a Tensor, an array or a number, got {type(value).__name__}"
@@ -253,16 +260,38 @@ class Primitive:
                 f"{self.name}: operands on {here.device_of(leader)} and "
                 f"{backend.device_of(value)}; bring them to one device with .to(device)"
             )
-        return value
+        return as_array(value)
+
+    def _check_results(self, results: Any) -> tuple[Array, ...]:
+        """What forward returned as a tuple of arrays. NumPy's 0-d results come as scalars."""
+        if self.multiple and not isinstance(results, tuple | list):
+            raise TypeError(
+                f"{self.name}: forward must return a tuple of arrays, since multiple=True was "
+                f"given, got {type(results).__name__}"
+            )
+        found: list[Any] = [*results] if self.multiple else [results]
+        for y in found:
+            if find_backend(y) is None and not isinstance(y, numbers.Real):
+                what = "must return an array; for several, pass multiple=True"
+                raise TypeError(f"{self.name}: forward {what}; got {type(y).__name__}")
+        return tuple([as_array(y) for y in found])
 
     def _explain(self, error: Exception, arrays: list[Any]) -> NoReturn:
+        held = {find_backend(a): a for a in arrays if find_backend(a)}
+        if len(held) > 1:
+            places = " and ".join(b.device_of(a) for b, a in held.items() if b)
+            raise DeviceError(
+                f"{self.name}: operands on {places}; bring them to one device with .to(device)"
+            ) from error
         message = str(error)
-        if message.startswith(self.name):
+        if message.startswith(f"{self.name}:"):
             raise error
         operands = ", ".join(
             f"{a.dtype} {tuple(a.shape)}" if find_backend(a) else repr(a) for a in arrays
         )
-        raise type(error)(f"{self.name}: {message} (operands: {operands})") from error
+        # An error class of NumPy's own may not be made from a message alone.
+        kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+        raise kind(f"{self.name}: {message} (operands: {operands})") from error
 
 
 def _user_line() -> str | None:

@@ -9,12 +9,20 @@ from typing import Any
 
 from tinygrad_rnn.tape.primitive import Record, Traced, next_position
 
-Key = Traced | tuple[Record, int]
+Key = Traced | Record | tuple[Record, int]
 
 
 def key_of(value: Traced) -> Key:
-    """What identifies a value on the tape: its record and slot, or itself where it is a leaf."""
-    return value if value.record is None else (value.record, value.slot)
+    """What identifies a value on the tape: a leaf itself, else its record (and slot, if not 0)."""
+    record = value.record
+    if record is None:
+        return value
+    return (record, value.slot) if value.slot else record
+
+
+def result_key(record: Record, slot: int) -> Key:
+    """The key of one result of a record."""
+    return (record, slot) if slot else record
 
 
 def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
@@ -32,10 +40,12 @@ def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
 
 
 def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]:
-    """Those of ``records`` (in order) that depend on one of ``inputs``."""
+    """Those of ``records`` (in order) that depend on one of ``inputs``, and those freed."""
     keys = {key_of(value) for value in inputs}
     dependent: dict[Record, None] = {}
     for record in records:
+        if record.freed:
+            dependent[record] = None
         for value in record.inputs:
             if isinstance(value, Traced) and (value.record in dependent or key_of(value) in keys):
                 dependent[record] = None
@@ -97,6 +107,9 @@ class Tape:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Tape cannot be copied or pickled: it belongs to the values it leads to")
+
     def __repr__(self) -> str:
         return f"<tape of {len(self)} records>"
 
@@ -114,14 +127,19 @@ class Tape:
         """The tape of the backward pass: what it computes from the gradients of the outputs.
 
         The result computes the gradient of every leaf of this tape that wants one, in the order
-        of :attr:`inputs`, and is a tape like any other. Gradients of the outputs default to ones.
+        of :attr:`inputs`, and is a tape like any other. Where every output has one element, the
+        gradients may be left out.
         """
         from tinygrad_rnn.tape.walk import differentiate, seed
 
+        given = gradients or (None,) * len(self.outputs)
+        if len(given) != len(self.outputs):
+            raise ValueError(
+                f"Tape.backward: expected {len(self.outputs)} gradients, one per output, got "
+                f"{len(given)}"
+            )
         seeds: list[Traced] = []
-        for output, gradient in zip(
-            self.outputs, gradients or (None,) * len(self.outputs), strict=True
-        ):
+        for output, gradient in zip(self.outputs, given, strict=True):
             values = seed(output, gradient, "Tape.backward").array
             seeds.append(output.output_type(values, needs_grad=True))
         targets = [value for value in self.inputs if value.needs_grad]

@@ -8,13 +8,14 @@ the result can be differentiated again.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinygrad_rnn.backends import as_array, backend_of
-from tinygrad_rnn.tape.primitive import Record, Traced
+from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
+from tinygrad_rnn.tape.primitive import Primitive, Record, Traced
 from tinygrad_rnn.tape.state import Observer, current_state, enable_grad
-from tinygrad_rnn.tape.tape import Key, between, collect, key_of
+from tinygrad_rnn.tape.tape import Key, between, collect, key_of, result_key
 
 
 class Deferred:
@@ -22,7 +23,7 @@ class Deferred:
 
     A rule may return ``Deferred(combine, *parts)`` instead of an array. Once a value has received
     every contribution, the engine calls ``combine(shape, dtype, [parts, parts, ...])`` once for
-    all those that share ``combine``. So the gradient of a weight that was used at T time steps is
+    all those that share ``combine``, and keeps the array that it returns. So the gradient of a weight that was used at T time steps is
     one product over all of them, and T reads ``x[t]`` cost T and not T squared.
     """
 
@@ -55,11 +56,17 @@ class _Cotangent:
     def __init__(self) -> None:
         self.value: Any = None
         self.owned = False  # whether value is an array that only this pass holds
-        self.deferred: dict[Callable[..., Any], list[tuple[Any, ...]]] = {}
+        self.deferred: dict[Callable[..., Any], list[tuple[Any, ...]]] | None = None
 
-    def add(self, g: Any, fresh: bool = False) -> None:
+    def defer(self, g: Deferred) -> None:
+        if self.deferred is None:
+            self.deferred = {}
+        self.deferred.setdefault(g.combine, []).append(g.parts)
+
+    def add(self, g: Any) -> None:
+        """Add an array that others may hold too: the first sum is a new array, the rest in it."""
         if self.value is None:
-            self.value, self.owned = g, fresh
+            self.value = g
         elif self.owned and not isinstance(g, Traced):
             self.value += g
         else:
@@ -68,9 +75,12 @@ class _Cotangent:
 
     def total(self, array: Any) -> Any:
         """The sum of everything that arrived, as a cotangent of ``array``."""
-        for combine, parts in self.deferred.items():
-            self.add(combine(tuple(array.shape), array.dtype, parts), fresh=True)
-        self.deferred = {}
+        if self.deferred is not None:
+            for combine, parts in self.deferred.items():
+                first = self.value is None
+                self.add(_fitted(combine(tuple(array.shape), array.dtype, parts), array))
+                self.owned = self.owned or first
+            self.deferred = None
         return self.value
 
 
@@ -86,6 +96,8 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
                 f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass a gradient"
             )
         return output.output_type(backend_of(array).xp.ones_like(array))
+    if isinstance(gradient, numbers.Real):
+        gradient = backend_of(array).xp.asarray(gradient, dtype=array.dtype)
     if not isinstance(gradient, Traced):
         gradient = output.output_type(as_array(gradient))
     if gradient.array.shape != array.shape or gradient.array.dtype != array.dtype:
@@ -93,6 +105,9 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
             f"{who}: the gradient must be {array.dtype} {tuple(array.shape)} as the value is, got "
             f"{gradient.array.dtype} {tuple(gradient.array.shape)}"
         )
+    here, there = device_of(array), device_of(gradient.array)
+    if here != there:
+        raise DeviceError(f"{who}: the value is on {here}, the gradient on {there}")
     return gradient
 
 
@@ -142,14 +157,20 @@ def backward(
     for target, g in zip(targets, found, strict=True):
         if g is None:
             continue
-        if target.grad is not None:
-            if isinstance(g, Traced) or target.grad.needs_grad:
-                target.grad = target.grad + g
-            else:
-                target.grad.array += g
-                target.grad.version += 1
+        if target.grad is None:
+            target.grad = _own_handle(g) if isinstance(g, Traced) else target.output_type(g)
+        elif isinstance(g, Traced) or target.grad.needs_grad:
+            target.grad = target.grad + g
         else:
-            target.grad = g if isinstance(g, Traced) else target.output_type(g)
+            target.grad.array += g
+            target.grad.version += 1
+
+
+def _own_handle(g: Traced) -> Traced:
+    """The same value at the same place of the tape, in memory that nobody shares."""
+    if g.needs_grad and g.record is None:
+        return g
+    return g.output_type(g.array.copy(order="C"), g.needs_grad, g.record, g.slot)
 
 
 def _walk(
@@ -177,13 +198,18 @@ def _walk(
         while records:
             record = records.pop()
             gs: list[Any] = []
+            arrived = False
             for slot, y in enumerate(record.results):
-                cotangent = pending.pop((record, slot), None)
-                g = None if cotangent is None else cotangent.total(y)
-                gs.append(g)
-                if (record, slot) in wanted and cotangent is not None:
-                    finished[record, slot] = _owned(cotangent, g)
-            if any(g is not None for g in gs):
+                key = result_key(record, slot)
+                cotangent = pending.pop(key, None)
+                if cotangent is None:
+                    gs.append(None)
+                    continue
+                arrived = True
+                gs.append(cotangent.total(y))
+                if key in wanted:
+                    finished[key] = _owned(cotangent, gs[-1])
+            if arrived:
                 needed = [
                     isinstance(x, Traced)
                     and x.needs_grad
@@ -209,9 +235,10 @@ def _check(record: Record) -> None:
             f"{record.primitive.name!r}); pass retain_graph=True to the first one, or compute the "
             "value again"
         )
-    if record.version != sum(x.version for x in record.inputs if isinstance(x, Traced)):
-        names = [x.name for x in record.inputs if isinstance(x, Traced) and x.version and x.name]
-        what = f"parameter {names[0]!r}" if names else "a tensor"
+    if record.version != sum([x.version for x in record.inputs if isinstance(x, Traced)]):
+        changed = [x for x in record.inputs if isinstance(x, Traced) and x.version]
+        names = " or ".join(repr(x.name) for x in changed if x.name)
+        what = f"parameter {names}" if names else "a tensor"
         raise RuntimeError(
             f"backward: {what} used by {record.primitive.name!r} has been overwritten since (by an "
             "optimizer step or an assignment to .data); call backward before it, or compute the "
@@ -234,55 +261,75 @@ def _propagate(
     inputs = record.inputs
     results: Sequence[Any] = record.results
     if create_graph:
-        kind = next(x for x in inputs if isinstance(x, Traced)).output_type
-        results = [kind(y, True, record, slot) for slot, y in enumerate(results)]
+        make = next(x for x in inputs if isinstance(x, Traced)).output_type
+        results = [
+            make(y, True, record, slot) if y.dtype.kind == "f" else make(y)
+            for slot, y in enumerate(results)
+        ]
         arguments = inputs
     else:
         arguments = [x.array if isinstance(x, Traced) else x for x in inputs]
-
-    if primitive.joint_rule is not None:
-        contributions = primitive.joint_rule(needed, gs, results, *arguments, **record.params)
-    else:
-        if len(primitive.rules) != len(inputs):
-            raise ValueError(
-                f"{primitive.name}: {len(inputs)} arguments need {len(inputs)} gradient rules (or "
-                f"a joint_rule), there are {len(primitive.rules)}"
-            )
-        contributions = [
-            rule(gs[0], results[0], *arguments, **record.params) if want and rule else None
-            for want, rule in zip(needed, primitive.rules, strict=True)
-        ]
+    try:
+        contributions = _apply_rules(primitive, needed, gs, results, arguments, record.params)
+    except Exception as error:
+        error.add_note(f"in a gradient rule of {primitive.name!r}")
+        raise
     for observer in observers:
         observer.after_backward(record, tuple(contributions))
+
     for k, (x, g, want) in enumerate(zip(inputs, contributions, needed, strict=True)):
         if not want or g is None:
             continue
-        cotangent = pending.get(key_of(x))
+        key = key_of(x)
+        cotangent = pending.get(key)
         if cotangent is None:
-            cotangent = pending[key_of(x)] = _Cotangent()
+            cotangent = pending[key] = _Cotangent()
         if isinstance(g, Deferred):
-            cotangent.deferred.setdefault(g.combine, []).append(g.parts)
+            cotangent.defer(g)
             continue
-        array = x.array
         try:
-            if g.shape != array.shape or g.dtype != array.dtype:
-                g = _conform(g, array.shape, array.dtype)  # pyright: ignore[reportOptionalCall]
+            cotangent.add(_fitted(g, x.array))
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{primitive.name}: the gradient rule of argument {k} gave {_describe(g)} for an "
-                f"input of {_describe(array)}"
+                f"input of {_describe(x.array)}"
             ) from error
-        cotangent.add(g, fresh=not create_graph and _is_fresh(g, arguments, gs, contributions))
 
 
-def _is_fresh(g: Any, arguments: Any, gs: list[Any], contributions: Sequence[Any]) -> bool:
-    """Whether ``g`` was made by the rule just called and nobody else holds it."""
-    return (
-        getattr(g, "base", None) is None
-        and all(g is not other for other in arguments)
-        and all(g is not other for other in gs)
-        and sum(g is other for other in contributions) <= 1
-    )
+def _apply_rules(
+    primitive: Primitive,
+    needed: list[bool],
+    gs: list[Any],
+    ys: Sequence[Any],
+    arguments: Sequence[Any],
+    params: dict[str, Any],
+) -> Sequence[Any]:
+    """One cotangent, Deferred or None per argument."""
+    count = len(arguments)
+    if primitive.joint_rule is not None:
+        found = primitive.joint_rule(needed, gs, ys, *arguments, **params)
+        if not isinstance(found, tuple | list) or len(found) != count:
+            raise TypeError(
+                f"{primitive.name}: the joint_rule must return a list of {count} cotangents, one "
+                f"per argument, got {_describe(found)}"
+            )
+        return found
+    if len(primitive.rules) != count:
+        raise TypeError(
+            f"{primitive.name}: {count} arguments need {count} gradient rules (or a joint_rule), "
+            f"there are {len(primitive.rules)}"
+        )
+    return [
+        rule(gs[0], ys[0], *arguments, **params) if want and rule else None
+        for want, rule in zip(needed, primitive.rules, strict=True)
+    ]
+
+
+def _fitted(g: Any, array: Any) -> Any:
+    """``g`` in the shape and dtype of ``array``, whose cotangent it is."""
+    if g.shape == array.shape and g.dtype == array.dtype:
+        return g
+    return _conform(g, array.shape, array.dtype)  # pyright: ignore[reportOptionalCall]
 
 
 def _owned(cotangent: _Cotangent, g: Any) -> Any:
@@ -300,4 +347,5 @@ def _owned(cotangent: _Cotangent, g: Any) -> Any:
 def _describe(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"{value.dtype} {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
+    size = f" of {len(value)}" if hasattr(value, "__len__") else ""
+    return f"a {type(value).__name__}{size}"

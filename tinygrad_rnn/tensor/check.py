@@ -30,7 +30,8 @@ def check_gradients(
 
     The result is reduced to a scalar with random weights, and for each input its gradient in a
     random direction v is compared with (f(x + eps v) - f(x - eps v)) / (2 eps). A higher order
-    checks the gradient function in the same way, with ten times the tolerances.
+    checks the pullback in the same way, as a function of the point and of the cotangents, with
+    ten times the tolerances.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ def check_gradients(
     for k, x in enumerate(given):
         if x.dtype.kind == "f" and x.dtype != np.float64:
             raise TypeError(f"check_gradients: input {k} must be float64, got {x.dtype}")
-    _check(function, given, order, order, eps, atol, rtol, rng)
+    names = [f"input {k}" for k in range(len(given))]
+    _check(function, given, names, order, order, eps, atol, rtol, rng)
     return True
 
 
@@ -58,6 +60,7 @@ def _like(x: Tensor, values: np.ndarray) -> Tensor:
 def _check(
     function: Callable[..., Any],
     inputs: list[Tensor],
+    names: list[str],
     order: int,
     orders: int,
     eps: float,
@@ -85,14 +88,14 @@ def _check(
         )
 
     def gradients(*values: Tensor) -> Any:
-        return vjp(of_active, *values)[1](weights)
+        return vjp(of_active, *values[: len(points)])[1](list(values[len(points) :]))
 
     if scalar(points) != scalar(points):
         raise GradientError(
             "check_gradients: the function gives two values at one point; is it random?"
         )
-    found = gradients(*points)
-    name = {0: "first", 1: "second"}.get(orders - order, f"{orders - order + 1}th")
+    found = gradients(*points, *weights)
+    ordinal = {0: "first", 1: "second"}.get(orders - order, f"{orders - order + 1}th")
     for k, x, g in zip(active, points, found, strict=True):
         direction = rng.standard_normal(x.shape)
         ends: list[float] = []
@@ -104,8 +107,11 @@ def _check(
         analytic = float(np.sum(g.numpy() * direction))
         if not abs(numeric - analytic) <= atol + rtol * abs(numeric):
             raise GradientError(
-                f"check_gradients: {name}-order gradient of input {k} {tuple(x.shape)} in a random "
-                f"direction is {analytic:.10g}, central differences give {numeric:.10g}"
+                f"check_gradients: {ordinal}-order gradient of {names[k]} {tuple(x.shape)} in a "
+                f"random direction is {analytic:.10g}, central differences give {numeric:.10g}"
             )
     if order > 1:
-        _check(gradients, points, order - 1, orders, eps, 10 * atol, 10 * rtol, rng)
+        inner = [names[k] for k in active] + [f"cotangent {k}" for k in range(len(weights))]
+        _check(
+            gradients, points + weights, inner, order - 1, orders, eps, 10 * atol, 10 * rtol, rng
+        )

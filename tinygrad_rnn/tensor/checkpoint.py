@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinygrad_rnn import ops, tape
@@ -19,85 +19,99 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(function)
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args: Any, **options: Any) -> Any:
         if not tape.is_recording():
-            return function(*args)
-        before = ops.generator_state()
+            return function(*args, **options)
+        call = _Call(function, [list(args), options])
         start = tape.next_position()
-        given: list[Any] = tape.leaves(list(args))
-        inner = [_leaf(value) for value in given]
-        result = function(*tape.rebuild(list(args), inner))
-        outputs: list[Tensor] = tape.leaves(result)
-        captured = _captured(outputs, inner, start)
-        if not any(isinstance(y, Tensor) and y.requires_grad for y in outputs):
+        inner = [Tensor(x.array, x.requires_grad) for x in call.given]
+        result = call.run(inner)
+        outputs = _tensors(result)
+        if not any(y.requires_grad for y in outputs):
             return result
-
-        def run_again(inputs: Sequence[Tensor]) -> list[Tensor]:
-            after = ops.generator_state()
-            ops.set_generator_state(before)
-            try:
-                return tape.leaves(function(*tape.rebuild(list(args), list(inputs))))
-            finally:
-                ops.set_generator_state(after)
-
-        def rule(
-            needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Any], *inputs: Any
-        ) -> list[Any]:
-            connected = any(isinstance(x, Tensor) for x in inputs)
-            with tape.enable_grad():
-                since = tape.next_position()
-                fresh = [
-                    (ops.identity(x) if isinstance(x, Tensor) else Tensor(x, True)) if want else x
-                    for x, want in zip(inputs[: len(given)], needed, strict=False)
-                ]
-                again = run_again([_wrap(x, g) for x, g in zip(fresh, given, strict=True)])
-            targets = [x for x, want in zip([*fresh, *captured], needed, strict=True) if want]
-            pairs = [(y, g) for y, g in zip(again, gs, strict=True) if g is not None]
-            found = iter(
-                tape.differentiate(
-                    [y for y, _ in pairs],
-                    [g if isinstance(g, Tensor) else Tensor(g) for _, g in pairs],
-                    targets,
-                    create_graph=connected,
-                    since=since,
-                )
-            )
-            return [next(found) if want else None for want in needed]
-
-        arrays = tuple(y.array for y in outputs)
-        primitive = tape.Primitive(
-            f"checkpoint({function.__name__})",
-            lambda xp, *inputs: arrays,
-            joint_rule=rule,
-            multiple=True,
-        )
-        return tape.rebuild(result, list(primitive(*given, *captured)))
+        call.captured = _captured(outputs, inner, start)
+        call.arrays = tuple(y.array for y in outputs)
+        return _replaced(result, _checkpoint(*call.given, *call.captured, call=call))
 
     return wrapped
 
 
-def _leaf(value: Any) -> Any:
-    """The same value, where the inner tape shall end."""
-    return Tensor(value.array, value.requires_grad) if isinstance(value, Tensor) else value
+class _Call:
+    """One call of a function, so that it can be made again."""
+
+    def __init__(self, function: Callable[..., Any], arguments: list[Any]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.given = _tensors(arguments)
+        self.captured: list[Tensor] = []
+        self.arrays: tuple[Any, ...] = ()
+        self.random = ops.generator_state()
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def run(self, given: Iterable[Tensor]) -> Any:
+        """The result with other Tensors in place of the given ones."""
+        args, options = _replaced(self.arguments, given)
+        return self.function(*args, **options)
+
+    def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
+        """The outputs, with the random numbers of the first run."""
+        after = ops.generator_state()
+        ops.set_generator_state(self.random)
+        try:
+            return _tensors(self.run(given))
+        finally:
+            ops.set_generator_state(after)
 
 
-def _wrap(value: Any, given: Any) -> Any:
-    if isinstance(value, Tensor) or not isinstance(given, Tensor):
-        return value
-    return Tensor(value)
+def _rule(
+    needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Any], *inputs: Any, call: _Call
+) -> list[Any]:
+    connected = any(isinstance(x, Tensor) for x in inputs)
+    with tape.enable_grad():
+        since = tape.next_position()
+        given = [
+            Tensor(x, want) if not isinstance(x, Tensor) else ops.identity(x) if want else x
+            for x, want in zip(inputs[: len(call.given)], needed, strict=False)
+        ]
+        outputs = call.run_again(given)
+    pairs = [(y, g) for y, g in zip(outputs, gs, strict=True) if g is not None]
+    inner = zip([*given, *call.captured], needed, strict=True)
+    found = iter(
+        tape.differentiate(
+            [y for y, _ in pairs],
+            [g if isinstance(g, Tensor) else Tensor(g) for _, g in pairs],
+            [x for x, want in inner if want],
+            create_graph=connected,
+            since=since,
+        )
+    )
+    return [next(found) if want else None for want in needed]
 
 
-def _captured(outputs: Sequence[Any], inner: Sequence[Any], start: int) -> list[Any]:
-    """What the inner records read from outside and that wants a gradient."""
-    records = tape.collect(outputs, since=start)
-    own = {value for value in inner if isinstance(value, Tensor)}
+_checkpoint = tape.Primitive(
+    "checkpoint", lambda xp, *inputs, call: call.arrays, joint_rule=_rule, multiple=True
+)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [value for value in tape.leaves(tree) if isinstance(value, Tensor)]
+
+
+def _replaced(tree: Any, tensors: Iterable[Tensor]) -> Any:
+    """``tree`` with ``tensors`` in place of its own, in order."""
+    items = iter(tensors)
+    return tape.tree_map(lambda value: next(items) if isinstance(value, Tensor) else value, tree)
+
+
+def _captured(outputs: Sequence[Tensor], inner: Sequence[Tensor], start: int) -> list[Tensor]:
+    """What the run read from outside that wants a gradient: leaves, and records before it."""
+    own = set(inner)
+    read: list[Any] = [*outputs, *tape.Tape(outputs, since=start).inputs]
     found = {
         tape.key_of(x): x
-        for record in records
-        for x in record.inputs
-        if isinstance(x, Tensor)
-        and x.requires_grad
-        and x not in own
-        and (x.record is None or x.record.position < start)
+        for x in read
+        if x.requires_grad and x not in own and (x.record is None or x.record.position < start)
     }
     return list(found.values())

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backends, ops
+from tinygrad_rnn.tensor.dtypes import checked_dtype
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-def _has_dtype(data: Any) -> bool:
+def _holds_float64(data: Any) -> bool:
     if isinstance(data, list | tuple):
-        return any(_has_dtype(item) for item in data)
-    return hasattr(data, "dtype")
+        return any(_holds_float64(item) for item in data)
+    return getattr(data, "dtype", None) == np.float64
 
 
 def _host_values(data: Any) -> Any:
@@ -43,35 +44,32 @@ def tensor(
             array = np.asarray(_host_values(data))
         except ValueError as error:
             raise ValueError(f"tensor: the rows have different lengths ({error})") from None
-        if dtype is None and array.dtype == np.float64 and not _has_dtype(data):
+        if dtype is None and array.dtype == np.float64 and not _holds_float64(data):
             array = array.astype(np.float32)
-    kind = np.dtype(array.dtype if dtype is None else dtype)
-    if kind.kind not in "fiub" or kind not in _DTYPES:
-        raise TypeError(
-            f"tensor: expected float16, float32, float64, integers or bools, got {kind}"
-        )
+    checked_dtype(array.dtype, "tensor")
+    kind = checked_dtype(array.dtype if dtype is None else dtype, "tensor")
     if requires_grad and kind.kind != "f":
         raise TypeError(f"tensor: {kind} values carry no gradient (requires_grad=True)")
     copied = backends.as_array(array).astype(kind)
     return Tensor(copied if device is None else backends.transfer(copied, device), requires_grad)
 
 
-_DTYPES = {np.dtype(code) for code in "efd?bhilqBHILQ"}
-
-
 def from_numpy(array: np.ndarray) -> Tensor:
     """A Tensor that shares the memory of a NumPy array."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
-    if array.dtype not in _DTYPES:
-        raise TypeError(f"from_numpy: {array.dtype} is not supported")
+    checked_dtype(array.dtype, "from_numpy")
     return Tensor(array)
 
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array, where that can be."""
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: {type(source).__name__} does not speak DLPack")
     kind = source.__dlpack_device__()[0]
-    return Tensor(backends.backend_for("cpu" if kind == 1 else "cuda").xp.from_dlpack(source))
+    array = backends.backend_for("cpu" if kind == 1 else "cuda").xp.from_dlpack(source)
+    checked_dtype(array.dtype, "from_dlpack")
+    return Tensor(array)
 
 
 def full(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn import backends, ops, tape
 from tinygrad_rnn.ops import At
+from tinygrad_rnn.tensor.dtypes import checked_dtype
+from tinygrad_rnn.tensor.operators import Notation, Operand
 
-Operand = Any
-"""A Tensor, an array of the same device, or a number."""
 
-
-class Tensor(tape.Traced):
+class Tensor(Notation):
     """An array that remembers how it was computed. Made by :func:`tinygrad_rnn.tensor`.
 
     Operators, indexing, broadcasting and dtypes are NumPy's. Numbers never change the dtype of a
@@ -23,7 +22,14 @@ class Tensor(tape.Traced):
 
     __slots__ = ()
     __array_ufunc__ = None
-    __hash__ = object.__hash__
+
+    def __init__(self, array: backends.Array, needs_grad: bool = False) -> None:
+        if backends.find_backend(array) is None:
+            raise TypeError(
+                f"Tensor: expected an array, got {type(array).__name__}; use "
+                "tinygrad_rnn.tensor(...), which takes numbers and lists"
+            )
+        super().__init__(backends.as_array(array), needs_grad)
 
     # Values
 
@@ -163,6 +169,9 @@ class Tensor(tape.Traced):
             raise TypeError("a 0-d Tensor cannot be iterated over")
         return iter(ops.unstack(self))
 
+    def __contains__(self, value: Operand) -> bool:
+        return bool(ops.any(ops.equal(self, value)))
+
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
         notes = f", dtype={self.dtype}"
@@ -226,12 +235,12 @@ class Tensor(tape.Traced):
     def to(self, target: str | Any) -> Tensor:
         """The values on another device (``"cuda"``) or in another dtype; gradients travel back."""
         if isinstance(target, str) and target not in np.sctypeDict:
-            return ops.to_device(self, target)
+            return self if target == self.device else ops.to_device(self, target)
         return self.astype(target)
 
     def astype(self, dtype: Any) -> Tensor:
         """The values in another dtype; itself where it has that dtype already."""
-        kind = np.dtype(dtype)
+        kind = checked_dtype(dtype, "astype")
         return self if kind == self.dtype else ops.cast(self, kind)
 
     def copy(self) -> Tensor:
@@ -254,192 +263,20 @@ class Tensor(tape.Traced):
             "x = x.at[index].set(values)"
         )
 
-    # Operators
 
-    def __add__(self, other: Operand) -> Tensor:
-        return ops.add(self, other)
-
-    def __radd__(self, other: Operand) -> Tensor:
-        return ops.add(other, self)
-
-    def __sub__(self, other: Operand) -> Tensor:
-        return ops.subtract(self, other)
-
-    def __rsub__(self, other: Operand) -> Tensor:
-        return ops.subtract(other, self)
-
-    def __mul__(self, other: Operand) -> Tensor:
-        return ops.multiply(self, other)
-
-    def __rmul__(self, other: Operand) -> Tensor:
-        return ops.multiply(other, self)
-
-    def __truediv__(self, other: Operand) -> Tensor:
-        return ops.divide(self, other)
-
-    def __rtruediv__(self, other: Operand) -> Tensor:
-        return ops.divide(other, self)
-
-    def __floordiv__(self, other: Operand) -> Tensor:
-        return ops.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Operand) -> Tensor:
-        return ops.floor_divide(other, self)
-
-    def __mod__(self, other: Operand) -> Tensor:
-        return ops.remainder(self, other)
-
-    def __rmod__(self, other: Operand) -> Tensor:
-        return ops.remainder(other, self)
-
-    def __pow__(self, other: Operand) -> Tensor:
-        return ops.power(self, other)
-
-    def __rpow__(self, other: Operand) -> Tensor:
-        return ops.power(other, self)
-
-    def __matmul__(self, other: Operand) -> Tensor:
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other: Operand) -> Tensor:
-        return ops.matmul(other, self)
-
-    def __neg__(self) -> Tensor:
-        return ops.negative(self)
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return ops.abs(self)
-
-    def __invert__(self) -> Tensor:
-        return ops.invert(self)
-
-    def __and__(self, other: Operand) -> Tensor:
-        return ops.bitwise_and(self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Operand) -> Tensor:
-        return ops.bitwise_or(self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Operand) -> Tensor:
-        return ops.bitwise_xor(self, other)
-
-    __rxor__ = __xor__
-
-    def __eq__(self, other: object) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else ops.equal(self, other)
-
-    def __ne__(self, other: object) -> Any:
-        if other is None or isinstance(other, str):
-            return NotImplemented
-        return ops.not_equal(self, other)
-
-    def __lt__(self, other: Operand) -> Tensor:
-        return ops.less(self, other)
-
-    def __le__(self, other: Operand) -> Tensor:
-        return ops.less_equal(self, other)
-
-    def __gt__(self, other: Operand) -> Tensor:
-        return ops.greater(self, other)
-
-    def __ge__(self, other: Operand) -> Tensor:
-        return ops.greater_equal(self, other)
-
-    # Methods, as a NumPy array has them
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.sum(self, axis, keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.mean(self, axis, keepdims)
-
-    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        return ops.var(self, axis, ddof, keepdims)
-
-    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        return ops.std(self, axis, ddof, keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.max(self, axis, keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.min(self, axis, keepdims)
-
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.prod(self, axis, keepdims)
-
-    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.any(self, axis, keepdims)
-
-    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return ops.all(self, axis, keepdims)
-
-    def cumsum(self, axis: int = 0) -> Tensor:
-        return ops.cumsum(self, axis)
-
-    def argmax(self, axis: int | None = None) -> Tensor:
-        return ops.argmax(self, axis)
-
-    def argmin(self, axis: int | None = None) -> Tensor:
-        return ops.argmin(self, axis)
-
-    def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
-        return ops.clip(self, low, high)
-
-    def exp(self) -> Tensor:
-        return ops.exp(self)
-
-    def log(self) -> Tensor:
-        return ops.log(self)
-
-    def sqrt(self) -> Tensor:
-        return ops.sqrt(self)
-
-    def tanh(self) -> Tensor:
-        return ops.tanh(self)
-
-    def sigmoid(self) -> Tensor:
-        return ops.sigmoid(self)
-
-    def relu(self) -> Tensor:
-        return ops.relu(self)
-
-    def reshape(self, *shape: Any) -> Tensor:
-        return ops.reshape(self, _variadic(shape))
-
-    def transpose(self, *axes: Any) -> Tensor:
-        return ops.transpose(self, _variadic(axes) if axes else None)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        return ops.swapaxes(self, axis1, axis2)
-
-    def squeeze(self, axis: int | Sequence[int] | None = None) -> Tensor:
-        return ops.squeeze(self, axis)
-
-    def flatten(self) -> Tensor:
-        return ops.reshape(self, (self.size,))
-
-    def split(self, parts: int | Sequence[int], axis: int = -1) -> tuple[Tensor, ...]:
-        return ops.split(self, parts, axis)
-
-    @property
-    def T(self) -> Tensor:
-        """The axes reversed."""
-        return ops.transpose(self)
+def _computed(
+    array: backends.Array,
+    needs_grad: bool = False,
+    record: tape.Record | None = None,
+    slot: int = 0,
+) -> Tensor:
+    """A Tensor for the result of a record: what came out of a primitive needs no checks."""
+    result = Tensor.__new__(Tensor)
+    tape.Traced.__init__(result, array, needs_grad, record, slot)
+    return result
 
 
-Tensor.output_type = Tensor
-
-
-def _variadic(arguments: tuple[Any, ...]) -> Any:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same, as with a NumPy array's methods."""
-    return arguments[0] if len(arguments) == 1 and not isinstance(arguments[0], int) else arguments
+Tensor.output_type = staticmethod(_computed)
 
 
 def _rebuild(

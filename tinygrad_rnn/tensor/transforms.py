@@ -24,6 +24,15 @@ def _as_input(value: Any, who: str) -> Tensor:
     return ops.identity(given) if given.requires_grad else Tensor(given.array, needs_grad=True)
 
 
+def _as_cotangent(value: Any, like: Tensor) -> Tensor:
+    """A tangent or cotangent; a Python number takes the dtype and device of what it belongs to."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, int | float):
+        return tensor(value, like.dtype, like.device)
+    return tensor(value)
+
+
 def _outputs(tree: Any, who: str) -> list[Tensor]:
     found = tape.leaves(tree)
     for value in found:
@@ -38,6 +47,7 @@ class _Trace:
     def __init__(self, function: Callable[..., Any], args: Sequence[Any], who: str) -> None:
         self.who = who
         connect = tape.is_recording()
+        self.start = tape.next_position()
         with tape.enable_grad():
             self.args = tape.tree_map(lambda value: _as_input(value, who), list(args))
             self.inputs: list[Tensor] = tape.leaves(self.args)
@@ -48,11 +58,18 @@ class _Trace:
     def _reaches_outside(self) -> bool:
         """Whether the result depends on values that want a gradient, besides the inputs."""
         own = {value for value in self.inputs if value.is_leaf}
-        return any(value not in own for value in tape.Tape(self.outputs).inputs if value.needs_grad)
+        read = [*self.outputs, *tape.Tape(self.outputs, since=self.start).inputs]
+        return any(
+            value.needs_grad and value not in own
+            for value in read
+            if value.record is None or value.record.position < self.start
+        )
 
     def pull(self, cotangents: Sequence[Tensor], create_graph: bool | None = None) -> list[Tensor]:
         """The cotangents of the inputs from those of the outputs; zeros where none arrives."""
-        create_graph = self.connected if create_graph is None else create_graph
+        if create_graph is None:
+            wanted = tape.is_recording() and any(g.needs_grad for g in cotangents)
+            create_graph = self.connected or wanted
         pairs = [
             (y, tape.seed(y, g, self.who))
             for y, g in zip(self.outputs, cotangents, strict=True)
@@ -64,6 +81,7 @@ class _Trace:
             self.inputs,
             create_graph=create_graph,
             retain_graph=True,
+            since=self.start,
         )
         return [
             zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
@@ -114,6 +132,8 @@ def value_and_grad(
         if not isinstance(trace.result, Tensor) or trace.result.size != 1:
             what = getattr(trace.result, "shape", type(trace.result).__name__)
             raise ValueError(f"grad: the function must return a scalar Tensor, got {what}")
+        if trace.result.dtype.kind != "f":
+            raise TypeError(f"grad: {trace.result.dtype} values carry no gradient")
         gradients = tape.rebuild(picked, trace.pull([ones_like(trace.result)]))
         return trace.values(), gradients[0] if isinstance(argnums, int) else tuple(gradients)
 
@@ -145,9 +165,10 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     trace = _Trace(function, primals, "vjp")
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        gs = [g if isinstance(g, Tensor) else tensor(g) for g in tape.leaves(cotangent)]
-        if len(gs) != len(trace.outputs):
-            raise ValueError(f"vjp: expected {len(trace.outputs)} cotangents, got {len(gs)}")
+        given = tape.leaves(cotangent)
+        if len(given) != len(trace.outputs):
+            raise ValueError(f"vjp: expected {len(trace.outputs)} cotangents, got {len(given)}")
+        gs = [_as_cotangent(g, y) for g, y in zip(given, trace.outputs, strict=True)]
         return tuple(tape.rebuild(list(primals), trace.pull(gs)))
 
     return trace.values(), pullback
@@ -162,12 +183,16 @@ def jvp(
     are needed.
     """
     trace = _Trace(function, primals, "jvp")
-    directions = [t if isinstance(t, Tensor) else tensor(t) for t in tape.leaves(list(tangents))]
-    if [d.shape for d in directions] != [x.shape for x in trace.inputs]:
+    given = tape.leaves(list(tangents))
+    if len(given) != len(trace.inputs):
+        raise ValueError(f"jvp: expected {len(trace.inputs)} tangents, got {len(given)}")
+    directions = [_as_cotangent(v, x) for v, x in zip(given, trace.inputs, strict=True)]
+    if [v.shape for v in directions] != [x.shape for x in trace.inputs]:
         raise ValueError(
             f"jvp: tangents must have the shapes of the primals, "
-            f"{[x.shape for x in trace.inputs]}, got {[d.shape for d in directions]}"
+            f"{[x.shape for x in trace.inputs]}, got {[v.shape for v in directions]}"
         )
+    connected = trace.connected or (tape.is_recording() and any(v.needs_grad for v in directions))
     with tape.enable_grad():
         dummies = [Tensor(zeros_like(y).array, needs_grad=True) for y in trace.outputs]
         pulled = trace.pull(dummies, create_graph=True)
@@ -176,7 +201,7 @@ def jvp(
         [g for g, _ in pairs],
         [tape.seed(g, v, "jvp") for g, v in pairs],
         dummies,
-        create_graph=trace.connected,
+        create_graph=connected,
     )
     pushed = [
         zeros_like(y) if t is None else t if isinstance(t, Tensor) else Tensor(t)
@@ -229,6 +254,8 @@ def _assemble(y: Tensor, x: Tensor, rows: list[Tensor]) -> Tensor:
 def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError("jacobian: jacobian(y, x) takes the value x that y was computed from")
+    if not x.requires_grad:
+        raise RuntimeError("jacobian: x does not require a gradient, so that y's tape has no x")
 
     def pull(unit: Tensor) -> list[Tensor]:
         seeds = [tape.seed(y, unit, "jacobian")]

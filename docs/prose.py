@@ -1,0 +1,27 @@
+"""Lets griffe read ``name : what it is`` in our docstrings as a description and not as a type."""
+
+import re
+
+import griffe
+
+HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)
+ENTRY = re.compile(r"^([\w*]+(?:, [\w*]+)*) ?: ", re.MULTILINE)
+EXAMPLE = re.compile(r"^\n(?=>>> )", re.MULTILINE)
+ROLE = re.compile(r":\w+:(`[^`]+`)")
+
+
+class Prose(griffe.Extension):
+    """Puts the description of a parameter or attribute on a line of its own."""
+
+    def on_object(self, *, obj: griffe.Object, **options: object) -> None:
+        """Rewrite one docstring before it is parsed."""
+        if obj.docstring is None:
+            return
+        before, *sections = HEADING.split(ROLE.sub(r"\1", obj.docstring.value))
+        text = [before]
+        for name, content in zip(sections[::2], sections[1::2], strict=True):
+            if name in ("Parameters", "Attributes"):
+                content = ENTRY.sub(r"\1\n    ", content)
+                content = EXAMPLE.sub("\nExamples\n--------\n", content, count=1)
+            text.append(f"{name}\n{'-' * len(name)}\n{content}")
+        obj.docstring.value = "".join(text)

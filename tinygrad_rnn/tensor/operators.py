@@ -1,0 +1,202 @@
+"""The notation of a NumPy array: operators and methods, each of them one operation of ops/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from tinygrad_rnn import ops, tape
+
+Operand = Any
+"""A Tensor, an array of the same device, or a number."""
+
+
+class Notation(tape.Traced):
+    """What a Tensor can be written with."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    # Operators
+
+    def __add__(self, other: Operand) -> Self:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Operand) -> Self:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Operand) -> Self:
+        return ops.subtract(self, other)
+
+    def __rsub__(self, other: Operand) -> Self:
+        return ops.subtract(other, self)
+
+    def __mul__(self, other: Operand) -> Self:
+        return ops.multiply(self, other)
+
+    def __rmul__(self, other: Operand) -> Self:
+        return ops.multiply(other, self)
+
+    def __truediv__(self, other: Operand) -> Self:
+        return ops.divide(self, other)
+
+    def __rtruediv__(self, other: Operand) -> Self:
+        return ops.divide(other, self)
+
+    def __floordiv__(self, other: Operand) -> Self:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Self:
+        return ops.floor_divide(other, self)
+
+    def __mod__(self, other: Operand) -> Self:
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other: Operand) -> Self:
+        return ops.remainder(other, self)
+
+    def __pow__(self, other: Operand) -> Self:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Operand) -> Self:
+        return ops.power(other, self)
+
+    def __matmul__(self, other: Operand) -> Self:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Operand) -> Self:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> Self:
+        return ops.negative(self)
+
+    def __pos__(self) -> Self:
+        return self
+
+    def __abs__(self) -> Self:
+        return ops.abs(self)
+
+    def __invert__(self) -> Self:
+        return ops.invert(self)
+
+    def __and__(self, other: Operand) -> Self:
+        return ops.bitwise_and(self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Operand) -> Self:
+        return ops.bitwise_or(self, other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Operand) -> Self:
+        return ops.bitwise_xor(self, other)
+
+    __rxor__ = __xor__
+
+    def __eq__(self, other: object) -> Any:
+        return NotImplemented if other is None or isinstance(other, str) else ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if other is None or isinstance(other, str):
+            return NotImplemented
+        return ops.not_equal(self, other)
+
+    def __lt__(self, other: Operand) -> Self:
+        return ops.less(self, other)
+
+    def __le__(self, other: Operand) -> Self:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Operand) -> Self:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Operand) -> Self:
+        return ops.greater_equal(self, other)
+
+    # Methods, as a NumPy array has them
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.mean(self, axis, keepdims)
+
+    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Self:
+        return ops.var(self, axis, ddof, keepdims)
+
+    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Self:
+        return ops.std(self, axis, ddof, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.max(self, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.min(self, axis, keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.prod(self, axis, keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.any(self, axis, keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Self:
+        return ops.all(self, axis, keepdims)
+
+    def cumsum(self, axis: int = 0) -> Self:
+        return ops.cumsum(self, axis)
+
+    def argmax(self, axis: int | None = None) -> Self:
+        return ops.argmax(self, axis)
+
+    def argmin(self, axis: int | None = None) -> Self:
+        return ops.argmin(self, axis)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> Self:
+        return ops.clip(self, low, high)
+
+    def exp(self) -> Self:
+        return ops.exp(self)
+
+    def log(self) -> Self:
+        return ops.log(self)
+
+    def sqrt(self) -> Self:
+        return ops.sqrt(self)
+
+    def tanh(self) -> Self:
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Self:
+        return ops.sigmoid(self)
+
+    def relu(self) -> Self:
+        return ops.relu(self)
+
+    def reshape(self, *shape: Any) -> Self:
+        return ops.reshape(self, _variadic(shape))
+
+    def transpose(self, *axes: Any) -> Self:
+        return ops.transpose(self, _variadic(axes) if axes else None)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Self:
+        return ops.swapaxes(self, axis1, axis2)
+
+    def squeeze(self, axis: int | Sequence[int] | None = None) -> Self:
+        return ops.squeeze(self, axis)
+
+    def flatten(self) -> Self:
+        return ops.reshape(self, (-1,))
+
+    def split(self, parts: int | Sequence[int], axis: int = -1) -> tuple[Self, ...]:
+        return ops.split(self, parts, axis)
+
+    @property
+    def T(self) -> Self:
+        """The axes reversed."""
+        return ops.transpose(self)
+
+
+def _variadic(arguments: tuple[Any, ...]) -> Any:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same, as with a NumPy array's methods."""
+    return arguments[0] if len(arguments) == 1 and not isinstance(arguments[0], int) else arguments

@@ -1,0 +1,171 @@
+"""Checkpoint: all that a run depends on, in one file that is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.tape import leaves
+from tinygrad_rnn.training.files import pack, unpack, write_atomically
+
+KIND = "tinygrad_rnn checkpoint, version 1"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged, of another run, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the rest of a run depends on.
+
+    Attributes
+    ----------
+    model : the parameters and buffers, ``module.state_dict()``.
+    optimizer : ``optimizer.state_dict()``.
+    generator : the state of the one generator, from which all randomness comes.
+    state : the recurrent state between two batches: nested tuples, lists and dicts of arrays, or
+        None. A NamedTuple comes back as one with the same name and fields.
+    progress : where the run stands: updates done, epoch, batch within it, seconds.
+    settings : what the run was started with; strings, numbers, lists and dicts.
+
+    On the disk it is one safetensors file, which any tool for that format can read: the arrays as
+    ``model/<name>``, ``optimizer/<name>`` and ``state/<number>``, the rest as JSON in its
+    metadata beside a SHA-256 of the whole. Nothing in it is ever executed.
+    """
+
+    model: Mapping[str, np.ndarray]
+    optimizer: Mapping[str, Any]
+    generator: Mapping[str, Any]
+    state: Any
+    progress: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, or leave what was there before.
+
+        Raises
+        ------
+        CheckpointError
+            where it cannot be written: a full disk, a folder without the right to write.
+        """
+        optimizer = dict(self.optimizer)
+        arrays = {f"model/{name}": array for name, array in self.model.items()}
+        arrays |= {f"optimizer/{name}": a for name, a in optimizer.pop("arrays", {}).items()}
+        arrays |= {f"state/{k}": array for k, array in enumerate(leaves(self.state))}
+        document = {
+            "optimizer": optimizer,
+            "generator": self.generator,
+            "state": _describe(self.state),
+            "progress": self.progress,
+            "settings": self.settings,
+        }
+        try:
+            write_atomically(Path(path), pack(KIND, json.dumps(document), arrays))
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write the checkpoint {str(path)!r}: {error.strerror}"
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            where it is missing, cut off, damaged or something else.
+        """
+        try:
+            text, arrays = unpack(Path(path), KIND)
+        except FileNotFoundError:
+            raise CheckpointError(f"there is no checkpoint {str(path)!r}") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise CheckpointError(f"cannot read the checkpoint {str(path)!r}: {reason}") from error
+        except ValueError as error:
+            raise CheckpointError(f"{str(path)!r} {error}") from None
+        document = json.loads(text)
+
+        def under(folder: str) -> dict[str, np.ndarray]:
+            return {
+                name.removeprefix(folder): array
+                for name, array in arrays.items()
+                if name.startswith(folder)
+            }
+
+        return cls(
+            model=under("model/"),
+            optimizer=document["optimizer"] | {"arrays": under("optimizer/")},
+            generator=document["generator"],
+            state=_build(document["state"], under("state/")),
+            progress=document["progress"],
+            settings=document["settings"],
+        )
+
+    @staticmethod
+    def latest(folder: str | os.PathLike[str]) -> Path:
+        """The checkpoint of a run's folder that is furthest on.
+
+        Raises
+        ------
+        CheckpointError
+            where there is none.
+        """
+        found = numbered(folder)
+        if not found:
+            raise CheckpointError(f"there is no checkpoint in the folder {str(folder)!r}")
+        return found[max(found)]
+
+
+def numbered(folder: str | os.PathLike[str]) -> dict[int, Path]:
+    """The checkpoints of a run by their numbers of updates."""
+    found: dict[int, Path] = {}
+    for path in Path(folder).glob("checkpoint-*.safetensors"):
+        number = path.stem.removeprefix("checkpoint-")
+        if number.isdecimal():
+            found[int(number)] = path
+    return found
+
+
+def _describe(tree: Any) -> Any:
+    """The containers of a state without its arrays, as JSON."""
+    if isinstance(tree, dict):
+        return {"dict": {name: _describe(part) for name, part in tree.items()}}
+    if isinstance(tree, list | tuple):
+        parts = [_describe(part) for part in tree]
+        fields = getattr(tree, "_fields", None)
+        if fields is not None:
+            return {"name": type(tree).__name__, "fields": list(fields), "parts": parts}
+        return {"list" if isinstance(tree, list) else "tuple": parts}
+    return None if tree is None else "array"
+
+
+def _build(description: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of :func:`_describe`, with the arrays from left to right."""
+    following = iter(range(len(arrays)))
+
+    def build(part: Any) -> Any:
+        match part:
+            case None:
+                return None
+            case "array":
+                return arrays[f"{next(following)}"]
+            case {"dict": parts}:
+                return {name: build(inner) for name, inner in parts.items()}
+            case {"list": parts}:
+                return [build(inner) for inner in parts]
+            case {"tuple": parts}:
+                return tuple(build(inner) for inner in parts)
+            case {"name": name, "fields": fields, "parts": parts}:
+                return namedtuple(name, fields)(*map(build, parts))
+        raise ValueError(f"unknown container {part!r}")
+
+    return build(description)

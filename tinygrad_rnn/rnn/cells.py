@@ -15,7 +15,8 @@ import numpy as np
 
 from tinygrad_rnn.nn import Module, Parameter, check_size, init
 from tinygrad_rnn.ops import linear, relu, sigmoid, split, tanh
-from tinygrad_rnn.rnn.state import check_inputs, fit_state
+from tinygrad_rnn.rnn.arguments import check_inputs, fit_state
+from tinygrad_rnn.rnn.notes import note
 from tinygrad_rnn.tensor import Tensor, zeros
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh, "relu": relu}
@@ -51,6 +52,11 @@ class Cell(Module):
     input_size: int
     hidden_size: int
 
+    @property
+    def output_size(self) -> int:
+        """The size of y: by default that of the hidden state."""
+        return self.hidden_size
+
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """(y_t, state_t) from x_t and state_{t-1}."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
@@ -77,7 +83,8 @@ class Cell(Module):
 class GatedCell(Cell):
     """What cells share whose gates are one product of x and one of h, each with a bias.
 
-    weight_ih (G H, I), weight_hh (G H, H), bias_ih and bias_hh (G H,), for G gates.
+    weight_ih (G H, I), weight_hh (G H, Y), bias_ih and bias_hh (G H,), for G gates and outputs of
+    size Y, which is H unless the cell projects them.
     """
 
     gates: int
@@ -87,7 +94,7 @@ class GatedCell(Cell):
         self.input_size, self.hidden_size = input_size, hidden_size
         rows = self.gates * hidden_size
         self.weight_ih = Parameter(np.zeros((rows, input_size), np.float32))
-        self.weight_hh = Parameter(np.zeros((rows, hidden_size), np.float32))
+        self.weight_hh = Parameter(np.zeros((rows, self.output_size), np.float32))
         self.bias_ih = Parameter(np.zeros(rows, np.float32)) if bias else None
         self.bias_hh = Parameter(np.zeros(rows, np.float32)) if bias else None
         bound = 1 / math.sqrt(hidden_size)
@@ -131,11 +138,14 @@ class LSTMCell(GatedCell):
     """Long short-term memory with a forget gate.
 
     i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh), g = tanh(the same with rows of its own),
-    c = f * c + i * g, h = o * tanh(c), y = h; the rows of the weights are those of i, f, g, o.
+    c = f * c + i * g, h = o * tanh(c), y = h; the rows of the weights are those of i, f, g, o. With
+    ``proj_size`` P, h = W_hr (o * tanh(c)) is (B, P), where W_hr is (P, H) (Sak et al. 2014).
+    ``record=`` knows i, f, g, o, h, c.
     Source: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000.
 
     Parameters
     ----------
+    proj_size : the size of h where it is projected, less than H; 0 for no projection.
     forget_bias : what the forget gate's two biases add up to at the start (bias_ih holds it,
         bias_hh 0); by default they are drawn as the others are.
     """
@@ -147,9 +157,19 @@ class LSTMCell(GatedCell):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
+        proj_size: int = 0,
         forget_bias: float | None = None,
     ) -> None:
+        if not 0 <= proj_size < hidden_size:
+            raise ValueError(
+                f"LSTMCell: proj_size must satisfy 0 <= proj_size < hidden_size, got {proj_size}"
+            )
+        self.proj_size = proj_size
         super().__init__(input_size, hidden_size, bias)
+        if proj_size:
+            bound = 1 / math.sqrt(hidden_size)
+            self.weight_hr = Parameter(np.zeros((proj_size, hidden_size), np.float32))
+            init.uniform_(self.weight_hr, -bound, bound)
         if forget_bias is not None:
             if self.bias_ih is None or self.bias_hh is None:
                 raise ValueError("LSTMCell: forget_bias needs bias=True")
@@ -159,14 +179,25 @@ class LSTMCell(GatedCell):
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """The state before the first step: h = c = 0."""
-        return LSTMState(*(self.zeros(batch_size, self.hidden_size) for _ in range(2)))
+        return LSTMState(
+            self.zeros(batch_size, self.output_size), self.zeros(batch_size, self.hidden_size)
+        )
+
+    @property
+    def output_size(self) -> int:
+        """The size of h: P with a projection, else H."""
+        return self.proj_size or self.hidden_size
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
         i, f, g, o = split(z, 4)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+        c = f * c + i * g
+        h = o * tanh(c)
+        if self.proj_size:
+            h = linear(h, self.weight_hr)
+        note(i=i, f=f, g=g, o=o)
         return h, LSTMState(h, c)
 
 
@@ -174,7 +205,8 @@ class GRUCell(GatedCell):
     """Gated recurrent unit, with the reset gate after the product.
 
     r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_in x + b_in + r * (W_hn h + b_hn)),
-    h = (1 - z) * n + z * h, y = h; the rows of the weights are those of r, z, n.
+    h = (1 - z) * n + z * h, y = h; the rows of the weights are those of r, z, n. ``record=`` knows
+    r, z, n.
     Source: Cho et al. 2014, whose z is ours and whose reset comes before the product.
     """
 
@@ -188,4 +220,5 @@ class GRUCell(GatedCell):
         z = sigmoid(x_z + h_z)
         n = tanh(x_n + r * h_n)
         h = (1 - z) * n + z * h
+        note(r=r, z=z, n=n)
         return h, h

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tinygrad_rnn.nn import Module, check_size
-from tinygrad_rnn.ops import dropout, stack, swapaxes, unstack
+from tinygrad_rnn.ops import concat, dropout, stack, unstack
+from tinygrad_rnn.rnn.arguments import Layout, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import run
-from tinygrad_rnn.rnn.state import check_inputs, fit_state
 from tinygrad_rnn.tape import leaves, rebuild
 from tinygrad_rnn.tensor import Tensor
 
@@ -17,89 +18,127 @@ from tinygrad_rnn.tensor import Tensor
 class StackedCells(Module):
     """``num_layers`` cells of one kind over each other, with their parameters held flat.
 
-    The parameters are attributes of the layer under PyTorch's names (``weight_ih_l0``, ...); the
-    cells refer to the same objects.
+    The parameters are attributes of the layer under PyTorch's names (``weight_ih_l0``,
+    ``weight_ih_l0_reverse``, ...); the cells refer to the same objects.
     """
 
-    def __init__(self, cells: list[Cell], batch_first: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        make: Callable[[int, int], Cell],
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+    ) -> None:
+        who = type(self).__name__
+        check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
-            raise ValueError(
-                f"{type(self).__name__}: dropout must satisfy 0 <= dropout < 1, got {dropout}"
-            )
-        self.input_size, self.hidden_size = cells[0].input_size, cells[0].hidden_size
-        self.num_layers = len(cells)
+            raise ValueError(f"{who}: dropout must satisfy 0 <= dropout < 1, got {dropout}")
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.num_layers, self.bidirectional = num_layers, bool(bidirectional)
         self.batch_first = batch_first
         self.dropout = dropout
-        self._cells = cells
-        for k, cell in enumerate(cells):
-            for name, parameter in vars(cell).items():
-                if isinstance(parameter, Tensor):
-                    setattr(self, f"{name}_l{k}", parameter)
+        self._cells: dict[str, Cell] = {}
+        size = input_size
+        for k in range(num_layers):
+            cells = [make(size, hidden_size) for _ in range(2 if bidirectional else 1)]
+            for cell, suffix in zip(cells, (f"_l{k}", f"_l{k}_reverse"), strict=False):
+                self._cells[suffix] = cell
+                for name, parameter in vars(cell).items():
+                    if isinstance(parameter, Tensor):
+                        setattr(self, f"{name}{suffix}", parameter)
+            size = len(cells) * cells[0].output_size
 
     def cells(self) -> list[Cell]:
-        """The cell of each layer, from below, holding the present parameters of this layer."""
-        for k, cell in enumerate(self._cells):
+        """The cells from below, in each layer that of the forward direction first.
+
+        They hold the present parameters of this layer.
+        """
+        for suffix, cell in self._cells.items():
             for name, parameter in vars(cell).items():
                 if isinstance(parameter, Tensor):
-                    setattr(cell, name, getattr(self, f"{name}_l{k}"))
-        return self._cells
+                    setattr(cell, name, getattr(self, f"{name}{suffix}"))
+        return list(self._cells.values())
 
     def initial_state(self, batch_size: int) -> Any:
-        """Zeros: every Tensor of the state is (num_layers, B, H)."""
+        """Zeros: every Tensor of the state is (num_layers, B, H), twice as many both ways."""
         return self._join([cell.initial_state(batch_size) for cell in self.cells()])
 
     @staticmethod
     def _join(states: list[Any]) -> Any:
-        """The states of all layers as one, stacked along a first axis."""
+        """The states of all cells as one, stacked along a first axis."""
         columns = zip(*(leaves(state) for state in states), strict=True)
         return rebuild(states[0], [stack(column, 0) for column in columns])
 
-    def _part(self, state: Any) -> list[Any]:
-        """The state of each layer: the inverse of :meth:`_join`."""
+    @staticmethod
+    def _part(state: Any) -> list[Any]:
+        """The state of each cell: the inverse of :meth:`_join`."""
         rows = zip(*(unstack(leaf, 0) for leaf in leaves(state)), strict=True)
         return [rebuild(state, list(row)) for row in rows]
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Outputs (T, B, H) of the last layer, and the last state of every layer."""
+    def forward(
+        self, x: Tensor, state: Any = None, *, lengths: Any = None, reverse: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Outputs (T, B, D H) of the last layer, and the last state of every layer.
+
+        D is 2 with ``bidirectional``, else 1: the outputs of both directions side by side. The
+        state is (D num_layers, B, H), in each layer forward before backward.
+
+        Parameters
+        ----------
+        x : (T, B, I), or (T, I) without a batch: then nothing that comes back has one either.
+        state : where to begin, for instance the state of an earlier call.
+        lengths : how many steps of each sequence count; see :meth:`Recurrent.forward`.
+        reverse : turn every direction of this call round.
+        """
         who = type(self).__name__
         cells = self.cells()
-        layout = ("B", "T") if self.batch_first else ("T", "B")
-        check_inputs(who, x, (*layout, self.input_size), self)
-        output = swapaxes(x, 0, 1) if self.batch_first else x
-        if output.shape[0] == 0:
-            raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
-        states = self._part(fit_state(who, state, self.initial_state(output.shape[1])))
-        for k, cell in enumerate(cells):
+        layout = Layout(who, x, self.input_size, self.batch_first, self)
+        output = layout.enter(x)
+        valid = valid_steps(who, lengths, output)
+        if valid is not None:
+            output = keep_valid(valid, output, 0)
+        given = layout.enter_state(state, 1)
+        states = self._part(fit_state(who, given, self.initial_state(output.shape[1])))
+        ways = 2 if self.bidirectional else 1
+        for k in range(0, len(cells), ways):
             if k > 0 and self.dropout and self.training:
                 output = dropout(output, self.dropout)
-            output, states[k] = run(cell, output, states[k])
-        return (swapaxes(output, 0, 1) if self.batch_first else output), self._join(states)
+            outputs: list[Tensor] = []
+            for way in range(ways):
+                y, states[k + way], _ = run(
+                    cells[k + way], output, states[k + way], valid, reverse is not (way == 1)
+                )
+                outputs.append(y)
+            output = concat(outputs, -1) if ways == 2 else outputs[0]
+        return layout.leave(output), layout.leave_state(self._join(states), 1)
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        if self.bidirectional:
+            who = type(self).__name__
+            raise ValueError(f"{who}.step: a stream has no end to begin the second direction at")
+        y, state = self.forward(stack([x], 0), state)
+        return unstack(y, 0)[0], state
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
-            f"batch_first={self.batch_first}, dropout={self.dropout}"
-        )
-
-
-def _cells(
-    kind: Callable[..., Cell],
-    who: str,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    **options: Any,
-) -> list[Cell]:
-    check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-    sizes = [input_size] + [hidden_size] * (num_layers - 1)
-    return [kind(size, hidden_size, **options) for size in sizes]
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {"num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        parts += [
+            f"{name}={getattr(self, name)}"
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        ]
+        return ", ".join(parts)
 
 
 class RNN(StackedCells):
     """Elman networks over time, stacked: ``output, h = layer(x, h_0=None)``; see RNNCell.
 
     x (T, B, I) to output (T, B, H) and h (num_layers, B, H). ``dropout`` acts in training on the
-    outputs of each layer but the last.
+    outputs of each layer but the last; ``bidirectional`` runs each layer from both ends.
     """
 
     def __init__(
@@ -111,19 +150,20 @@ class RNN(StackedCells):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        bidirectional: bool = False,
     ) -> None:
-        cells = _cells(
-            RNNCell, "RNN", input_size, hidden_size, num_layers,
-            bias=bias, nonlinearity=nonlinearity,
-        )  # fmt: skip
-        super().__init__(cells, batch_first, dropout)
+        make = partial(RNNCell, bias=bias, nonlinearity=nonlinearity)
+        super().__init__(
+            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional
+        )
 
 
 class LSTM(StackedCells):
     """LSTMs over time, stacked: ``output, (h, c) = layer(x, (h_0, c_0)=None)``; see LSTMCell.
 
     x (T, B, I) to output (T, B, H), h and c (num_layers, B, H). ``dropout`` acts in training on
-    the outputs of each layer but the last.
+    the outputs of each layer but the last; ``bidirectional`` runs each layer from both ends. With
+    ``proj_size`` P the outputs and h are P wide.
     """
 
     def __init__(
@@ -134,20 +174,21 @@ class LSTM(StackedCells):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
         forget_bias: float | None = None,
     ) -> None:
-        cells = _cells(
-            LSTMCell, "LSTM", input_size, hidden_size, num_layers,
-            bias=bias, forget_bias=forget_bias,
-        )  # fmt: skip
-        super().__init__(cells, batch_first, dropout)
+        make = partial(LSTMCell, bias=bias, proj_size=proj_size, forget_bias=forget_bias)
+        super().__init__(
+            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional
+        )
 
 
 class GRU(StackedCells):
     """GRUs over time, stacked: ``output, h = layer(x, h_0=None)``; see GRUCell.
 
     x (T, B, I) to output (T, B, H) and h (num_layers, B, H). ``dropout`` acts in training on the
-    outputs of each layer but the last.
+    outputs of each layer but the last; ``bidirectional`` runs each layer from both ends.
     """
 
     def __init__(
@@ -158,6 +199,9 @@ class GRU(StackedCells):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        bidirectional: bool = False,
     ) -> None:
-        cells = _cells(GRUCell, "GRU", input_size, hidden_size, num_layers, bias=bias)
-        super().__init__(cells, batch_first, dropout)
+        super().__init__(
+            partial(GRUCell, bias=bias),
+            input_size, hidden_size, num_layers, batch_first, dropout, bidirectional,
+        )  # fmt: skip

@@ -1,14 +1,17 @@
-"""The one time loop, and stacks of layers."""
+"""The one time loop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import stack, swapaxes, unstack
+from tinygrad_rnn.ops import stack, unstack
+from tinygrad_rnn.rnn.arguments import Layout, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell
-from tinygrad_rnn.rnn.state import check_inputs, fit_state
+from tinygrad_rnn.rnn.notes import collected_notes
+from tinygrad_rnn.tape import tree_map
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -18,101 +21,119 @@ class Recurrent(Module):
     Parameters
     ----------
     cell : its equations.
+    reverse : run from the last step to the first; outputs stay at their steps.
     batch_first : inputs and outputs are (B, T, I) and (B, T, H); states are as ever.
     """
 
-    def __init__(self, cell: Cell, batch_first: bool = False) -> None:
+    def __init__(self, cell: Cell, reverse: bool = False, batch_first: bool = False) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: expected a Cell, got {type(cell).__name__}")
         self.cell = cell
+        self.reverse = reverse
         self.batch_first = batch_first
 
     def initial_state(self, batch_size: int) -> Any:
         """The state that a call without one begins with."""
         return self.cell.initial_state(batch_size)
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """The outputs at every step and the last state. ``state`` may be one returned before."""
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        record: Sequence[str] = (),
+        reverse: bool = False,
+    ) -> tuple[Any, ...]:
+        """``(output, state)``: the outputs at every step and the last state.
+
+        Parameters
+        ----------
+        x : (T, B, I), or (T, I) without a batch: then nothing that comes back has one either.
+        state : where to begin, for instance the state of an earlier call.
+        lengths : how many steps of each sequence count, in any order and down to 0, as a list or
+            an array of B integers. Outputs past a sequence's end are 0, its last state is that of
+            its last step that counts, and nothing past its end is read, be it nan. A reversed run
+            begins at each sequence's own end.
+        record : names of inner values (gates, fields of the state) that shall come back over time:
+            then the result is ``(output, state, {name: (T, B, ...)})``.
+        reverse : turn the direction of this call round.
+        """
         who = f"Recurrent({type(self.cell).__name__})"
-        layout = ("B", "T") if self.batch_first else ("T", "B")
-        check_inputs(who, x, (*layout, self.cell.input_size), self.cell)
-        xs = swapaxes(x, 0, 1) if self.batch_first else x
-        if xs.shape[0] == 0:
-            raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
-        state = fit_state(who, state, self.cell.initial_state(xs.shape[1]))
-        output, state = run(self.cell, xs, state)
-        return (swapaxes(output, 0, 1) if self.batch_first else output), state
-
-
-def run(cell: Cell, xs: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """Every step of a cell on the tape: outputs (T, B, ...) and the last state."""
-    outputs: list[Tensor] = []
-    for x in unstack(xs, 0):
-        found = cell.step(x, state)
-        if type(found) is not tuple or len(found) != 2:
-            raise TypeError(
-                f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
-            )
-        y, state = found
-        outputs.append(y)
-    return stack(outputs, 0), state
-
-
-class Stacked(Module):
-    """Layers on top of each other, of any kind: each reads the outputs of the one below.
-
-    Layers without a state (Dropout, Linear, LayerNorm) may stand between. The state is a tuple
-    with an entry per layer, None for those without one.
-    """
-
-    def __init__(self, layers: Sequence[Module]) -> None:
-        if not isinstance(layers, Sequence) or not layers:
-            raise ValueError("Stacked: expected a list of at least one layer")
-        for layer in layers:
-            if not isinstance(layer, Module) or isinstance(layer, Cell):
-                raise TypeError(
-                    f"Stacked: expected layers such as Recurrent(cell), got {type(layer).__name__}"
-                )
-        self.layers = list(layers)
-
-    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
-        """The states that a call without one begins with."""
-        layers: list[Any] = self.layers
-        return tuple(
-            layer.initial_state(batch_size) if _has_state(layer) else None for layer in layers
+        layout = Layout(who, x, self.cell.input_size, self.batch_first, self.cell)
+        xs = layout.enter(x)
+        valid = valid_steps(who, lengths, xs)
+        if valid is not None:
+            xs = keep_valid(valid, xs, 0)
+        given = layout.enter_state(state, 0)
+        state = fit_state(who, given, self.cell.initial_state(xs.shape[1]))
+        output, state, recorded = run(
+            self.cell, xs, state, valid, reverse is not self.reverse, record
         )
+        found = (layout.leave(output), layout.leave_state(state, 0))
+        if not record:
+            return found
+        return *found, {name: layout.leave(value) for name, value in recorded.items()}
 
-    def forward(self, x: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, Any]:
-        """The outputs of the last layer, and the last state of each."""
-        if state is not None and not isinstance(state, tuple | list):
-            raise TypeError(
-                f"Stacked: the state must be a tuple with an entry per layer, got "
-                f"{type(state).__name__}"
-            )
-        states = [None] * len(self.layers) if state is None else list(state)
-        if len(states) != len(self.layers):
-            raise ValueError(
-                f"Stacked: the state must have {len(self.layers)} entries, one per layer, got "
-                f"{len(states)}"
-            )
-        for k, layer in enumerate(self.layers):
-            if _has_state(layer):
-                x, states[k] = layer(x, states[k])
-            elif states[k] is None:
-                x = layer(x)
-            else:
-                raise TypeError(
-                    f"Stacked: layer {k} is a {type(layer).__name__}, which has no state: its "
-                    f"entry must be None, got {type(states[k]).__name__}"
-                )
-        return x, tuple(states)
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        if self.reverse:
+            raise ValueError("Recurrent.step: a stream has no end to begin a reversed run at")
+        return self.cell(x, state)
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, k: int) -> Module:
-        return self.layers[k]
+    def extra_repr(self) -> str:
+        return ", ".join(name for name in ("reverse", "batch_first") if getattr(self, name))
 
 
-def _has_state(layer: Module) -> bool:
-    return hasattr(layer, "initial_state")
+def run(
+    cell: Cell,
+    xs: Tensor,
+    state: Any,
+    valid: Tensor | None = None,
+    reverse: bool = False,
+    record: Sequence[str] = (),
+) -> tuple[Tensor, Any, dict[str, Tensor]]:
+    """Every step of a cell on the tape: outputs (T, B, ...), the last state, recorded values.
+
+    ``valid`` (T, B) says which steps count. In rows where one does not, the output is 0 and the
+    state stays as it was, in both directions.
+    """
+    inputs = unstack(xs, 0)
+    masks = None if valid is None else unstack(valid, 0)
+    outputs: list[Any] = [None] * len(inputs)
+    recorded: dict[str, list[Any]] = {name: [None] * len(inputs) for name in record}
+    times = range(len(inputs))
+    with collected_notes(wanted=bool(record)) as notes:
+        for t in reversed(times) if reverse else times:
+            notes.clear()
+            y, after = _step(cell, inputs[t], state)
+            if record:
+                notes |= getattr(after, "_asdict", dict)()
+                for name in record:
+                    recorded[name][t] = _noted(cell, name, notes)
+            if masks is not None:
+                y = keep_valid(masks[t], y, 0)
+                after = tree_map(partial(keep_valid, masks[t]), after, state)
+            outputs[t], state = y, after
+    series = {name: stack(values, 0) for name, values in recorded.items()}
+    if valid is not None:
+        series = {name: keep_valid(valid, values, 0) for name, values in series.items()}
+    return stack(outputs, 0), state, series
+
+
+def _step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    found: Any = cell.step(x, state)
+    if type(found) is not tuple or len(found) != 2:
+        raise TypeError(
+            f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
+        )
+    return found
+
+
+def _noted(cell: Cell, name: str, notes: dict[str, Tensor]) -> Tensor:
+    if name not in notes:
+        raise KeyError(
+            f"Recurrent: {type(cell).__name__} has no inner value {name!r} to record, only "
+            f"{sorted(notes)}"
+        )
+    return notes[name]

@@ -23,8 +23,9 @@ class Deferred:
 
     A rule may return ``Deferred(combine, *parts)`` instead of an array. Once a value has received
     every contribution, the engine calls ``combine(shape, dtype, [parts, parts, ...])`` once for
-    all those that share ``combine``, and keeps the array that it returns. So the gradient of a weight that was used at T time steps is
-    one product over all of them, and T reads ``x[t]`` cost T and not T squared.
+    all those that share ``combine``, and keeps the array that it returns. So the gradient of a
+    weight that was used at T time steps is one product over all of them, and T reads ``x[t]`` cost
+    T and not T squared.
     """
 
     __slots__ = ("combine", "parts")

@@ -1,0 +1,141 @@
+"""What every recurrent layer asks of its arguments, said in one sentence where it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import DeviceError
+from tinygrad_rnn.nn import Module, check_like
+from tinygrad_rnn.ops import expand_dims, reshape, squeeze, swapaxes, where
+from tinygrad_rnn.tape import leaves, rebuild, tree_map
+from tinygrad_rnn.tensor import Tensor, tensor
+
+
+def check_inputs(who: str, x: Any, shape: tuple[Any, ...], module: Module) -> None:
+    """Refuse inputs that the layer cannot take. In ``shape`` a letter stands for any size."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
+    fits = x.ndim == len(shape) and all(
+        isinstance(want, str) or want == size for want, size in zip(shape, x.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{who}: inputs must have shape ({wanted}), got {x.shape}")
+    like = module.some_tensor()
+    if like is not None:
+        check_like(who, x, like)
+
+
+class Layout:
+    """How the arguments of one call are laid out, and the way to (T, B, I) and back.
+
+    Inputs are (T, B, I), with ``batch_first`` (B, T, I), and without a batch (T, I).
+    """
+
+    def __init__(self, who: str, x: Any, size: int, batch_first: bool, module: Module) -> None:
+        self.batched = not (isinstance(x, Tensor) and x.ndim == 2)
+        self.batch_first = batch_first and self.batched
+        batched = ("B", "T", size) if batch_first else ("T", "B", size)
+        check_inputs(who, x, batched if self.batched else ("T", size), module)
+        if x.shape[1 if self.batch_first else 0] == 0:
+            raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Inputs as (T, B, I)."""
+        if not self.batched:
+            return expand_dims(x, 1)
+        return swapaxes(x, 0, 1) if self.batch_first else x
+
+    def leave(self, y: Tensor) -> Tensor:
+        """Outputs (T, B, ...) as the inputs were laid out."""
+        if not self.batched:
+            return squeeze(y, 1)
+        return swapaxes(y, 0, 1) if self.batch_first else y
+
+    def enter_state(self, state: Any, axis: int) -> Any:
+        """A given state with a batch axis."""
+        if self.batched or state is None:
+            return state
+        return tree_map(
+            lambda s: expand_dims(s, axis) if isinstance(s, Tensor) and s.ndim >= axis else s, state
+        )
+
+    def leave_state(self, state: Any, axis: int) -> Any:
+        """A final state without the batch axis where there was none."""
+        return state if self.batched else tree_map(lambda s: squeeze(s, axis), state)
+
+
+def valid_steps(who: str, lengths: Any, xs: Tensor) -> Tensor | None:
+    """A (T, B) mask of the steps within each sequence's length, None where no lengths are given."""
+    if lengths is None:
+        return None
+    values = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
+    steps, batch = xs.shape[:2]
+    if values.dtype.kind not in "iu" and values.size:
+        raise TypeError(f"{who}: lengths must be integers, got {values.dtype}")
+    if values.shape != (batch,):
+        raise ValueError(
+            f"{who}: lengths must have shape ({batch},), one per sequence, got {values.shape}"
+        )
+    wrong = [int(n) for n in values if not 0 <= n <= steps]
+    if wrong:
+        raise ValueError(f"{who}: a length must lie between 0 and T = {steps}, got {wrong[0]}")
+    return tensor(np.arange(steps)[:, None] < values, device=xs.device)
+
+
+def keep_valid(valid: Tensor, new: Tensor, old: Any) -> Tensor:
+    """``new`` in the rows (or rows of all steps) that are valid, else ``old``."""
+    shape = (*valid.shape, *(1,) * (new.ndim - valid.ndim))
+    return where(reshape(valid, shape), new, old)
+
+
+def fit_state(who: str, given: Any, expected: Any) -> Any:
+    """The given state in the containers of the expected one, or the expected one for None."""
+    if given is None:
+        return expected
+    message = f"{who}: the state must be {_describe(expected)}, got {_describe(given)}"
+    if not _same_form(given, expected):
+        raise TypeError(message)
+    found = leaves(given)
+    for have, want in zip(found, leaves(expected), strict=True):
+        if have.shape != want.shape:
+            raise ValueError(message)
+        if have.dtype != want.dtype:
+            raise TypeError(message)
+        if have.device != want.device:
+            raise DeviceError(message)
+    return rebuild(expected, found)
+
+
+def detach(state: Any) -> Any:
+    """A state without its tape, such as to carry it from one batch to the next."""
+    return tree_map(Tensor.detach, state)
+
+
+def _same_form(given: Any, expected: Any) -> bool:
+    """Whether two states have the same containers; a plain tuple or list stands for any of them."""
+    if isinstance(expected, Tensor):
+        return isinstance(given, Tensor)
+    if isinstance(given, dict) or isinstance(expected, dict):
+        return (
+            isinstance(given, dict)
+            and list(given) == list(expected)
+            and _same_form(list(given.values()), list(expected.values()))
+        )
+    return (
+        isinstance(given, tuple | list)
+        and len(given) == len(expected)
+        and all(map(_same_form, given, expected))
+    )
+
+
+def _describe(state: Any) -> str:
+    if isinstance(state, Tensor):
+        where = "" if state.device == "cpu" else f" on {state.device}"
+        return f"{state.dtype} {state.shape}{where}"
+    if isinstance(state, tuple | list):
+        name = type(state).__name__
+        return f"{name}({', '.join(_describe(part) for part in state)})"
+    return f"a {type(state).__name__}"

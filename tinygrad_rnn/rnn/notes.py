@@ -1,0 +1,33 @@
+"""Inner values of a step, noted by the cell and collected over time by the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from tinygrad_rnn.tensor import Tensor
+
+_notes: ContextVar[dict[str, Tensor] | None] = ContextVar("tinygrad_rnn_notes", default=None)
+
+
+def note(**values: Tensor) -> None:
+    """Give inner values of a step a name, under which ``record=`` can ask for them.
+
+    A cell calls it with what is worth seeing, such as its gates. It costs nothing where nobody
+    asks.
+    """
+    notes = _notes.get()
+    if notes is not None:
+        notes.update(values)
+
+
+@contextmanager
+def collected_notes(wanted: bool) -> Iterator[dict[str, Tensor]]:
+    """Collect what is noted within the block, if it is wanted."""
+    notes: dict[str, Tensor] = {}
+    token = _notes.set(notes if wanted else None)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)

@@ -139,8 +139,7 @@ def import_time(rounds: int) -> str:
     def seconds(statement: str) -> float:
         code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
         times = [
-            float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-            for _ in range(rounds + 1)
+            float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(rounds + 1)
         ]
         return statistics.median(times[1:])
 

@@ -357,6 +357,7 @@ FUNCTIONS: dict[str, Any] = {
     "user primitive returning g": PASSING,
     "broadcast": lambda a, b: tg.broadcast_to(a + b, (4, 3, 2)),
     "transpose": lambda a, b: (a + b).T,
+    "two transposes": lambda a, b: a.T * 2.0 + a.T * 3.0 + b.T,
     "reshape": lambda a, b: a.reshape(6) + b.reshape(6),
     "stack": lambda a, b: tg.stack([a, b]),
     "concat": lambda a, b: tg.concat([a, a, b]),

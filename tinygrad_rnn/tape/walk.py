@@ -78,9 +78,8 @@ class _Cotangent:
         """The sum of everything that arrived, as a cotangent of ``array``."""
         if self.deferred is not None:
             for combine, parts in self.deferred.items():
-                first = self.value is None
                 self.add(_fitted(combine(tuple(array.shape), array.dtype, parts), array))
-                self.owned = self.owned or first
+                self.owned = True
             self.deferred = None
         return self.value
 

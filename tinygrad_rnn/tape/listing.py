@@ -48,7 +48,7 @@ def lines(tape: Tape) -> tuple[list[Line], list[str]]:
         if key not in names:
             array = value.array
             name = define(key, value.name)
-            role = "leaf" if value.record is None else "input"
+            role = "leaf" if value.record is None else f"from {value.record.primitive.name}"
             kind = f"{array.dtype} {tuple(array.shape)}"
             listing.append(Line(name, kind, array.nbytes, role))
         return names[key]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends.interface import Array, Backend, DeviceError
+from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
 try:
     import cupy  # pyright: ignore[reportMissingImports]
+    import cupyx  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise DeviceError(
         'device "cuda" needs CuPy, which is not installed: pip install "tinygrad_rnn[cuda12]" '
@@ -43,6 +46,7 @@ class CuPyBackend(Backend):
             _SEGMENT_SUM,
             "tinygrad_rnn_segment_sum",
         )
+        self._updates: dict[Any, Any] = {}
 
     def devices(self) -> list[str]:
         return [f"cuda:{k}" for k in range(cupy.cuda.runtime.getDeviceCount())]
@@ -74,3 +78,47 @@ class CuPyBackend(Backend):
             cupy.broadcast_to(values, positions.shape).reshape(-1), dtype=target.dtype
         )
         self._segment_sum(starts, order, flat, width, target.reshape(-1))
+
+    def fetch(self, array: Array) -> Callable[[], np.ndarray]:
+        """Through pinned memory, with an event behind the copy: the device is not waited for."""
+        with array.device:
+            pinned = cupyx.empty_pinned(array.shape, array.dtype)
+            array.get(out=pinned, blocking=False)
+            copied = cupy.cuda.Event(disable_timing=True)
+            copied.record()
+
+        def wait() -> np.ndarray:
+            copied.synchronize()
+            return np.array(pinned)
+
+        return wait
+
+    def update(
+        self,
+        rule: Callable[..., None],
+        dtype: np.dtype[Any],
+        targets: Sequence[Array | None],
+        g: Array,
+        numbers: Mapping[str, float],
+        keep: Array | None = None,
+    ) -> None:
+        """One generated kernel per rule, dtypes, and choice of numbers that are 0."""
+        given = [t for t in targets if t is not None]
+        present = [t is not None for t in targets]
+        fixed = {name: value for name, value in numbers.items() if is_fixed(value)}
+        free = {name: value for name, value in numbers.items() if name not in fixed}
+        dtypes = [a.dtype.name for a in (g, *given)]
+        key = (rule, dtype.name, *dtypes, *present, *fixed.items(), *free)
+        kernel = self._updates.get(key)
+        if kernel is None:
+            body = update_source(rule, dtype, present, fixed, list(free))
+            names = [f"target{k}" for k, there in enumerate(present) if there]
+            kernel = self._updates[key] = cupy.ElementwiseKernel(
+                ", ".join([f"{dtypes[0]} gradient", *(f"float64 {n}" for n in free), "bool keep"]),
+                ", ".join(f"{d} {n}" for d, n in zip(dtypes[1:], names, strict=True)),
+                body,
+                "tinygrad_rnn_update",
+                preamble=PREAMBLE,
+            )
+        with g.device:
+            kernel(g, *free.values(), True if keep is None else keep, *given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ class Backend(ABC):
     array_type : the type of its arrays, by which a backend is found.
     native_half : whether float16 products run natively, accumulating in float32.
     checks_indices : whether indexing raises on an integer out of range, or wraps silently.
+    asynchronous : whether results are computed later, so that reading one on the host waits.
     """
 
     name: ClassVar[str]
@@ -32,6 +34,7 @@ class Backend(ABC):
     array_type: type
     native_half: ClassVar[bool]
     checks_indices: ClassVar[bool]
+    asynchronous: ClassVar[bool] = True
 
     @abstractmethod
     def devices(self) -> list[str]:
@@ -55,3 +58,34 @@ class Backend(ABC):
 
         The order of summation is fixed, so that two runs are bit-equal.
         """
+
+    def fetch(self, array: Array) -> Callable[[], np.ndarray]:
+        """Begin to copy ``array`` to the host; the answer waits for the copy and returns it."""
+        return lambda: self.to_host(array)
+
+    def update(
+        self,
+        rule: Callable[..., None],
+        dtype: np.dtype[Any],
+        targets: Sequence[Array | None],
+        g: Array,
+        numbers: Mapping[str, float],
+        keep: Array | None = None,
+    ) -> None:
+        """``rule(xp, g, *targets, **numbers)``, which changes the targets in place, in ``dtype``.
+
+        A rule is elementwise: arithmetic in place and functions of ``xp``, no shapes, no indexing,
+        no branch but on a number that is 0 or a bool. So a backend is free to run it in blocks or
+        to make one kernel of it. Where the 0-d boolean ``keep`` is False the targets stay as they
+        are; it is not read on the host.
+        """
+        xp = self.xp
+        wide = [None if t is None else t.astype(dtype, copy=True) for t in targets]
+        rule(xp, g.astype(dtype, copy=False), *wide, **numbers)
+        for target, new in zip(targets, wide, strict=True):
+            if target is not None and new is not None:
+                target[...] = new if keep is None else xp.where(keep, new, target)
+
+    def matmul_transposed(self, x: Array, w: Array) -> Array:
+        """The product x w^T of x (..., I) and w (O, I), in which layers spend their time."""
+        return self.xp.matmul(x, w.T)

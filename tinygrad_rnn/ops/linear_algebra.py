@@ -68,7 +68,7 @@ _matmul = Primitive(
 
 
 def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array) -> Array:
-    y = _in_float32(xp.matmul, x, weight.T)
+    y = _in_float32(backend_of(x).matmul_transposed, x, weight)
     if bias:
         y += bias[0]
     return y

@@ -1,0 +1,147 @@
+"""The source of an elementwise kernel, written by running a Python function on symbols.
+
+An optimizer's rule is a function such as ``v *= momentum; v += g; p -= lr * v``. Given arrays it
+computes; given a :class:`Symbol` for each of them it writes the same statements in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+PREAMBLE = """
+template <typename T> __device__ T sign(T x) { return T(x > 0) - T(x < 0); }
+template <typename T> __device__ T maximum(T x, T y) { return x != x || x > y ? x : y; }
+"""
+"""NumPy's functions that C has not: sign, and a maximum that lets nan through."""
+
+
+def is_fixed(number: float) -> bool:
+    """Whether a number is part of a kernel's source: rules may branch on bools, and on zeros."""
+    return isinstance(number, bool) or number == 0
+
+
+class Source:
+    """The statements written so far; also the namespace ``xp`` that a rule is given."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        self.lines: list[str] = []
+
+    def value(self, text: str, number: bool = False) -> Symbol:
+        """A new constant. A number is kept in double until it meets an element, as on the host."""
+        name = f"t{len(self.lines)}"
+        self.lines.append(f"const {'double' if number else self.type_name} {name} = {text};")
+        return Symbol(self, name, number)
+
+    def element(self, operand: Any) -> str:
+        """An operand as an element: a number is rounded to the type of the elements."""
+        if isinstance(operand, Symbol):
+            return f"{self.type_name}({operand.name})" if operand.number else operand.name
+        return f"{self.type_name}({float(operand)!r})"
+
+    def call(self, name: str, *operands: Any) -> Symbol:
+        return self.value(f"{name}({', '.join(map(self.element, operands))})")
+
+    def sqrt(self, x: Any) -> Symbol:
+        return self.call("sqrt", x)
+
+    def abs(self, x: Any) -> Symbol:
+        return self.call("fabs", x)
+
+    def sign(self, x: Any) -> Symbol:
+        return self.call("sign", x)
+
+    def maximum(self, x: Any, y: Any) -> Symbol:
+        return self.call("maximum", x, y)
+
+
+class Symbol:
+    """An element of an array, or a number, that has a name in the source."""
+
+    def __init__(self, source: Source, name: str, number: bool = False) -> None:
+        self.source, self.name, self.number = source, name, number
+
+    def __bool__(self) -> bool:
+        if not self.number:
+            raise TypeError("a rule cannot branch on the value of an element")
+        return True  # a number that is 0 is no symbol
+
+    def _binary(self, sign: str, left: Any, right: Any) -> Symbol:
+        if all(not isinstance(o, Symbol) or o.number for o in (left, right)):
+            a, b = (o.name if isinstance(o, Symbol) else repr(float(o)) for o in (left, right))
+            return self.source.value(f"{a} {sign} {b}", number=True)
+        return self.source.value(f"{self.source.element(left)} {sign} {self.source.element(right)}")
+
+    def _assign(self, sign: str, right: Any) -> Symbol:
+        if self.number:
+            raise TypeError("a rule cannot change a number")
+        element = self.source.element(right)
+        self.source.lines.append(f"{self.name} = {self.name} {sign} {element};")
+        return self
+
+    def __add__(self, other: Any) -> Symbol:
+        return self._binary("+", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return self._binary("+", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return self._binary("-", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self._binary("-", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self._binary("*", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return self._binary("*", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self._binary("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self._binary("/", other, self)
+
+    def __iadd__(self, other: Any) -> Symbol:
+        return self._assign("+", other)
+
+    def __isub__(self, other: Any) -> Symbol:
+        return self._assign("-", other)
+
+    def __imul__(self, other: Any) -> Symbol:
+        return self._assign("*", other)
+
+    def __itruediv__(self, other: Any) -> Symbol:
+        return self._assign("/", other)
+
+
+def update_source(
+    rule: Callable[..., None],
+    dtype: np.dtype[Any],
+    present: Sequence[bool],
+    fixed: Mapping[str, float],
+    free: Sequence[str],
+) -> str:
+    """The body of the kernel that does ``rule(xp, g, *targets, **numbers)`` for one element.
+
+    It reads ``gradient``, the numbers in ``free`` by their names and ``keep``, and reads and
+    writes ``target0``, ``target1``, ..., those that are present. ``fixed`` numbers are in the
+    source.
+    """
+    type_name = {"float32": "float", "float64": "double"}[dtype.name]
+    source = Source(type_name)
+    there = [k for k, one in enumerate(present) if one]
+    symbols = [Symbol(source, f"x{k}") if one else None for k, one in enumerate(present)]
+    numbers = {name: Symbol(source, name, number=True) for name in free}
+    rule(source, Symbol(source, "g"), *symbols, **fixed, **numbers)
+    lines = [
+        f"const {type_name} g = {type_name}(gradient);",
+        *(f"{type_name} x{k} = {type_name}(target{k});" for k in there),
+        *source.lines,
+        *(f"target{k} = keep ? x{k} : {type_name}(target{k});" for k in there),
+    ]
+    return "\n".join(lines)

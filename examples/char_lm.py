@@ -251,7 +251,7 @@ def train(options: argparse.Namespace, path: Path | None) -> None:
         loss,
         batches,
         folder=options.folder,
-        schedule=lambda update: options.lr * max(1 - update / updates, 0),
+        schedule=optim.schedules.Linear(options.lr, updates),
         evaluate=evaluate,
         checkpoint_every=100,
         settings={name: getattr(options, name) for name in KEPT}

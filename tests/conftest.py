@@ -6,6 +6,8 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, settings
 from strict import STRICT
@@ -46,3 +48,10 @@ def usable(device: str) -> str:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return usable(request.param)
+
+
+@pytest.fixture
+def sample() -> Callable[[int], int]:
+    """How many out of so many cases to try: all in the long profile, else one in fifty."""
+    share = min(settings().max_examples / 1000, 1)
+    return lambda cases: max(round(cases * share), 1)

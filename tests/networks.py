@@ -1,14 +1,16 @@
-"""What the tests of networks share: random weights, a module as a function of its parameters."""
+"""What the tests of networks share: random weights, a module as a function of its parameters,
+cells and states of a user's own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn
+from tinygrad_rnn import nn, rnn
 
 
 def randomise(module: nn.Module, seed: int = 0, scale: float = 0.7) -> Any:
@@ -53,3 +55,92 @@ def close(have: Any, want: Any, rtol: float = 1e-10) -> None:
     assert a.shape == b.shape
     scale = max(1.0, float(np.abs(b).max(initial=0)))
     np.testing.assert_allclose(a, b, rtol=0, atol=rtol * scale)
+
+
+# Cells with states of their own
+
+
+class Memory(NamedTuple):
+    """A state with a state in it."""
+
+    slow: tg.Tensor
+    fast: rnn.LSTMState
+
+
+class NestedCell(rnn.Cell):
+    """A user's cell: a leaky average over an LSTM-like pair."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.inner = rnn.LSTMCell(input_size, hidden_size)
+        self.decay = nn.Parameter(np.full(hidden_size, 0.3, np.float32))
+
+    def initial_state(self, batch_size: int) -> Memory:
+        return Memory(
+            self.zeros(batch_size, self.hidden_size), self.inner.initial_state(batch_size)
+        )
+
+    def step(self, x: tg.Tensor, state: Memory) -> tuple[tg.Tensor, Memory]:
+        h, fast = self.inner.step(x, state.fast)
+        slow = self.decay * state.slow + h
+        return slow * h, Memory(slow, fast)
+
+
+class Counting(NamedTuple):
+    h: tg.Tensor
+    t: tg.Tensor
+
+
+class CountingCell(rnn.Cell):
+    """A user's cell with an integer in its state: it writes in even steps only."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.weight = nn.Parameter(np.zeros((hidden_size, input_size), np.float32))
+
+    def initial_state(self, batch_size: int) -> Counting:
+        zeros = self.zeros(batch_size, self.hidden_size)
+        return Counting(zeros, tg.zeros((batch_size, 1), np.int64, zeros.device))
+
+    def step(self, x: tg.Tensor, state: Counting) -> tuple[tg.Tensor, Counting]:
+        new = tg.tanh(tg.linear(x, self.weight) + 0.5 * state.h)
+        h = tg.where(state.t % 2 == 0, new, state.h)
+        return h, Counting(h, state.t + 1)
+
+
+# States
+
+
+def random_state(state: Any, seed: int = 3) -> Any:
+    """A state of the same form, its floating leaves drawn."""
+    rng = np.random.default_rng(seed)
+
+    def fill(leaf: tg.Tensor) -> tg.Tensor:
+        if leaf.dtype.kind != "f":
+            return leaf
+        return tg.tensor(rng.standard_normal(leaf.shape), leaf.dtype, leaf.device)
+
+    return mapped(fill, state)
+
+
+def mapped(function: Callable[[Any], Any], state: Any) -> Any:
+    if isinstance(state, tuple):
+        parts = [mapped(function, part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return None if state is None else function(state)
+
+
+def leaves(state: Any) -> list[Any]:
+    found: list[Any] = []
+    mapped(found.append, state)
+    return found
+
+
+def rebuilt(state: Any, values: Any) -> Any:
+    remaining = iter(values)
+    return mapped(lambda _: next(remaining), state)
+
+
+def total(*parts: Any) -> Any:
+    """The sum of the squares of everything floating."""
+    return sum((part**2).sum() for part in leaves(parts) if part.dtype.kind == "f")

@@ -416,7 +416,9 @@ class Namespace:
 
 
 class StrictBackend(backends.Backend):
-    """Counts what a test may want to know: reads by the host, arrays made and their bytes."""
+    """Counts what a test may want to know: reads by the host, waits for a copy that was under way,
+    arrays made and their bytes.
+    """
 
     name = "strict"
     array_type = StrictArray
@@ -425,6 +427,7 @@ class StrictBackend(backends.Backend):
 
     def __init__(self) -> None:
         self.host_reads = 0
+        self.waits = 0
         self.arrays_made = 0
         self.bytes_made = 0
 
@@ -447,6 +450,16 @@ class StrictBackend(backends.Backend):
         self.host_reads += 1
         return array._values.copy()
 
+    def fetch(self, array: StrictArray) -> Callable[[], np.ndarray]:
+        """A copy that is under way: nothing is read, but somebody may wait for it later."""
+        values = array._values.copy()
+
+        def wait() -> np.ndarray:
+            self.waits += 1
+            return values
+
+        return wait
+
     def scatter_add(self, target: StrictArray, index: Any, values: StrictArray) -> None:
         np.add.at(target._values, target._index(index), _operand(values, "scatter_add"))
 
@@ -454,17 +467,19 @@ class StrictBackend(backends.Backend):
     def counting(self) -> Iterator[Count]:
         """Count what happens within the block."""
         count = Count()
-        before = self.host_reads, self.arrays_made, self.bytes_made
+        before = self.host_reads, self.arrays_made, self.bytes_made, self.waits
         yield count
         count.host_reads = self.host_reads - before[0]
         count.arrays_made = self.arrays_made - before[1]
         count.bytes_made = self.bytes_made - before[2]
+        count.waits = self.waits - before[3]
 
 
 class Count:
     """The counters of :meth:`StrictBackend.counting`, filled in at the end of its block."""
 
     host_reads = 0
+    waits = 0
     arrays_made = 0
     bytes_made = 0
 

@@ -349,6 +349,267 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         TypeError,
         "Stacked: layer 0 is a Dropout, which has no state: its entry must be None, got Tensor",
     ),
+    # Lengths
+    (
+        lambda: rnn.LSTM(3, 4)(X, lengths=[6, 1]),
+        ValueError,
+        "LSTM: a length must lie between 0 and T = 5, got 6",
+    ),
+    (
+        lambda: rnn.GRU(3, 4, batch_first=True)(X, lengths=[2, 3, 2, 2, 2]),
+        ValueError,
+        "GRU: a length must lie between 0 and T = 2, got 3",
+    ),
+    (
+        lambda: rnn.Recurrent(rnn.GRUCell(3, 4))(X, lengths=[2, -1]),
+        ValueError,
+        "Recurrent(GRUCell): a length must lie between 0 and T = 5, got -1",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=[2, 3, 4]),
+        ValueError,
+        "RNN: lengths must have shape (2,), one per sequence, got (3,)",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=[]),
+        ValueError,
+        "RNN: lengths must have shape (2,), one per sequence, got (0,)",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=[[2], [3]]),
+        ValueError,
+        "RNN: lengths must have shape (2,), one per sequence, got (2, 1)",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=3),
+        ValueError,
+        "RNN: lengths must have shape (2,), one per sequence, got ()",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=[2.0, 3.0]),
+        TypeError,
+        "RNN: lengths must be integers, got float64",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=np.array([True, False])),
+        TypeError,
+        "RNN: lengths must be integers, got bool",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=tg.tensor([2.0, 3.0])),
+        TypeError,
+        "RNN: lengths must be integers, got float32",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X, lengths=[2, None]),
+        TypeError,
+        "RNN: lengths must be integers, got object",
+    ),
+    (
+        lambda: rnn.RNN(3, 4)(X[:, 0], lengths=[2, 3]),
+        ValueError,
+        "RNN: lengths must have shape (1,), one per sequence, got (2,)",
+    ),
+    (
+        lambda: rnn.Stacked([nn.Linear(3, 3), rnn.GRU(3, 4)])(X, lengths=[9, 9]),
+        ValueError,
+        "Stacked: a length must lie between 0 and T = 5, got 9",
+    ),
+    (
+        lambda: rnn.Stacked([nn.Embedding(3, 3), rnn.GRU(3, 4)])([[1], [2]], lengths=[2]),
+        TypeError,
+        "Stacked: inputs must be a Tensor, got list",
+    ),
+    (
+        lambda: rnn.Stacked([nn.Linear(3, 3), rnn.GRU(3, 4)])(tg.ones(3), lengths=[1]),
+        ValueError,
+        "Stacked: inputs must have a time axis, got shape (3,)",
+    ),
+    # States without a batch
+    (
+        lambda: rnn.GRU(3, 4, 2)(X[:, 0], H),
+        ValueError,
+        "GRU: the state must be float32 (2, 4), got float32 (2, 2, 4)",
+    ),
+    (
+        lambda: rnn.GRU(3, 4, 2)(X, H[:, 0]),
+        ValueError,
+        "GRU: the state must be float32 (2, 2, 4), got float32 (2, 4)",
+    ),
+    (
+        lambda: rnn.Recurrent(rnn.LSTMCell(3, 4))(X[:, 0], rnn.LSTMState(H[0], H[0])),
+        ValueError,
+        "Recurrent(LSTMCell): the state must be LSTMState(float32 (4,), float32 (4,)), got "
+        "LSTMState(float32 (2, 4), float32 (2, 4))",
+    ),
+    (
+        lambda: rnn.LSTM(3, 4, bidirectional=True, proj_size=2)(X, (H, H)),
+        ValueError,
+        "LSTM: the state must be LSTMState(float32 (2, 2, 2), float32 (2, 2, 4)), got "
+        "tuple(float32 (2, 2, 4), float32 (2, 2, 4))",
+    ),
+    # Wrappers
+    (
+        lambda: rnn.Bidirectional(rnn.GRU(3, 4), nn.Linear(3, 4)),
+        TypeError,
+        "Bidirectional: Linear is not a recurrent layer",
+    ),
+    (
+        lambda: rnn.Bidirectional(rnn.GRUCell(3, 4), rnn.GRUCell(3, 4)),
+        TypeError,
+        "Bidirectional: expected layers such as Recurrent(cell), got GRUCell",
+    ),
+    (
+        lambda: rnn.Bidirectional(rnn.GRU(3, 4), rnn.GRU(3, 4), "add"),
+        ValueError,
+        "Bidirectional: merge must be one of ['concat', 'mean', 'sum'] or a function, got 'add'",
+    ),
+    (
+        lambda: rnn.Bidirectional(rnn.GRU(3, 4), rnn.GRU(3, 4, batch_first=True)),
+        ValueError,
+        "Bidirectional: some layers have batch_first=True and others have not",
+    ),
+    (
+        lambda: rnn.Stacked([rnn.GRU(3, 4, batch_first=True), nn.Dropout(), rnn.GRU(4, 4)]),
+        ValueError,
+        "Stacked: some layers have batch_first=True and others have not",
+    ),
+    (
+        lambda: rnn.Bidirectional(rnn.GRU(3, 4), rnn.GRU(3, 4))(X, H),
+        TypeError,
+        "Bidirectional: the state must be a tuple with an entry per layer, got Tensor",
+    ),
+    (
+        lambda: rnn.Bidirectional(rnn.GRU(3, 4), rnn.GRU(3, 4))(X, (H, H, H)),
+        ValueError,
+        "Bidirectional: the state must have 2 entries, one per layer, got 3",
+    ),
+    (
+        lambda: rnn.Residual(tg.tanh),
+        TypeError,
+        "Residual: expected layers such as Recurrent(cell), got Primitive",
+    ),
+    (
+        lambda: rnn.Residual(nn.Linear(3, 3)),
+        TypeError,
+        "Residual: Linear is not a recurrent layer",
+    ),
+    (
+        lambda: rnn.Residual(rnn.GRU(3, 4))(X),
+        ValueError,
+        "Residual: outputs must have the shape of the inputs, (5, 2, 3), got (5, 2, 4)",
+    ),
+    # Streams
+    (
+        lambda: rnn.LSTM(3, 4).step(X),
+        ValueError,
+        "LSTM.step: inputs must have shape (B, 3), got (5, 2, 3)",
+    ),
+    (
+        lambda: rnn.GRU(3, 4, 2, batch_first=True).step(ROW, H[0]),
+        ValueError,
+        "GRU: the state must be float32 (2, 2, 4), got float32 (2, 4)",
+    ),
+    (
+        lambda: rnn.GRU(3, 4, bidirectional=True).step(ROW),
+        ValueError,
+        "GRU.step: a stream has no end to begin the second direction at",
+    ),
+    (
+        lambda: rnn.Stacked([rnn.Bidirectional(rnn.GRU(3, 4), rnn.GRU(3, 4))]).step(ROW),
+        ValueError,
+        "Bidirectional.step: a stream has no end to begin the second direction at",
+    ),
+    (
+        lambda: rnn.Residual(rnn.Recurrent(rnn.GRUCell(3, 3), reverse=True)).step(ROW),
+        ValueError,
+        "Recurrent.step: a stream has no end to begin a reversed run at",
+    ),
+    # Inner values
+    (
+        lambda: rnn.Recurrent(rnn.LSTMCell(3, 4))(X, record=["z"]),
+        ValueError,
+        "record: LSTMCell has no inner value 'z', only ['c', 'f', 'g', 'h', 'i', 'o']",
+    ),
+    (
+        lambda: rnn.Stacked([rnn.LSTM(3, 4), rnn.GRU(4, 4)])(X, record=("c",)),
+        ValueError,
+        "record: GRUCell has no inner value 'c', only ['h', 'n', 'r', 'z']",
+    ),
+    (
+        lambda: rnn.LSTM(3, 4)(X, record="c"),
+        TypeError,
+        "record: expected a list of names, got the string 'c'",
+    ),
+    # Batch normalisation and hooks
+    (
+        lambda: nn.BatchNorm1d(4)(X),
+        ValueError,
+        "BatchNorm1d: inputs must have shape (..., 4) with at least two axes, got (5, 2, 3)",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3)(tg.ones(3)),
+        ValueError,
+        "BatchNorm1d: inputs must have shape (..., 3) with at least two axes, got (3,)",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3)(tg.ones((1, 3))),
+        ValueError,
+        "BatchNorm1d: the statistics of a call need at least two rows, got inputs of shape (1, 3); "
+        "switch to evaluation with .eval()",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3)(X.to(np.float64)),
+        TypeError,
+        "BatchNorm1d: inputs must be float32 as its parameters are, got float64; convert one of "
+        "them with .to(dtype)",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3, affine=False, track_running_stats=False)(tg.ones((2, 3), int)),
+        TypeError,
+        "BatchNorm1d: inputs must be floating, got int64",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3)(X, mask=[True] * 5),
+        ValueError,
+        "BatchNorm1d: the mask must have shape (5, 2), got (5,)",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3)(X, mask=tg.ones((5, 2), bool, "strict")),
+        tg.DeviceError,
+        "BatchNorm1d: the mask must be on cpu as the inputs are, got strict; bring them to one "
+        "device with .to(device)",
+    ),
+    (
+        lambda: nn.BatchNorm1d(0),
+        ValueError,
+        "BatchNorm1d: num_features must be a positive integer, got 0",
+    ),
+    (
+        lambda: nn.BatchNorm1d(3, momentum=1.1),
+        ValueError,
+        "BatchNorm1d: momentum must satisfy 0 <= momentum <= 1 or be None, got 1.1",
+    ),
+    (
+        lambda: nn.Linear(2, 2).register_forward_hook(3),
+        TypeError,
+        "a hook must be a function, got int",
+    ),
+    # Projections
+    *(
+        (
+            lambda size=size: rnn.LSTM(3, 4, proj_size=size),
+            ValueError,
+            "LSTMCell: proj_size must be an integer with 0 <= proj_size < hidden_size = 4, got "
+            f"{size!r}",
+        )
+        for size in (4, -1, 1.0, True, "2")
+    ),
+    (
+        lambda: rnn.LSTMCell(3, "4", proj_size=2),
+        ValueError,
+        "LSTMCell: hidden_size must be a positive integer, got '4'",
+    ),
     # Cells of a user's own
     (
         lambda: rnn.Recurrent(Wordless())(X),
@@ -544,7 +805,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: optim.Adam(trainable(), clip=1.0),
         TypeError,
-        "Adam: clip must be ClipNorm(...) or ClipValue(...), got 1.0",
+        "Adam: clip must be ClipNorm(...) or another Clip, got 1.0",
     ),
     (
         lambda: optim.Adam(trainable(), nonfinite="ignore"),
@@ -560,6 +821,108 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: optim.ClipValue(float("nan")),
         ValueError,
         "ClipValue: limit must be a finite number > 0, got nan",
+    ),
+    # Groups, clips and schedules
+    (lambda: optim.SGD([{"lr": 0.1}]), ValueError, "SGD, group 0: there is no 'params' in it"),
+    (lambda: optim.SGD([{"params": []}]), ValueError, "SGD, group 0: there are no parameters"),
+    (
+        lambda: optim.SGD([{"params": trainable(), "learning_rate": 0.1}]),
+        ValueError,
+        "SGD, group 0: 'learning_rate' is unknown; a group has params, lr, momentum, nesterov, "
+        "weight_decay, l1",
+    ),
+    (
+        lambda: optim.SGD([{"params": trainable()}, *trainable()]),
+        TypeError,
+        "SGD, group 1: expected a dict as the other groups, got Parameter",
+    ),
+    (
+        lambda: optim.Adam([{"params": nn.Parameter([1.0])}]),
+        TypeError,
+        "Adam, group 0: expected an iterable of Parameters such as model.parameters(), got "
+        "Parameter",
+    ),
+    (
+        lambda: optim.Adam([{"params": p} for p in [trainable()] * 2]),
+        ValueError,
+        "Adam, group 1: parameter (1,) is in group 0 already",
+    ),
+    (
+        lambda: optim.Adam({"params": trainable()}),
+        TypeError,
+        "Adam: expected Parameters, got str",
+    ),
+    (
+        lambda: optim.Adam([{"params": trainable()}, {"params": trainable(), "lr": -1}]),
+        ValueError,
+        "Adam, group 1: lr must be a finite number >= 0, got -1",
+    ),
+    (
+        lambda: setattr(optim.SGD(trainable()).groups[0], "rate", 1),
+        AttributeError,
+        "SGD: a group has no 'rate' to assign; it has lr, momentum, nesterov, weight_decay, l1, "
+        "initial_lr",
+    ),
+    (
+        lambda: optim.SGD(trainable(), l1=-1),
+        ValueError,
+        "SGD: l1 must be a finite number >= 0, got -1",
+    ),
+    (
+        lambda: optim.RMSprop(trainable(), alpha=1),
+        ValueError,
+        "RMSprop: alpha must satisfy 0 <= alpha < 1, got 1",
+    ),
+    (
+        lambda: optim.Adagrad(trainable(), initial_accumulator_value=-1),
+        ValueError,
+        "Adagrad: initial_accumulator_value must be a finite number >= 0, got -1",
+    ),
+    (
+        lambda: optim.Adadelta(trainable(), rho=1.5),
+        ValueError,
+        "Adadelta: rho must satisfy 0 <= rho < 1, got 1.5",
+    ),
+    (
+        lambda: optim.ClipPerParameter(-1),
+        ValueError,
+        "ClipPerParameter: max_norm must be a finite number > 0, got -1",
+    ),
+    (
+        lambda: optim.ClipAdaptive(0.01, eps=0),
+        ValueError,
+        "ClipAdaptive: eps must be a finite number > 0, got 0",
+    ),
+    (
+        lambda: optim.schedules.Step(0.1, every=0),
+        ValueError,
+        "Step: every must be a positive integer, got 0",
+    ),
+    (
+        lambda: optim.schedules.Cosine(-0.1, 10),
+        ValueError,
+        "Cosine: lr must be a finite number >= 0, got -0.1",
+    ),
+    (
+        lambda: optim.schedules.WarmUp("cosine", 10),
+        TypeError,
+        "WarmUp: expected a schedule or a function of the number of updates, got 'cosine'",
+    ),
+    (
+        lambda: optim.schedules.Plateau(0.1, mode="least"),
+        ValueError,
+        "Plateau: mode must be 'min' or 'max', got 'least'",
+    ),
+    (
+        lambda: optim.schedules.Plateau(0.1, factor=1),
+        ValueError,
+        "Plateau: factor must satisfy 0 <= factor < 1, got 1",
+    ),
+    (
+        lambda: optim.schedules.Plateau(0.1).load_state_dict({"step": 1}),
+        ValueError,
+        "Plateau.load_state_dict: this is the state of another schedule, they differ in ['bad', "
+        "'best', 'cooling', 'rate', 'step']",
     ),
     (
         lambda: optim.clip_grad_norm(nn.Parameter([1.0]), 1.0),

@@ -24,6 +24,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "Linear without bias": (lambda: nn.Linear(3, 4, bias=False), lambda: draw(3)),
     "Embedding": (lambda: nn.Embedding(5, 3), lambda: tg.tensor([[4, 0, 4], [1, 4, 0]])),
     "LayerNorm": (lambda: nn.LayerNorm(4), lambda: draw(3, 4)),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(3), lambda: draw(3, 2, 3)),
+    "BatchNorm1d in evaluation": (lambda: nn.BatchNorm1d(3).eval(), lambda: draw(2, 3)),
     "LayerNorm over two axes": (lambda: nn.LayerNorm((3, 4), bias=False), lambda: draw(2, 3, 4)),
     "Sequential": (
         lambda: nn.Sequential(nn.Linear(3, 4), tg.tanh, nn.LayerNorm(4), nn.Linear(4, 2)),
@@ -340,6 +342,149 @@ def test_tied_parameters() -> None:
     assert model.head.weight is model.embedding.weight
 
 
+def test_a_head_tied_to_the_embedding_trains() -> None:
+    """Its gradient is the sum of those of both uses."""
+    tokens, labels = [1, 2, 1], [2, 3, 2]
+
+    def gradient(tied: bool, use: str) -> np.ndarray:
+        model = randomise(Tied())
+        if not tied:
+            model.head.weight = nn.Parameter(model.embedding.weight.detach())
+        nn.cross_entropy(model.head(model.embedding(tokens)), labels).backward()
+        return getattr(model, use).weight.grad.numpy()
+
+    close(
+        gradient(True, "head"), gradient(False, "head") + gradient(False, "embedding"), rtol=1e-14
+    )
+    model = randomise(Tied())
+    optimizer = optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(60):
+        model.zero_grad()
+        loss = nn.cross_entropy(model.head(model.embedding(tokens)), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    again = Tied().to(np.float64)
+    again.load_state_dict(model.state_dict())
+    assert again.head.weight is again.embedding.weight
+    assert_same(again.state_dict(), model.state_dict())
+
+
+# Batch normalisation
+
+
+def test_batch_norm_by_hand() -> None:
+    layer = nn.BatchNorm1d(2, momentum=0.5)
+    y = layer(tg.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]]))
+    r = 2 / math.sqrt(8 / 3 + 1e-5)
+    close(y, np.array([[-r, 0], [0, 0], [r, 0]]), 1e-6)
+    close(layer.running_mean, np.array([1, 0.5]))
+    close(layer.running_var, np.array([0.5 + 4 / 2, 0.5]))
+    assert layer.num_batches_tracked.item() == 1
+    assert layer.num_batches_tracked.dtype == np.int64
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+    layer.eval()
+    close(layer(tg.tensor([[1.0, 0.5]])), np.zeros((1, 2)), 1e-6)
+
+
+def test_batch_norm_follows_in_training_only_and_outside_the_tape(device: str) -> None:
+    layer = randomise(nn.BatchNorm1d(3)).to(device)
+    before = layer.state_dict()
+    layer.eval()
+    x = draw(4, 3, device=device, requires_grad=True)
+    layer(x)
+    assert_same(layer.state_dict(), before)
+    layer.train()
+    evaluated = layer.eval()(x)
+    y = layer.train()(x)
+    after = layer.state_dict()
+    assert not np.array_equal(after["running_mean"], before["running_mean"])
+    for buffer in (layer.running_mean, layer.running_var, layer.num_batches_tracked):
+        assert buffer.is_leaf
+        assert not buffer.requires_grad
+        assert buffer.device == device
+    # Neither tape minds that the running means have moved on.
+    y.sum().backward()
+    evaluated.sum().backward()
+    assert_same(layer.state_dict(), after)
+
+
+def test_batch_norm_where_nothing_or_little_counts() -> None:
+    layer = nn.BatchNorm1d(2, momentum=1.0).to(np.float64)
+    x = tg.tensor([[[np.nan, np.inf], [1.0, 2.0]]], requires_grad=True).to(np.float64)
+    y = layer(x, mask=[[False, False]])
+    assert np.all(y.numpy() == 0)
+    assert layer.running_mean.tolist() == [0, 0]
+    assert layer.running_var.tolist() == [1, 1]
+    y = layer(x, mask=[[False, True]])
+    assert np.all(y.numpy() == 0)
+    assert layer.running_mean.tolist() == [1, 2]
+    assert layer.running_var.tolist() == [0, 0]
+    for steps in (0, 1):
+        assert layer.eval()(x[:, :steps]).shape == (1, steps, 2)
+
+
+# Hooks
+
+
+def test_forward_hooks() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    layer = model[0]
+    seen: list[Any] = []
+    x = draw(4, 3).to(np.float32)
+    plain, inner = model(x), layer(x)
+
+    before = layer.register_forward_pre_hook(lambda *given: seen.append(given))
+    after = layer.register_forward_hook(lambda *given: seen.append(given))
+    close(model(x), plain, 0)
+    (module, inputs), (same, again, output) = seen
+    assert module is same is layer
+    assert inputs[0] is again[0] is x
+    close(output, inner, 0)
+
+    twice = layer.register_forward_pre_hook(lambda module, inputs: 2 * inputs[0])
+    close(layer(x), nn.Linear.forward(layer, 2 * x), 0)
+    as_tuple = layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    negative = layer.register_forward_hook(lambda module, inputs, output: -output)
+    close(layer(x), -nn.Linear.forward(layer, 2 * x + 1), 0)
+
+    for handle in (before, after, twice, as_tuple, negative, negative):
+        handle.remove()
+    seen.clear()
+    close(layer(x), inner, 0)
+    assert not seen
+    with layer.register_forward_hook(lambda module, inputs, output: output * 0):
+        assert np.all(layer(x).numpy() == 0)
+    close(layer(x), inner, 0)
+
+
+def test_hooks_of_one_module_are_not_those_of_another() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    calls: list[Any] = []
+    handle = first.register_forward_hook(lambda module, inputs, output: calls.append(module))
+    copied = copy.deepcopy(first)
+    for module in (first, second, copied):
+        module(tg.ones((1, 2)))
+    assert calls == [first, copied]
+    handle.remove()
+    first(tg.ones((1, 2)))
+    assert len(calls) == 2
+    assert list(first.state_dict()) == ["weight", "bias"]
+
+
+def test_a_hook_sees_recurrent_layers_whole() -> None:
+    layer = rnn.Stacked([rnn.LSTM(2, 3), nn.Linear(3, 1)])
+    shapes: list[Any] = []
+    for module in (layer, *layer.layers):
+        module.register_forward_hook(
+            lambda module, inputs, output: shapes.append(type(module).__name__)
+        )
+    layer(tg.ones((4, 1, 2)), lengths=[2])
+    assert shapes == ["LSTM", "Linear", "Stacked"]
+
+
 # State
 
 
@@ -483,6 +628,23 @@ def test_the_printed_tree() -> None:
         "    (layers.0) Recurrent()\n"
         "      (cell) GRUCell(3, 4), 108 parameters"
     )
+
+
+def test_the_table_of_parameters() -> None:
+    model = Tied()
+    model.head.bias.requires_grad = False
+    assert model.parameter_table() == (
+        "name              shape   dtype    elements\n"
+        "embedding.weight  (5, 3)  float32        15\n"
+        "head.weight       (5, 3)  float32            tied to embedding.weight\n"
+        "head.bias         (5,)    float32         5  no gradient\n"
+        "again.weight      (5, 3)  float32            tied to embedding.weight\n"
+        "again.bias        (5,)    float32            tied to head.bias\n"
+        "total                                    20"
+    )
+    model = nn.Linear(1000, 2).to(np.float64)
+    assert "weight  (2, 1000)  float64     2,000\n" in model.parameter_table()
+    assert nn.Dropout().parameter_table().split()[-2:] == ["total", "0"]
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])

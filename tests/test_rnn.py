@@ -11,60 +11,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import close, draw, functional, randomise
+from networks import (
+    CountingCell,
+    NestedCell,
+    close,
+    draw,
+    functional,
+    leaves,
+    random_state,
+    randomise,
+    rebuilt,
+    total,
+)
 from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
-
-
-class Memory(NamedTuple):
-    """A state with a state in it."""
-
-    slow: tg.Tensor
-    fast: rnn.LSTMState
-
-
-class NestedCell(rnn.Cell):
-    """A user's cell: a leaky average over an LSTM-like pair."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.inner = rnn.LSTMCell(input_size, hidden_size)
-        self.decay = nn.Parameter(np.full(hidden_size, 0.3, np.float32))
-
-    def initial_state(self, batch_size: int) -> Memory:
-        return Memory(
-            self.zeros(batch_size, self.hidden_size), self.inner.initial_state(batch_size)
-        )
-
-    def step(self, x: tg.Tensor, state: Memory) -> tuple[tg.Tensor, Memory]:
-        h, fast = self.inner.step(x, state.fast)
-        slow = self.decay * state.slow + h
-        return slow * h, Memory(slow, fast)
-
-
-class Counting(NamedTuple):
-    h: tg.Tensor
-    t: tg.Tensor
-
-
-class CountingCell(rnn.Cell):
-    """A user's cell with an integer in its state: it writes in even steps only."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.weight = nn.Parameter(np.zeros((hidden_size, input_size), np.float32))
-
-    def initial_state(self, batch_size: int) -> Counting:
-        zeros = self.zeros(batch_size, self.hidden_size)
-        return Counting(zeros, tg.zeros((batch_size, 1), np.int64, zeros.device))
-
-    def step(self, x: tg.Tensor, state: Counting) -> tuple[tg.Tensor, Counting]:
-        new = tg.tanh(tg.linear(x, self.weight) + 0.5 * state.h)
-        h = tg.where(state.t % 2 == 0, new, state.h)
-        return h, Counting(h, state.t + 1)
-
 
 CELLS: dict[str, Callable[[int, int], rnn.Cell]] = {
     "tanh": rnn.RNNCell,
@@ -96,41 +58,6 @@ LAYERS: dict[str, Callable[[], Any]] = {
         ]
     ),
 }
-
-
-def random_state(state: Any, seed: int = 3) -> Any:
-    """A state of the same form, its floating leaves drawn."""
-    rng = np.random.default_rng(seed)
-
-    def fill(leaf: tg.Tensor) -> tg.Tensor:
-        if leaf.dtype.kind != "f":
-            return leaf
-        return tg.tensor(rng.standard_normal(leaf.shape), leaf.dtype, leaf.device)
-
-    return mapped(fill, state)
-
-
-def mapped(function: Callable[[Any], Any], state: Any) -> Any:
-    if isinstance(state, tuple):
-        parts = [mapped(function, part) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    return None if state is None else function(state)
-
-
-def leaves(state: Any) -> list[Any]:
-    found: list[Any] = []
-    mapped(found.append, state)
-    return found
-
-
-def rebuilt(state: Any, values: Any) -> Any:
-    remaining = iter(values)
-    return mapped(lambda _: next(remaining), state)
-
-
-def total(*parts: Any) -> Any:
-    """The sum of the squares of everything floating."""
-    return sum((part**2).sum() for part in leaves(parts) if part.dtype.kind == "f")
 
 
 # Gradients on every device

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 PREAMBLE = """
-template <typename T> __device__ T sign(T x) { return T(x > 0) - T(x < 0); }
-template <typename T> __device__ T maximum(T x, T y) { return x != x || x > y ? x : y; }
+template <typename T> __device__ T rule_sign(T x) { return T(x > 0) - T(x < 0); }
+template <typename T> __device__ T rule_maximum(T x, T y) { return x != x || x > y ? x : y; }
 """
 """NumPy's functions that C has not: sign, and a maximum that lets nan through."""
 
@@ -31,9 +31,9 @@ class Source:
         self.lines: list[str] = []
 
     def value(self, text: str, number: bool = False) -> Symbol:
-        """A new constant. A number is kept in double until it meets an element, as on the host."""
+        """A new variable. A number is kept in double until it meets an element, as on the host."""
         name = f"t{len(self.lines)}"
-        self.lines.append(f"const {'double' if number else self.type_name} {name} = {text};")
+        self.lines.append(f"{'double' if number else self.type_name} {name} = {text};")
         return Symbol(self, name, number)
 
     def element(self, operand: Any) -> str:
@@ -52,10 +52,10 @@ class Source:
         return self.call("fabs", x)
 
     def sign(self, x: Any) -> Symbol:
-        return self.call("sign", x)
+        return self.call("rule_sign", x)
 
     def maximum(self, x: Any, y: Any) -> Symbol:
-        return self.call("maximum", x, y)
+        return self.call("rule_maximum", x, y)
 
 
 class Symbol:

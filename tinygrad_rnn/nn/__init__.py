@@ -4,6 +4,7 @@ Imports tensor/ and what stands to its left.
 """
 
 from tinygrad_rnn.nn import init
+from tinygrad_rnn.nn.batch_norm import BatchNorm1d
 from tinygrad_rnn.nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
 from tinygrad_rnn.nn.losses import (
     BCEWithLogitsLoss,
@@ -26,9 +27,11 @@ from tinygrad_rnn.nn.module import (
     check_like,
     check_size,
 )
+from tinygrad_rnn.nn.weights import WeightsError
 
 __all__ = [
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "Buffer",
     "CrossEntropyLoss",
     "Dropout",
@@ -41,6 +44,7 @@ __all__ = [
     "Module",
     "Parameter",
     "Sequential",
+    "WeightsError",
     "binary_cross_entropy_with_logits",
     "check_device",
     "check_floating",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tinygrad_rnn import backends
+from tinygrad_rnn.nn.weights import WeightsError, read_weights, write_weights
+from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
 
 Self = TypeVar("Self", bound="Module")
@@ -49,7 +53,37 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        return self.forward(*inputs, **options)
+        if not (self._before or self._after):
+            return self.forward(*inputs, **options)
+        for hook in tuple(self._before.values()):
+            found = hook(self, inputs)
+            if found is not None:
+                inputs = found if isinstance(found, tuple) else (found,)
+        output = self.forward(*inputs, **options)
+        for hook in tuple(self._after.values()):
+            found = hook(self, inputs, output)
+            output = output if found is None else found
+        return output
+
+    # Hooks
+
+    _before: Mapping[Handle, Callable[..., Any]] = MappingProxyType({})
+    _after: Mapping[Handle, Callable[..., Any]] = MappingProxyType({})
+
+    def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> Handle:
+        """Call ``hook(module, inputs)`` before each call of the module, until ``remove()``.
+
+        ``inputs`` is the tuple of positional arguments. What the hook returns takes its place (a
+        single value that of the only one), unless it is None.
+        """
+        return Handle(vars(self).setdefault("_before", {}), hook)
+
+    def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
+        """Call ``hook(module, inputs, output)`` after each call of the module, until ``remove()``.
+
+        What the hook returns takes the place of the output, unless it is None.
+        """
+        return Handle(vars(self).setdefault("_after", {}), hook)
 
     # The tree
 
@@ -158,6 +192,37 @@ class Module:
         for target, array in arrays:
             target.data = array
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write every parameter and buffer to a safetensors file, which other programs can read.
+
+        The file is whole or, where anything goes wrong, the one that was there before.
+
+        Raises
+        ------
+        WeightsError
+            where it cannot be written: a full disk, a folder without the right to write.
+        """
+        write_weights(path, self.state_dict())
+
+    def load(self: Self, path: str | os.PathLike[str], strict: bool = True) -> Self:
+        """Take the parameters and buffers of a safetensors file, as :meth:`load_state_dict` does.
+
+        It may come from :meth:`save` or from another program, such as PyTorch for the same layers,
+        in any floating dtype. Nothing in it is ever executed.
+
+        Raises
+        ------
+        WeightsError
+            where it is missing, damaged, or does not fit, saying which names or shapes. Nothing
+            has been changed then.
+        """
+        weights = read_weights(path)
+        try:
+            self.load_state_dict(weights, strict)
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
+        return self
+
     def to(self: Self, target: Any) -> Self:
         """Move everything to a device, or cast what is floating to a dtype, gradients included."""
         to_device = isinstance(target, str) and target not in np.sctypeDict
@@ -201,6 +266,27 @@ class Module:
             indent = "  " * len(keys)
             lines.append(f"{indent}{label}{type(module).__name__}({module.extra_repr()}){count}")
         return "\n".join(lines)
+
+    def parameter_table(self) -> str:
+        """Name, shape, dtype and number of elements of every parameter, and the sum, as text.
+
+        A tied parameter counts once; its further names say whose they are.
+        """
+        names: dict[int, str] = {}
+        rows = [("name", "shape", "dtype", "elements", "")]
+        for name, p in self._named_tensors(Parameter):
+            first = names.setdefault(id(p), name)
+            count, note = f"{p.size:,}", "" if p.requires_grad else "no gradient"
+            if first != name:
+                count, note = "", f"tied to {first}"
+            rows.append((name, str(tuple(p.shape)), str(p.dtype), count, note))
+        rows.append(("total", "", "", f"{sum(p.size for p in self.parameters()):,}", ""))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            f"{name:{widths[0]}}  {shape:{widths[1]}}  {dtype:{widths[2]}}  {count:>{widths[3]}}"
+            f"  {note}".rstrip()
+            for name, shape, dtype, count, note in rows
+        )
 
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""

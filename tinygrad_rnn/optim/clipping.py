@@ -1,62 +1,31 @@
-"""Clipping: limiting the gradient before an update. Norms are computed without overflow."""
+"""Clipping: limiting the gradient before an update, without asking the device for a value."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of
-from tinygrad_rnn.nn import Module, Parameter
-
-
-def global_norm(gradients: Sequence[Array]) -> float:
-    """The Euclidean norm of all elements together; inf or nan only if an element is.
-
-    Sums of squares are added up in float32 at least, and scaled by the largest element where they
-    overflow or vanish.
-    """
-    if not gradients:
-        return 0.0
-    squares = _sum_of_squares(gradients, 1.0)
-    if math.isfinite(squares) and squares > 1e-30:
-        return math.sqrt(squares)
-    top = _largest(gradients)
-    if top == 0.0 or not math.isfinite(top):
-        return top
-    return top * math.sqrt(_sum_of_squares(gradients, 1 / top))
-
-
-def _largest(gradients: Sequence[Array]) -> float:
-    """The largest magnitude of an element, nan if there is one."""
-    backend = backend_of(gradients[0])
-    tops = [backend.xp.max(backend.xp.abs(g)).astype(np.float64) for g in gradients if g.size]
-    return float(backend.to_host(backend.xp.max(backend.xp.stack(tops)))) if tops else 0.0
-
-
-def _sum_of_squares(gradients: Sequence[Array], scale: float) -> float:
-    backend = backend_of(gradients[0])
-    totals: list[Array] = []
-    for g in gradients:
-        flat = g.reshape(-1)
-        if flat.dtype == np.float16:
-            flat = flat.astype(np.float32)
-        if scale != 1.0:
-            flat = flat.astype(np.float64) * scale
-        with np.errstate(over="ignore"):
-            totals.append(backend.xp.dot(flat, flat).astype(np.float64))
-    return float(backend.to_host(backend.xp.sum(backend.xp.stack(totals))))
+from tinygrad_rnn.nn import Parameter
+from tinygrad_rnn.optim.groups import check_number, check_parameters
+from tinygrad_rnn.optim.norms import norm_over, norms, working_dtype
 
 
 class Clip(ABC):
     """A limit on the gradient, given to an optimizer as ``clip=``."""
 
     @abstractmethod
-    def apply(self, gradients: list[Array], norm: float) -> tuple[list[Array], bool]:
-        """The limited gradients, and whether that changed them. ``norm`` is the global norm."""
+    def apply(
+        self, gradients: Sequence[Array], parameters: Sequence[Array], norms: Array
+    ) -> tuple[list[Array], Array]:
+        """The limited gradients, and which of them that changed, as a boolean array (n,).
+
+        ``norms`` (n,) are the Euclidean norms of the gradients. Nothing is read on the host where
+        the backend is asynchronous, and no argument is changed.
+        """
 
 
 class ClipNorm(Clip):
@@ -67,11 +36,59 @@ class ClipNorm(Clip):
 
     def __init__(self, max_norm: float) -> None:
         check_number("ClipNorm", "max_norm", max_norm, above=0)
-        self.max_norm = max_norm
+        self.max_norm = float(max_norm)
 
-    def apply(self, gradients: list[Array], norm: float) -> tuple[list[Array], bool]:
-        scale = self.max_norm / (norm + 1e-6)
-        return ([g * scale for g in gradients], True) if scale < 1 else (gradients, False)
+    def apply(
+        self, gradients: Sequence[Array], parameters: Sequence[Array], norms: Array
+    ) -> tuple[list[Array], Array]:
+        factor = self.max_norm / (norm_over(norms) + 1e-6)
+        return _scaled(gradients, [factor] * len(gradients))
+
+
+class ClipPerParameter(Clip):
+    """Scale the gradient of each parameter by itself where its norm exceeds ``max_norm``.
+
+    As in :class:`ClipNorm`, 1e-6 is added to the norm.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        check_number("ClipPerParameter", "max_norm", max_norm, above=0)
+        self.max_norm = float(max_norm)
+
+    def apply(
+        self, gradients: Sequence[Array], parameters: Sequence[Array], norms: Array
+    ) -> tuple[list[Array], Array]:
+        factors = self.max_norm / (norms + 1e-6)
+        return _scaled(gradients, [factors[k] for k in range(len(gradients))])
+
+
+class ClipAdaptive(Clip):
+    """Keep a unit's gradient G small beside its weights W: |G| <= clipping max(|W|, eps).
+
+    A unit is a row: all that one output of a weight (out, ...) is computed with, or one entry of
+    an embedding; a bias or another vector is one unit. |.| is the Euclidean norm. Source: Brock,
+    De, Smith, Simonyan 2021 (AGC), equation 3 and its values of ``clipping`` and ``eps``.
+    """
+
+    def __init__(self, clipping: float = 0.01, eps: float = 1e-3) -> None:
+        check_number("ClipAdaptive", "clipping", clipping, above=0)
+        check_number("ClipAdaptive", "eps", eps, above=0)
+        self.clipping, self.eps = float(clipping), float(eps)
+
+    def apply(
+        self, gradients: Sequence[Array], parameters: Sequence[Array], norms: Array
+    ) -> tuple[list[Array], Array]:
+        return _scaled(
+            gradients, [self._factor(g, p) for g, p in zip(gradients, parameters, strict=True)]
+        )
+
+    def _factor(self, g: Array, p: Array) -> Array:
+        xp = backend_of(g).xp
+        axes = tuple(range(1, g.ndim)) or None
+        limit = self.clipping * xp.maximum(norm_over(p, axes), self.eps)
+        length = norm_over(g, axes)
+        beyond = length > limit
+        return xp.where(beyond, limit / xp.where(beyond, length, 1.0), 1.0)
 
 
 class ClipValue(Clip):
@@ -79,13 +96,34 @@ class ClipValue(Clip):
 
     def __init__(self, limit: float) -> None:
         check_number("ClipValue", "limit", limit, above=0)
-        self.limit = limit
+        self.limit = float(limit)
 
-    def apply(self, gradients: list[Array], norm: float) -> tuple[list[Array], bool]:
-        if norm <= self.limit or _largest(gradients) <= self.limit:
-            return gradients, False
-        xp = backend_of(gradients[0]).xp
-        return [xp.clip(g, -self.limit, self.limit) for g in gradients], True
+    def apply(
+        self, gradients: Sequence[Array], parameters: Sequence[Array], norms: Array
+    ) -> tuple[list[Array], Array]:
+        backend = backend_of(gradients[0])
+        limited, changed = [*gradients], []
+        for k, g in enumerate(gradients):
+            wide = g.astype(working_dtype(g.dtype), copy=False)
+            beyond = norms[k] > self.limit  # no element is larger than the norm
+            if backend.asynchronous or beyond:
+                beyond = backend.xp.any(backend.xp.abs(wide) > self.limit)
+                limited[k] = backend.xp.clip(wide, -self.limit, self.limit)
+            changed.append(beyond)
+        return limited, backend.xp.stack(changed)
+
+
+def _scaled(gradients: Sequence[Array], factors: Sequence[Array]) -> tuple[list[Array], Array]:
+    """Every gradient times the smaller of 1 and its factor."""
+    backend = backend_of(gradients[0])
+    xp = backend.xp
+    changed = [xp.any(factor < 1) for factor in factors]
+    scaled = [*gradients]
+    for k, (g, factor) in enumerate(zip(gradients, factors, strict=True)):
+        if backend.asynchronous or changed[k]:
+            dtype = working_dtype(g.dtype)
+            scaled[k] = g.astype(dtype, copy=False) * xp.minimum(factor, 1.0).astype(dtype)
+    return scaled, xp.stack(changed)
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
@@ -96,35 +134,20 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """
     clip = ClipNorm(max_norm)
     found = [p.grad for p in check_parameters("clip_grad_norm", parameters) if p.grad is not None]
-    norm = global_norm([g.array for g in found])
+    if not found:
+        return 0.0
+    arrays = [g.array for g in found]
+    measured = norms(arrays)
+    norm = math.hypot(*backend_of(measured).to_host(measured).tolist())
     if math.isfinite(norm):
-        clipped, _ = clip.apply([g.array for g in found], norm)
+        clipped, _ = clip.apply(arrays, arrays, measured)
         for g, array in zip(found, clipped, strict=True):
-            g.array = array
+            g.array = array.astype(g.dtype, copy=False)
             g.mark_changed()
     return norm
 
 
-def check_parameters(who: str, parameters: Iterable[Parameter]) -> list[Parameter]:
-    """The parameters as a list, in which each is a Parameter and appears once."""
-    if isinstance(parameters, Parameter | Module) or not isinstance(parameters, Iterable):
-        raise TypeError(
-            f"{who}: expected an iterable of Parameters such as model.parameters(), got "
-            f"{type(parameters).__name__}"
-        )
-    found = list(parameters)
-    for parameter in found:
-        if not isinstance(parameter, Parameter):
-            raise TypeError(f"{who}: expected Parameters, got {type(parameter).__name__}")
-    if len({id(p) for p in found}) < len(found):
-        raise ValueError(f"{who}: a parameter is given twice")
-    return found
-
-
-def check_number(who: str, name: str, value: Any, above: float | None = None) -> None:
-    """Refuse what is no finite number >= 0, or, with ``above``, none that is larger than that."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    fits = number and (value >= 0 if above is None else value > above)
-    if not (fits and math.isfinite(value)):
-        wanted = ">= 0" if above is None else f"> {above}"
-        raise ValueError(f"{who}: {name} must be a finite number {wanted}, got {value!r}")
+def without_nonfinite(g: Array) -> Array:
+    """A copy in which elements that are inf or nan are 0."""
+    xp = backend_of(g).xp
+    return xp.where(xp.isfinite(g), g, 0).astype(np.dtype(g.dtype))

@@ -1,41 +1,34 @@
-"""What all optimizers share: collecting gradients, clipping, refusing what is not finite."""
+"""What all optimizers share: groups, clipping, and refusing what is not finite."""
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, device_of, to_host, transfer
+from tinygrad_rnn.backends import Array, Backend, DeviceError, backend_of, device_of, transfer
 from tinygrad_rnn.nn import Parameter
-from tinygrad_rnn.optim.clipping import Clip, check_number, check_parameters, global_norm
+from tinygrad_rnn.optim.clipping import Clip, without_nonfinite
+from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups
+from tinygrad_rnn.optim.norms import norms, working_dtype
+from tinygrad_rnn.optim.report import NonFiniteGradientError, Outcome, StepReport
+from tinygrad_rnn.optim.rules import with_penalties
+from tinygrad_rnn.optim.state import COUNTERS, load_state, saved_state
 
-BLOCK = 32_768
-"""Elements that an update takes at a time on the CPU, so that its temporaries stay in cache."""
+POLICIES = ("raise", "skip", "zero")
 
 
-class NonFiniteGradientError(FloatingPointError):
-    """A gradient holds inf or nan, and the policy is to raise."""
+class Common(TypedDict, total=False):
+    """The arguments that every optimizer takes besides its hyperparameters."""
 
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one update did.
-
-    Attributes
-    ----------
-    norm : the global norm of the gradients before clipping.
-    clipped : whether clipping changed them.
-    skipped : whether the update was left out because a gradient was not finite.
-    """
-
-    norm: float
-    clipped: bool
-    skipped: bool
+    clip: Clip | None
+    nonfinite: str
+    max_skips: int
 
 
 class Optimizer(ABC):
@@ -43,9 +36,14 @@ class Optimizer(ABC):
 
     Parameters
     ----------
-    parameters : what to change, such as ``model.parameters()``.
-    lr : the learning rate; assign ``optimizer.lr`` to change it.
-    clip : ClipNorm or ClipValue, applied to the gradients of all parameters together.
+    params : what to change, such as ``model.parameters()``; or a list of groups, dicts with
+        ``"params"`` and whatever hyperparameter is a group's own, as in
+        ``SGD([{"params": a}, {"params": b, "lr": 0.1}], lr=0.01)``.
+    options : the hyperparameters by name. All optimizers have ``lr``, the learning rate;
+        ``weight_decay``, which adds weight_decay p to the gradient; and ``l1``, which adds
+        l1 sign(p).
+    clip : ClipNorm, ClipValue, ClipPerParameter or ClipAdaptive, applied to the gradients of all
+        groups together.
     nonfinite : what to do about inf or nan in a gradient: ``"raise"`` an error that names the
         parameter, ``"skip"`` the update (but raise after ``max_skips`` in a row), or ``"zero"``
         those elements.
@@ -53,47 +51,115 @@ class Optimizer(ABC):
 
     Attributes
     ----------
-    updates : how many updates have been made.
+    groups : the groups; ``optimizer.groups[1].lr = 0.1`` changes one hyperparameter of one.
+    parameters : the parameters of all groups.
+
+    On a GPU nothing of this waits for the device: a gradient that is not finite leaves every
+    parameter as it is, on the device, and the next ``step()`` or a look at the report raises or
+    counts. To write an optimizer, give it ``slots``, :meth:`rule` and :meth:`numbers`.
     """
 
-    slots: tuple[str, ...] = ()
+    slots: ClassVar[tuple[str, ...]] = ()
     """The names of the arrays that are kept for each parameter."""
+    decoupled: ClassVar[bool] = False
+    """Whether weight_decay and l1 act on the parameter itself, and not through the gradient."""
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
-        lr: float,
+        params: Parameters,
+        options: Mapping[str, Any],
         clip: Clip | None = None,
         nonfinite: str = "raise",
         max_skips: int = 10,
     ) -> None:
         who = type(self).__name__
-        self.parameters = check_parameters(who, parameters)
-        if not self.parameters:
-            raise ValueError(f"{who}: there are no parameters")
-        check_number(who, "lr", lr)
+        self.groups = make_groups(who, params, options)
+        self.parameters: list[Parameter] = [p for group in self.groups for p in group.params]
+        for k, group in enumerate(self.groups):
+            self.check(f"{who}, group {k}" if len(self.groups) > 1 else who, group.options)
         check_number(who, "max_skips", max_skips)
         if clip is not None and not isinstance(clip, Clip):
-            raise TypeError(f"{who}: clip must be ClipNorm(...) or ClipValue(...), got {clip!r}")
-        if nonfinite not in ("raise", "skip", "zero"):
+            raise TypeError(f"{who}: clip must be ClipNorm(...) or another Clip, got {clip!r}")
+        if nonfinite not in POLICIES:
             raise ValueError(
                 f"{who}: nonfinite must be 'raise', 'skip' or 'zero', got {nonfinite!r}"
             )
-        self.lr = lr
-        self.clip = clip
-        self.nonfinite = nonfinite
-        self.max_skips = max_skips
-        self.updates = 0
-        self.consecutive_skips = 0
-        self._state: dict[int, tuple[Array, ...]] = {}
+        self.clip, self.nonfinite, self.max_skips = clip, nonfinite, max_skips
+        self._groups_of = [group for group in self.groups for _ in group.params]
+        self._counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._counts = [0] * len(self.parameters)
+        self._state: dict[int, dict[str, Array]] = {}
+        self._pending: Callable[[], Outcome] | None = None
+        self._unseen: NonFiniteGradientError | None = None
+
+    # What a kind of optimizer is
+
+    @staticmethod
+    @abstractmethod
+    def rule(xp: Any, g: Array, p: Array, *slots: Array, **numbers: Any) -> None:
+        """Change p and the slots (None: one that is not kept) in place, given the gradient g.
+
+        Elementwise: arithmetic and functions of ``xp`` only, so that a backend can make one
+        kernel of it. It may branch on a number that is a bool, or on whether one is 0.
+        """
 
     @abstractmethod
-    def update(self, xp: Any, t: int, p: Array, g: Array, *slots: Array) -> None:
-        """Change ``p`` and the slots in place, given the gradient ``g``; all are flat blocks.
+    def numbers(self, o: Mapping[str, Any], t: int) -> dict[str, float]:
+        """The numbers of the rule at a parameter's t-th update, from 1, given hyperparameters."""
 
-        It is the t-th update of this parameter, from 1.
+    def initial(self, o: Mapping[str, Any]) -> dict[str, float]:
+        """The slots that are kept under these hyperparameters, and what they begin with."""
+        return dict.fromkeys(self.slots, 0.0)
+
+    def check(self, who: str, o: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters that make no sense; to be extended."""
+        for name in ("lr", "weight_decay", "l1"):
+            check_number(who, name, o[name])
+
+    # Use
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group.
+
+        Assigning it scales the rates of all groups: they keep the proportion of their
+        ``initial_lr``.
         """
+        return self.groups[0].lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        first = self.groups[0].initial_lr
+        for group in self.groups:
+            if group.initial_lr == first:
+                group.lr = lr
+            elif first:
+                group.lr = group.initial_lr * (lr / first)
+            else:
+                raise ValueError(
+                    f"{type(self).__name__}: lr of the first group was 0 at the start, so that of "
+                    "the others has no proportion to it; assign groups[k].lr"
+                )
+
+    @property
+    def updates(self) -> int:
+        """How many updates have been made."""
+        return self._settled()["updates"]
+
+    @property
+    def consecutive_skips(self) -> int:
+        """How many updates were skipped since the last one that was not."""
+        return self._settled()["consecutive_skips"]
+
+    @property
+    def nonfinite_steps(self) -> int:
+        """How many times a gradient was not finite, whatever came of it."""
+        return self._settled()["nonfinite_steps"]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def step(self) -> StepReport:
         """Update every parameter that has a gradient.
@@ -102,98 +168,151 @@ class Optimizer(ABC):
         ------
         NonFiniteGradientError
             naming the parameter, where a gradient is not finite and the policy says so. Nothing
-            has been changed then.
+            has been changed then. On a GPU it is about the step before, and this one is not made.
         """
-        active = [(k, p) for k, p in enumerate(self.parameters) if p.grad is not None]
-        gradients = [p.grad.array for _, p in active]
-        norm = global_norm(gradients)
-        if not math.isfinite(norm):
-            if not self._accept(active):
-                return StepReport(norm, clipped=False, skipped=True)
-            gradients = [_zero_nonfinite(g) for g in gradients]
-        self.consecutive_skips = 0
-        clipped = False
-        if self.clip is not None and gradients:
-            kept = norm if math.isfinite(norm) else global_norm(gradients)
-            gradients, clipped = self.clip.apply(gradients, kept)
-        self.updates += 1
-        for (k, parameter), g in zip(active, gradients, strict=True):
-            self._update_one(k, parameter, g)
-        return StepReport(norm, clipped, skipped=False)
+        self._settled()
+        self._raise_unseen()
+        active = [k for k, p in enumerate(self.parameters) if p.grad is not None]
+        if not active:
+            self._counters |= {"updates": self._counters["updates"] + 1, "consecutive_skips": 0}
+            return StepReport(functools.partial(Outcome, 0.0, (), (), skipped=False))
+        parameters = [self.parameters[k] for k in active]
+        gradients = [p.grad.array for p in parameters]
+        backend = self._backend(parameters)
+        xp, later = backend.xp, backend.asynchronous
+        measured = sizes = norms(gradients)
+        sound = xp.isfinite(measured)
+        clips = xp.zeros_like(sizes)
+        if self.nonfinite == "zero" and (later or not sound.all()):
+            gradients = [without_nonfinite(g) for g in gradients]
+            sizes = norms(gradients)
+        keep = None if self.nonfinite == "zero" else xp.all(sound)
+        if later or keep is None or keep:
+            # what is thrown away on the device may well be inf * 0
+            with np.errstate(all="ignore") if later else nullcontext():
+                clips = self._apply(backend, active, gradients, sizes, keep if later else None)
+        facts = backend.fetch(xp.stack([measured, clips.astype(np.float64)]))
+        find = functools.partial(self._settle, active, facts, self.nonfinite)
+        self._pending = find = functools.cache(find)
+        if not later:
+            self._settled()
+            self._raise_unseen()
+        return StepReport(functools.partial(self._look, find))
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for parameter in self.parameters:
-            parameter.grad = None
+    def _apply(
+        self,
+        backend: Backend,
+        active: list[int],
+        gradients: list[Array],
+        sizes: Array,
+        keep: Array | None,
+    ) -> Array:
+        """Clip and update; says which gradients were clipped."""
+        clips = backend.xp.zeros_like(sizes)
+        if self.clip is not None:
+            arrays = [self.parameters[k].array for k in active]
+            gradients, clips = self.clip.apply(gradients, arrays, sizes)
+        for k, g in zip(active, gradients, strict=True):
+            self._update(backend, k, g, keep)
+        return clips
 
-    def _accept(self, active: list[tuple[int, Parameter]]) -> bool:
-        """Whether to go on although a gradient is not finite; True under ``"zero"``."""
-        if self.nonfinite == "zero":
-            return True
-        if self.nonfinite == "skip" and self.consecutive_skips < self.max_skips:
-            self.consecutive_skips += 1
-            return False
-        k, parameter = next(
-            (k, p) for k, p in active if not math.isfinite(global_norm([p.grad.array]))
-        )
-        name = parameter.name or f"number {k}"
+    def _backend(self, parameters: list[Parameter]) -> Backend:
+        devices = sorted({p.device for p in parameters})
+        if len(devices) > 1:
+            raise DeviceError(
+                f"{type(self).__name__}: parameters must be on one device, got "
+                f"{' and '.join(devices)}"
+            )
+        return backend_of(parameters[0].array)
+
+    def _update(self, backend: Backend, k: int, g: Array, keep: Array | None) -> None:
+        parameter, options = self.parameters[k], self._groups_of[k].options
+        if not parameter.array.flags.c_contiguous:
+            parameter.array = backend.xp.ascontiguousarray(parameter.array)
+        p = parameter.array
+        dtype = working_dtype(p.dtype)
+        kept = self._state.get(k, {})
+        slots: dict[str, Array] = {}
+        for name, start in self.initial(options).items():
+            slot = kept.get(name)
+            if slot is None:
+                slot = backend.xp.full_like(p, start, dtype=dtype)
+            elif slot.dtype != dtype or device_of(slot) != device_of(p):
+                slot = transfer(slot.astype(dtype), parameter.device)  # it was cast or moved
+            slots[name] = slot
+        self._state[k] = slots
+        numbers = self.numbers(options, self._counts[k] + 1)
+        numbers |= {name: options[name] for name in ("weight_decay", "l1")}
+        numbers = {n: v if isinstance(v, bool) else float(v) for n, v in numbers.items()}
+        targets = [p, *(slots.get(name) for name in self.slots)]
+        rule = with_penalties(type(self).rule, self.decoupled)
+        backend.update(rule, dtype, targets, g, numbers, keep)
+        parameter.mark_changed()
+
+    # What became of a step, which is known at once on the CPU and later on a GPU
+
+    def _settle(self, active: list[int], fetch: Callable[[], np.ndarray], policy: str) -> Outcome:
+        """Count what a step did; called once for each."""
+        self._pending = None
+        sizes, clips = fetch()
+        names = [self.parameters[k].name or f"number {k}" for k in active]
+        clipped = tuple(name for name, clip in zip(names, clips, strict=True) if clip)
+        bad = [k for k, size in enumerate(sizes.tolist()) if not math.isfinite(size)]
+        norm, nonfinite = math.hypot(*sizes.tolist()), tuple(names[k] for k in bad)
+        counters = self._counters
+        counters["nonfinite_steps"] += bool(bad)
+        if not bad or policy == "zero":
+            counters["updates"] += 1
+            counters["consecutive_skips"] = 0
+            for k in active:
+                self._counts[k] += 1
+            return Outcome(norm, clipped, nonfinite, skipped=False)
+        if policy == "skip" and counters["consecutive_skips"] < self.max_skips:
+            counters["consecutive_skips"] += 1
+            return Outcome(norm, (), nonfinite, skipped=True)
         advice = (
             f" after {self.max_skips} skipped updates in a row; lower the learning rate"
-            if self.nonfinite == "skip"
+            if policy == "skip"
             else "; lower the learning rate, clip, or choose nonfinite='skip'"
         )
-        raise NonFiniteGradientError(
-            f"{type(self).__name__}: the gradient of parameter {name} {parameter.shape} holds inf "
-            f"or nan at update {self.updates + 1}{advice}"
+        self._unseen = NonFiniteGradientError(
+            f"{type(self).__name__}: the gradient of parameter {nonfinite[0]} "
+            f"{self.parameters[active[bad[0]]].shape} holds inf or nan at update "
+            f"{counters['updates'] + 1}{advice}"
         )
+        return Outcome(norm, (), nonfinite, skipped=True, error=self._unseen)
 
-    def _update_one(self, k: int, parameter: Parameter, g: Array) -> None:
-        array = parameter.array
-        backend = backend_of(array)
-        if not array.flags.c_contiguous:
-            array = parameter.array = backend.xp.ascontiguousarray(array)
-        dtype = _working_dtype(array.dtype)
-        slots = self._state.get(k)
-        if slots is None:
-            slots = tuple(backend.xp.zeros_like(array, dtype=dtype) for _ in self.slots)
-        elif slots and (slots[0].dtype != dtype or device_of(slots[0]) != device_of(array)):
-            # the parameter was cast or moved since
-            slots = tuple(transfer(s.astype(dtype), parameter.device) for s in slots)
-        self._state[k] = slots
-        self._counts[k] += 1
-        flat = [a.reshape(-1) for a in (array, g, *slots)]
-        step = BLOCK if backend.name == "cpu" else max(array.size, 1)
-        for start in range(0, array.size, step):
-            p, *others = (a[start : start + step] for a in flat)
-            wide = p.astype(dtype, copy=False)
-            self.update(
-                backend.xp, self._counts[k], wide, *(a.astype(dtype, copy=False) for a in others)
-            )
-            if wide is not p:
-                p[...] = wide
-        parameter.mark_changed()
+    def _settled(self) -> dict[str, int]:
+        if self._pending is not None:
+            self._pending()
+        return self._counters
+
+    def _raise_unseen(self) -> None:
+        error, self._unseen = self._unseen, None
+        if error is not None:
+            raise error
+
+    def _look(self, find: Callable[[], Outcome]) -> Outcome:
+        """What a report says. An error that was seen in it is not raised by the next step."""
+        outcome = find()
+        if outcome.error is not None:
+            if self._unseen is outcome.error:
+                self._unseen = None
+            raise outcome.error
+        return outcome
 
     # State
 
-    def _named_slots(self) -> Iterator[tuple[str, Array]]:
-        for k, arrays in self._state.items():
-            for name, array in zip(self.slots, arrays, strict=True):
-                yield f"{k}.{name}", array
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on besides parameters and constructor arguments.
+        """Everything that the next update depends on besides the parameters.
 
-        ``{"kind", "lr", "updates", "counts", "consecutive_skips", "arrays"}``: ``counts`` has the
-        updates of each parameter; arrays are copies, named ``"<number of the parameter>.<slot>"``.
+        ``{"kind", "updates", "consecutive_skips", "nonfinite_steps", "counts", "groups",
+        "arrays"}``: ``counts`` has the updates of each parameter, ``groups`` the hyperparameters
+        and, as ``"params"``, the number of parameters of each group; arrays are copies, named
+        ``"<number of the parameter>.<slot>"``. All but the arrays is JSON.
         """
-        return {
-            "kind": type(self).__name__,
-            "lr": self.lr,
-            "updates": self.updates,
-            "counts": list(self._counts),
-            "consecutive_skips": self.consecutive_skips,
-            "arrays": {name: np.array(to_host(array)) for name, array in self._named_slots()},
-        }
+        counters = dict(self._settled())
+        return saved_state(self, counters, self._counts, self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken; nothing is changed unless everything fits.
@@ -203,51 +322,12 @@ class Optimizer(ABC):
         KeyError
             where an entry is missing.
         ValueError
-            where it is the state of another kind of optimizer, or of other parameters.
+            where it is the state of another kind of optimizer, of other groups or parameters.
         """
-        who = f"{type(self).__name__}.load_state_dict"
-        missing = [name for name in self.state_dict() if name not in state]
-        if missing:
-            raise KeyError(f"{who}: the state has no {missing}")
-        if state["kind"] != type(self).__name__:
-            raise ValueError(f"{who}: the state is that of {state['kind']!r}")
-        counts = [int(count) for count in state["counts"]]
-        if len(counts) != len(self.parameters):
-            raise ValueError(
-                f"{who}: the state is that of {len(counts)} parameters, there are "
-                f"{len(self.parameters)}"
-            )
-        loaded: dict[int, tuple[Array, ...]] = {}
-        arrays = dict(state["arrays"])
-        for k, parameter in enumerate(self.parameters):
-            names = [f"{k}.{slot}" for slot in self.slots]
-            if not any(name in arrays for name in names):
-                continue
-            lost = [name for name in names if name not in arrays]
-            if lost:
-                raise ValueError(f"{who}: the state has no array {lost[0]!r}")
-            found = [np.asarray(arrays.pop(name)) for name in names]
-            for name, values in zip(names, found, strict=True):
-                dtype = _working_dtype(parameter.dtype)
-                if values.shape != tuple(parameter.shape) or values.dtype != dtype:
-                    raise ValueError(
-                        f"{who}: {name} should be {dtype} {parameter.shape} to fit its parameter, "
-                        f"got {values.dtype} {values.shape}"
-                    )
-            loaded[k] = tuple(transfer(values.copy(), parameter.device) for values in found)
-        if arrays:
-            raise ValueError(f"{who}: there is no parameter for {sorted(arrays)}")
-        self._state, self._counts = loaded, counts
-        self.lr = state["lr"]
-        self.updates = state["updates"]
-        self.consecutive_skips = state["consecutive_skips"]
-
-
-def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of slots and updates: in float16, Adam's eps would be 0 and its v underflow."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
-
-
-def _zero_nonfinite(g: Array) -> Array:
-    xp = backend_of(g).xp
-    return xp.where(xp.isfinite(g), g, 0).astype(g.dtype)
+        loaded = load_state(self, state, self.state_dict())
+        for group, options in zip(self.groups, loaded.groups, strict=True):
+            for name, value in options.items():
+                setattr(group, name, value)
+        self._state, self._counts = loaded.slots, loaded.counts
+        self._counters = loaded.counters
+        self._unseen = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import DeviceError
+from tinygrad_rnn.backends import DeviceError, find_backend, to_host
 from tinygrad_rnn.nn import Module, check_like
 from tinygrad_rnn.ops import expand_dims, reshape, squeeze, swapaxes, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
@@ -54,25 +54,39 @@ class Layout:
             return squeeze(y, 1)
         return swapaxes(y, 0, 1) if self.batch_first else y
 
-    def enter_state(self, state: Any, axis: int) -> Any:
-        """A given state with a batch axis."""
-        if self.batched or state is None:
-            return state
-        return tree_map(
-            lambda s: expand_dims(s, axis) if isinstance(s, Tensor) and s.ndim >= axis else s, state
-        )
+    def enter_state(self, who: str, given: Any, expected: Any, axis: int) -> Any:
+        """The given state, or the expected one for None, with a batch axis."""
+        if self.batched or given is None:
+            return fit_state(who, given, expected)
+        fitted = fit_state(who, given, self.leave_state(expected, axis))
+        return tree_map(lambda s: expand_dims(s, axis), fitted)
 
     def leave_state(self, state: Any, axis: int) -> Any:
         """A final state without the batch axis where there was none."""
         return state if self.batched else tree_map(lambda s: squeeze(s, axis), state)
 
 
-def valid_steps(who: str, lengths: Any, xs: Tensor) -> Tensor | None:
-    """A (T, B) mask of the steps within each sequence's length, None where no lengths are given."""
+def on_host(lengths: Any) -> np.ndarray | None:
+    """Lengths as a NumPy array: the one thing that is read back from a device."""
     if lengths is None:
         return None
-    values = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
-    steps, batch = xs.shape[:2]
+    array = lengths.array if isinstance(lengths, Tensor) else lengths
+    return np.asarray(array if find_backend(array) is None else to_host(array))
+
+
+def valid_steps(
+    who: str, lengths: Any, x: Tensor, batch_first: bool = False, batched: bool = True
+) -> Tensor | None:
+    """A mask of the steps within each sequence's length, None where no lengths are given.
+
+    It has the leading axes of x: (T, B), with ``batch_first`` (B, T), and without a batch (T,).
+    """
+    values = on_host(lengths)
+    if values is None:
+        return None
+    steps, batch = x.shape[:2] if batched else (x.shape[0], 1)
+    if batched and batch_first:
+        steps, batch = batch, steps
     if values.dtype.kind not in "iu" and values.size:
         raise TypeError(f"{who}: lengths must be integers, got {values.dtype}")
     if values.shape != (batch,):
@@ -82,7 +96,10 @@ def valid_steps(who: str, lengths: Any, xs: Tensor) -> Tensor | None:
     wrong = [int(n) for n in values if not 0 <= n <= steps]
     if wrong:
         raise ValueError(f"{who}: a length must lie between 0 and T = {steps}, got {wrong[0]}")
-    return tensor(np.arange(steps)[:, None] < values, device=xs.device)
+    mask = np.arange(steps)[:, None] < values
+    if not batched:
+        mask = mask[:, 0]
+    return tensor(mask.T if batch_first else mask, device=x.device)
 
 
 def keep_valid(valid: Tensor, new: Tensor, old: Any) -> Tensor:

@@ -106,7 +106,7 @@ class GatedCell(Cell):
 class RNNCell(GatedCell):
     """Elman's network: h = f(W_ih x + b_ih + W_hh h + b_hh), y = h.
 
-    ``nonlinearity`` f is ``"tanh"``, ``"relu"`` or any function of a Tensor.
+    ``nonlinearity`` f is ``"tanh"``, ``"relu"`` or any function of a Tensor. ``record=`` knows h.
     Source: Elman 1990, Finding Structure in Time.
     """
 
@@ -131,6 +131,7 @@ class RNNCell(GatedCell):
         f = self.nonlinearity
         f = NONLINEARITIES[f] if isinstance(f, str) else f
         h = f(linear(x, self.weight_ih, self.bias_ih) + linear(state, self.weight_hh, self.bias_hh))
+        note(h=h)
         return h, h
 
 
@@ -160,9 +161,12 @@ class LSTMCell(GatedCell):
         proj_size: int = 0,
         forget_bias: float | None = None,
     ) -> None:
-        if not 0 <= proj_size < hidden_size:
+        check_size("LSTMCell", input_size=input_size, hidden_size=hidden_size)
+        whole = isinstance(proj_size, int | np.integer) and not isinstance(proj_size, bool)
+        if not whole or not 0 <= proj_size < hidden_size:
             raise ValueError(
-                f"LSTMCell: proj_size must satisfy 0 <= proj_size < hidden_size, got {proj_size}"
+                "LSTMCell: proj_size must be an integer with 0 <= proj_size < hidden_size = "
+                f"{hidden_size}, got {proj_size!r}"
             )
         self.proj_size = proj_size
         super().__init__(input_size, hidden_size, bias)
@@ -206,7 +210,7 @@ class GRUCell(GatedCell):
 
     r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_in x + b_in + r * (W_hn h + b_hn)),
     h = (1 - z) * n + z * h, y = h; the rows of the weights are those of r, z, n. ``record=`` knows
-    r, z, n.
+    r, z, n, h.
     Source: Cho et al. 2014, whose z is ours and whose reset comes before the product.
     """
 
@@ -220,5 +224,5 @@ class GRUCell(GatedCell):
         z = sigmoid(x_z + h_z)
         n = tanh(x_n + r * h_n)
         h = (1 - z) * n + z * h
-        note(r=r, z=z, n=n)
+        note(r=r, z=z, n=n, h=h)
         return h, h

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat, dropout, stack, unstack
-from tinygrad_rnn.rnn.arguments import Layout, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import run
 from tinygrad_rnn.tape import leaves, rebuild
@@ -79,8 +79,14 @@ class StackedCells(Module):
         return [rebuild(state, list(row)) for row in rows]
 
     def forward(
-        self, x: Tensor, state: Any = None, *, lengths: Any = None, reverse: bool = False
-    ) -> tuple[Tensor, Any]:
+        self,
+        x: Tensor,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        record: Sequence[str] = (),
+        reverse: bool = False,
+    ) -> tuple[Any, ...]:
         """Outputs (T, B, D H) of the last layer, and the last state of every layer.
 
         D is 2 with ``bidirectional``, else 1: the outputs of both directions side by side. The
@@ -91,6 +97,9 @@ class StackedCells(Module):
         x : (T, B, I), or (T, I) without a batch: then nothing that comes back has one either.
         state : where to begin, for instance the state of an earlier call.
         lengths : how many steps of each sequence count; see :meth:`Recurrent.forward`.
+        record : names of inner values that shall come back over time: then the result is
+            ``(output, state, {name: values})``, each (D num_layers, T, B, ...) and thus of the
+            state's order, with the time laid out as in the outputs.
         reverse : turn every direction of this call round.
         """
         who = type(self).__name__
@@ -100,36 +109,55 @@ class StackedCells(Module):
         valid = valid_steps(who, lengths, output)
         if valid is not None:
             output = keep_valid(valid, output, 0)
-        given = layout.enter_state(state, 1)
-        states = self._part(fit_state(who, given, self.initial_state(output.shape[1])))
+        expected = self.initial_state(output.shape[1])
+        states = self._part(layout.enter_state(who, state, expected, 1))
+        recorded: dict[str, list[Tensor]] = {name: [] for name in record}
         ways = 2 if self.bidirectional else 1
         for k in range(0, len(cells), ways):
-            if k > 0 and self.dropout and self.training:
-                output = dropout(output, self.dropout)
+            output = self._dropped(k, output)
             outputs: list[Tensor] = []
             for way in range(ways):
-                y, states[k + way], _ = run(
-                    cells[k + way], output, states[k + way], valid, reverse is not (way == 1)
+                y, states[k + way], series = run(
+                    cells[k + way], output, states[k + way], valid, reverse != (way == 1), record
                 )
                 outputs.append(y)
+                for name, values in series.items():
+                    recorded[name].append(layout.leave(values))
             output = concat(outputs, -1) if ways == 2 else outputs[0]
-        return layout.leave(output), layout.leave_state(self._join(states), 1)
+        found = (layout.leave(output), layout.leave_state(self._join(states), 1))
+        if not record:
+            return found
+        return *found, {name: stack(values, 0) for name, values in recorded.items()}
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        who = type(self).__name__
         if self.bidirectional:
-            who = type(self).__name__
             raise ValueError(f"{who}.step: a stream has no end to begin the second direction at")
-        y, state = self.forward(stack([x], 0), state)
-        return unstack(y, 0)[0], state
+        check_inputs(f"{who}.step", x, ("B", self.input_size), self)
+        cells = self.cells()
+        states = self._part(fit_state(who, state, self.initial_state(x.shape[0])))
+        for k, cell in enumerate(cells):
+            x, states[k] = cell.step(self._dropped(k, x), states[k])
+        return x, self._join(states)
+
+    def _dropped(self, k: int, x: Tensor) -> Tensor:
+        """The inputs of the k-th cell after the dropout between layers."""
+        return dropout(x, self.dropout) if k and self.dropout and self.training else x
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {"num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        defaults = {
+            "num_layers": 1,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "proj_size": 0,
+        }
         parts += [
             f"{name}={getattr(self, name)}"
             for name, default in defaults.items()
-            if getattr(self, name) != default
+            if getattr(self, name, default) != default
         ]
         return ", ".join(parts)
 
@@ -178,6 +206,7 @@ class LSTM(StackedCells):
         proj_size: int = 0,
         forget_bias: float | None = None,
     ) -> None:
+        self.proj_size = proj_size
         make = partial(LSTMCell, bias=bias, proj_size=proj_size, forget_bias=forget_bias)
         super().__init__(
             make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops import stack, unstack
-from tinygrad_rnn.rnn.arguments import Layout, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.rnn.arguments import Layout, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
 from tinygrad_rnn.tape import tree_map
@@ -65,11 +65,8 @@ class Recurrent(Module):
         valid = valid_steps(who, lengths, xs)
         if valid is not None:
             xs = keep_valid(valid, xs, 0)
-        given = layout.enter_state(state, 0)
-        state = fit_state(who, given, self.cell.initial_state(xs.shape[1]))
-        output, state, recorded = run(
-            self.cell, xs, state, valid, reverse is not self.reverse, record
-        )
+        state = layout.enter_state(who, state, self.cell.initial_state(xs.shape[1]), 0)
+        output, state, recorded = run(self.cell, xs, state, valid, reverse != self.reverse, record)
         found = (layout.leave(output), layout.leave_state(state, 0))
         if not record:
             return found
@@ -98,6 +95,8 @@ def run(
     ``valid`` (T, B) says which steps count. In rows where one does not, the output is 0 and the
     state stays as it was, in both directions.
     """
+    if isinstance(record, str):
+        raise TypeError(f"record: expected a list of names, got the string {record!r}")
     inputs = unstack(xs, 0)
     masks = None if valid is None else unstack(valid, 0)
     outputs: list[Any] = [None] * len(inputs)
@@ -108,17 +107,19 @@ def run(
             notes.clear()
             y, after = _step(cell, inputs[t], state)
             if record:
-                notes |= getattr(after, "_asdict", dict)()
+                fields = getattr(after, "_asdict", dict)()
+                notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
                 for name in record:
                     recorded[name][t] = _noted(cell, name, notes)
             if masks is not None:
-                y = keep_valid(masks[t], y, 0)
                 after = tree_map(partial(keep_valid, masks[t]), after, state)
             outputs[t], state = y, after
+    output = stack(outputs, 0)
     series = {name: stack(values, 0) for name, values in recorded.items()}
     if valid is not None:
+        output = keep_valid(valid, output, 0)
         series = {name: keep_valid(valid, values, 0) for name, values in series.items()}
-    return stack(outputs, 0), state, series
+    return output, state, series
 
 
 def _step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -132,8 +133,7 @@ def _step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 def _noted(cell: Cell, name: str, notes: dict[str, Tensor]) -> Tensor:
     if name not in notes:
-        raise KeyError(
-            f"Recurrent: {type(cell).__name__} has no inner value {name!r} to record, only "
-            f"{sorted(notes)}"
+        raise ValueError(
+            f"record: {type(cell).__name__} has no inner value {name!r}, only {sorted(notes)}"
         )
     return notes[name]

@@ -1,18 +1,20 @@
 """Layers made of layers: stacks, both directions, residual connections.
 
-A recurrent layer is called as ``layer(x, state=None, *, lengths=None, reverse=False)``, returns
-``(output, state)`` and has an ``initial_state``. What has none, such as Dropout or Linear, is
-called with x alone.
+A recurrent layer is called as ``layer(x, state=None, *, lengths=None, record=(), reverse=False)``,
+returns ``(output, state)``, with ``record`` also the inner values over time, and has an
+``initial_state``. ``batch_first`` is an attribute where it may be set, and a layer that can follow
+a stream has a ``step``. What has no ``initial_state``, such as Dropout or Linear, is called with x
+alone, or with ``mask=``, which steps count, where an attribute ``takes_mask`` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import concat, swapaxes
-from tinygrad_rnn.rnn.arguments import keep_valid, valid_steps
+from tinygrad_rnn.ops import concat
+from tinygrad_rnn.rnn.arguments import keep_valid, on_host, valid_steps
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.tensor import Tensor
 
@@ -38,7 +40,33 @@ def has_state(layer: Module) -> bool:
     return hasattr(layer, "initial_state")
 
 
-def _entries(who: str, state: Any, count: int) -> list[Any]:
+def common_layout(who: str, layers: Iterable[Module]) -> bool:
+    """The ``batch_first`` of all recurrent layers among these."""
+    found = {bool(getattr(layer, "batch_first", False)) for layer in layers if has_state(layer)}
+    if len(found) > 1:
+        raise ValueError(f"{who}: some layers have batch_first=True and others have not")
+    return True in found
+
+
+def check_stream(who: str, layer: Any) -> None:
+    """Refuse to follow a stream with a layer that has no step."""
+    if not hasattr(layer, "step"):
+        raise TypeError(f"{who}.step: {type(layer).__name__} has no step")
+
+
+def mask_of(who: str, x: Any, lengths: Any, batch_first: bool) -> Tensor | None:
+    """The steps that count, laid out as x is: (T, B, I), or (T, B) of integers, or unbatched."""
+    if lengths is None:
+        return None
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
+    features = 1 if x.dtype.kind == "f" else 0
+    if x.ndim <= features:
+        raise ValueError(f"{who}: inputs must have a time axis, got shape {x.shape}")
+    return valid_steps(who, lengths, x, batch_first, batched=x.ndim > 1 + features)
+
+
+def entries(who: str, state: Any, count: int) -> list[Any]:
     """The parts of a given state, None where none is given."""
     if state is None:
         return [None] * count
@@ -53,11 +81,42 @@ def _entries(who: str, state: Any, count: int) -> list[Any]:
     return list(state)
 
 
-class Stacked(Module):
+class Wrapper(Module):
+    """What layers made of layers share: how they are called."""
+
+    batch_first: bool
+
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        record: Sequence[str] = (),
+        reverse: bool = False,
+    ) -> tuple[Any, ...]:
+        """``(output, state)``, with ``record`` also the inner values over time.
+
+        ``lengths``, ``record`` and ``reverse`` are handed on to every recurrent layer within; see
+        :meth:`Recurrent.forward`. States and recorded values come in the containers of
+        ``initial_state``. With ``lengths`` outputs past a sequence's end are 0.
+        """
+        options: dict[str, Any] = {"lengths": on_host(lengths), "reverse": bool(reverse)}
+        if record:
+            options["record"] = record
+        output, state, *recorded = self.through(x, state, options)
+        return (output, state, *recorded) if record else (output, state)
+
+    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        """(output, state), or (output, state, recorded) where the options have ``record``."""
+        raise NotImplementedError
+
+
+class Stacked(Wrapper):
     """Layers on top of each other, of any kind: each reads the outputs of the one below.
 
-    Layers without a state (Dropout, Linear, LayerNorm) may stand between. The state is a tuple
-    with an entry per layer, None for those without one.
+    Layers without a state (Dropout, Linear, LayerNorm, BatchNorm1d) may stand between. The state
+    is a tuple with an entry per layer, None for those without one, and so is what was recorded.
     """
 
     def __init__(self, layers: Sequence[Module]) -> None:
@@ -65,51 +124,62 @@ class Stacked(Module):
             raise ValueError("Stacked: expected a list of at least one layer")
         for layer in layers:
             check_layer("Stacked", layer)
-        self.layers = list(layers)
+        self.layers: list[Any] = list(layers)
+        self.batch_first = common_layout("Stacked", layers)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The states that a call without one begins with."""
-        layers: list[Any] = self.layers
         return tuple(
-            layer.initial_state(batch_size) if has_state(layer) else None for layer in layers
+            layer.initial_state(batch_size) if has_state(layer) else None for layer in self.layers
         )
 
-    def forward(
-        self, x: Tensor, state: Any = None, *, lengths: Any = None, reverse: bool = False
-    ) -> tuple[Tensor, Any]:
-        """The outputs of the last layer, and the last state of each."""
-        return self._through(
-            x, state, lambda layer, y, s: layer(y, s, lengths=lengths, reverse=reverse)
-        )
-
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
-        return self._through(x, state, lambda layer, y, s: layer.step(y, s))
-
-    def _through(
-        self, x: Tensor, state: Any, call: Callable[[Any, Tensor, Any], Any]
-    ) -> tuple[Tensor, Any]:
-        states = _entries("Stacked", state, len(self.layers))
+    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        states = self._states(state)
+        recorded: list[Any] = [None] * len(self.layers)
+        mask = None
+        if not all(map(has_state, self.layers)):
+            mask = mask_of("Stacked", x, options["lengths"], self.batch_first)
+        if mask is not None:
+            x = keep_valid(mask, x, 0)
         for k, layer in enumerate(self.layers):
             if has_state(layer):
-                x, states[k] = call(layer, x, states[k])
-            elif states[k] is None:
-                x = layer(x)
+                x, states[k], *found = layer(x, states[k], **options)
+                recorded[k] = found[0] if found else None
             else:
+                takes_mask = mask is not None and getattr(layer, "takes_mask", False)
+                x = layer(x, mask=mask) if takes_mask else layer(x)
+                x = x if mask is None else keep_valid(mask, x, 0)
+        return x, tuple(states), tuple(recorded)
+
+    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        states = self._states(state)
+        for k, layer in enumerate(self.layers):
+            if has_state(layer):
+                check_stream("Stacked", layer)
+                x, states[k] = layer.step(x, states[k])
+            else:
+                x = layer(x)
+        return x, tuple(states)
+
+    def _states(self, state: Any) -> list[Any]:
+        states = entries("Stacked", state, len(self.layers))
+        for k, layer in enumerate(self.layers):
+            if not has_state(layer) and states[k] is not None:
                 raise TypeError(
                     f"Stacked: layer {k} is a {type(layer).__name__}, which has no state: its "
                     f"entry must be None, got {type(states[k]).__name__}"
                 )
-        return x, tuple(states)
+        return states
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, k: int) -> Module:
+    def __getitem__(self, k: int) -> Any:
         return self.layers[k]
 
 
-class Bidirectional(Module):
+class Bidirectional(Wrapper):
     """Two layers over the same inputs, one from each end, with their outputs merged step by step.
 
     Parameters
@@ -135,6 +205,7 @@ class Bidirectional(Module):
             )
         self.forward_layer: Any = forward
         self.backward_layer: Any = backward
+        self.batch_first = common_layout("Bidirectional", (forward, backward))
         self.merge = merge
 
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
@@ -144,22 +215,28 @@ class Bidirectional(Module):
             self.backward_layer.initial_state(batch_size),
         )
 
-    def forward(
-        self, x: Tensor, state: Any = None, *, lengths: Any = None, reverse: bool = False
-    ) -> tuple[Tensor, Any]:
-        """The merged outputs, and the last state of each direction."""
-        first, second = _entries("Bidirectional", state, 2)
-        y, first = self.forward_layer(x, first, lengths=lengths, reverse=reverse)
-        z, second = self.backward_layer(x, second, lengths=lengths, reverse=not reverse)
-        merge = self.merge if callable(self.merge) else MERGES[self.merge]
-        return merge(y, z), (first, second)
+    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        first, second = entries("Bidirectional", state, 2)
+        turned = {**options, "reverse": not options["reverse"]}
+        y, *first = self.forward_layer(x, first, **options)
+        z, *second = self.backward_layer(x, second, **turned)
+        if callable(self.merge):
+            output = self.merge(y, z)
+            mask = mask_of("Bidirectional", x, options["lengths"], self.batch_first)
+            output = output if mask is None else keep_valid(mask, output, 0)
+        else:
+            output = MERGES[self.merge](y, z)
+        return output, *zip(first, second, strict=True)
 
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """Refused: the second direction would have to begin at the end of the stream."""
         raise ValueError("Bidirectional.step: a stream has no end to begin the second direction at")
 
+    def extra_repr(self) -> str:
+        return f"merge={getattr(self.merge, '__name__', self.merge)}"
 
-class Residual(Module):
+
+class Residual(Wrapper):
     """y = x + layer(x): a connection past a layer whose outputs are of the size of its inputs.
 
     Source: He et al. 2015; between recurrent layers: Wu et al. 2016.
@@ -168,32 +245,24 @@ class Residual(Module):
     def __init__(self, layer: Module) -> None:
         check_layer("Residual", layer, recurrent=True)
         self.layer: Any = layer
+        self.batch_first = common_layout("Residual", [layer])
 
     def initial_state(self, batch_size: int) -> Any:
         """The state that a call without one begins with."""
         return self.layer.initial_state(batch_size)
 
-    def forward(
-        self, x: Tensor, state: Any = None, *, lengths: Any = None, reverse: bool = False
-    ) -> tuple[Tensor, Any]:
-        """The sum of inputs and outputs, and the layer's last state."""
-        y, state = self.layer(x, state, lengths=lengths, reverse=reverse)
-        if lengths is not None:
-            x = self._cut(x, lengths)
-        return self._add(x, y), state
+    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        y, *rest = self.layer(x, state, **options)
+        mask = mask_of("Residual", x, options["lengths"], self.batch_first)
+        if mask is not None:
+            x = keep_valid(mask, x, 0)
+        return self._add(x, y), *rest
 
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream."""
+        check_stream("Residual", self.layer)
         y, state = self.layer.step(x, state)
         return self._add(x, y), state
-
-    def _cut(self, x: Tensor, lengths: Any) -> Tensor:
-        """The inputs with zeros past each sequence's end, as the layer's outputs have them."""
-        turned = getattr(self.layer, "batch_first", False)
-        xs = swapaxes(x, 0, 1) if turned else x
-        valid = valid_steps("Residual", lengths, xs)
-        xs = xs if valid is None else keep_valid(valid, xs, 0)
-        return swapaxes(xs, 0, 1) if turned else xs
 
     @staticmethod
     def _add(x: Tensor, y: Tensor) -> Tensor:

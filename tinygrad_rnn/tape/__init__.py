@@ -3,7 +3,10 @@
 Imports backends/ only. Read primitive.py first, then walk.py.
 """
 
+from tinygrad_rnn.tape.cotangent import Deferred, register_conform
+from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
+from tinygrad_rnn.tape.order import collect, key_of
 from tinygrad_rnn.tape.primitive import Function, Primitive, Record, Traced, next_position
 from tinygrad_rnn.tape.state import (
     Observer,
@@ -13,18 +16,20 @@ from tinygrad_rnn.tape.state import (
     observe,
     record_frames,
 )
-from tinygrad_rnn.tape.tape import Tape, collect, key_of
+from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import leaves, rebuild, tree_map
-from tinygrad_rnn.tape.walk import Deferred, backward, differentiate, register_conform, seed
+from tinygrad_rnn.tape.walk import backward, differentiate, seed
 
 __all__ = [
     "Deferred",
     "Function",
+    "Handle",
     "Observer",
     "Primitive",
     "Record",
     "Tape",
     "Traced",
+    "Watch",
     "backward",
     "collect",
     "differentiate",

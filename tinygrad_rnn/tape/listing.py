@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.tape.primitive import Traced
-from tinygrad_rnn.tape.tape import Key, Tape, key_of, result_key
+from tinygrad_rnn.tape.order import Key, key_of, result_key
+from tinygrad_rnn.tape.primitive import Record, Traced
 
 
 class Line(NamedTuple):
@@ -28,7 +29,7 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def lines(tape: Tape) -> tuple[list[Line], list[str]]:
+def lines(records: Sequence[Record], outputs: Sequence[Traced]) -> tuple[list[Line], list[str]]:
     """The lines of the program and the names of its results."""
     names: dict[Key, str] = {}
     taken: set[str] = set()
@@ -53,7 +54,7 @@ def lines(tape: Tape) -> tuple[list[Line], list[str]]:
             listing.append(Line(name, kind, array.nbytes, role))
         return names[key]
 
-    for record in tape.records:
+    for record in records:
         if record.freed:
             name = define(result_key(record, 0))
             listing.append(Line(name, "freed", 0, f"{record.primitive.name}(...)"))
@@ -67,7 +68,7 @@ def lines(tape: Tape) -> tuple[list[Line], list[str]]:
         if record.frame:
             call += f"   # {record.frame}"
         listing.append(Line(_span(defined), " / ".join(kinds), nbytes, call))
-    return listing, [operand(output) for output in tape.outputs]
+    return listing, [operand(output) for output in outputs]
 
 
 def _span(names: list[str]) -> str:
@@ -79,11 +80,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def program(tape: Tape) -> str:
+def program(records: Sequence[Record], outputs: Sequence[Traced]) -> str:
     """The tape as text."""
-    listing, results = lines(tape)
-    total = sum(r.nbytes for record in tape.records for r in record.results)
-    head = f"tape of {len(tape)} records, {format_bytes(total)} of results"
+    listing, results = lines(records, outputs)
+    total = sum(r.nbytes for record in records for r in record.results)
+    head = f"tape of {len(records)} records, {format_bytes(total)} of results"
     width = max((len(line.names) for line in listing), default=0)
     body = [
         f"  {line.names + ':':<{width + 1}} {line.kind:<20} {format_bytes(line.nbytes):>9}   "
@@ -93,9 +94,9 @@ def program(tape: Tape) -> str:
     return "\n".join([head, *body, f"result: {', '.join(results)}"])
 
 
-def table(tape: Tape) -> str:
+def table(records: Sequence[Record], outputs: Sequence[Traced]) -> str:
     """The tape as an HTML table, for notebooks."""
-    listing, results = lines(tape)
+    listing, results = lines(records, outputs)
     rows = "".join(
         f"<tr><td>{escape(line.names)}</td><td>{escape(line.kind)}</td>"
         f"<td>{format_bytes(line.nbytes)}</td><td><code>{escape(line.call)}</code></td></tr>"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NoReturn, TypeAlias, cast
 import numpy as np
 
 from tinygrad_rnn.backends import Array, DeviceError, as_array, backend_of, find_backend
+from tinygrad_rnn.tape.hooks import Watch
 from tinygrad_rnn.tape.state import current_state
 
 _positions = itertools.count()
@@ -51,20 +52,20 @@ class Traced:
     record, slot : the record that computed it, and which of its results it is.
     version : how often the array of this value has been overwritten.
     grad : the gradient that ``backward`` left here.
-    keeps_grad : whether ``backward`` leaves a gradient here though it is not a leaf.
     name : what a printed tape and an error call it.
+    watch : what somebody wants to know of the gradient of this value, None where nobody does.
     """
 
     __slots__ = (
         "__weakref__",
         "array",
         "grad",
-        "keeps_grad",
         "name",
         "needs_grad",
         "record",
         "slot",
         "version",
+        "watch",
     )
 
     output_type: ClassVar[Callable[..., Any]]
@@ -79,7 +80,7 @@ class Traced:
         self.slot = slot
         self.version = 0
         self.grad: Any = None
-        self.keeps_grad = False
+        self.watch: Watch | None = None
         self.name: str | None = None
 
 

@@ -1,56 +1,14 @@
-"""The tape: the records between inputs and outputs, in order. What backward walks and what print
-shows.
-"""
+"""The tape as an object: the records between inputs and outputs, to be read and differentiated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tinygrad_rnn.tape.listing import program, table
+from tinygrad_rnn.tape.order import between, collect, key_of
 from tinygrad_rnn.tape.primitive import Record, Traced, next_position
-
-Key = Traced | Record | tuple[Record, int]
-
-
-def key_of(value: Traced) -> Key:
-    """What identifies a value on the tape: a leaf itself, else its record (and slot, if not 0)."""
-    record = value.record
-    if record is None:
-        return value
-    return (record, value.slot) if value.slot else record
-
-
-def result_key(record: Record, slot: int) -> Key:
-    """The key of one result of a record."""
-    return (record, slot) if slot else record
-
-
-def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
-    """Every record from position ``since`` on that ``outputs`` depend on, in order."""
-    seen: set[Record] = set()
-    stack = [outputs]
-    while stack:
-        for value in stack.pop():
-            if isinstance(value, Traced):
-                record = value.record
-                if record is not None and record not in seen and record.position >= since:
-                    seen.add(record)
-                    stack.append(record.inputs)
-    return sorted(seen, key=lambda record: record.position)
-
-
-def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]:
-    """Those of ``records`` (in order) that depend on one of ``inputs``, and those freed."""
-    keys = {key_of(value) for value in inputs}
-    dependent: dict[Record, None] = {}
-    for record in records:
-        if record.freed:
-            dependent[record] = None
-        for value in record.inputs:
-            if isinstance(value, Traced) and (value.record in dependent or key_of(value) in keys):
-                dependent[record] = None
-                break
-    return list(dependent)
+from tinygrad_rnn.tape.walk import differentiate, seed
 
 
 class Tape:
@@ -114,14 +72,10 @@ class Tape:
         return f"<tape of {len(self)} records>"
 
     def __str__(self) -> str:
-        from tinygrad_rnn.tape.listing import program
-
-        return program(self)
+        return program(self.records, self.outputs)
 
     def _repr_html_(self) -> str:
-        from tinygrad_rnn.tape.listing import table
-
-        return table(self)
+        return table(self.records, self.outputs)
 
     def backward(self, *gradients: Any) -> Tape:
         """The tape of the backward pass: what it computes from the gradients of the outputs.
@@ -130,8 +84,6 @@ class Tape:
         of :attr:`inputs`, and is a tape like any other. Where every output has one element, the
         gradients may be left out.
         """
-        from tinygrad_rnn.tape.walk import differentiate, seed
-
         given = gradients or (None,) * len(self.outputs)
         if len(given) != len(self.outputs):
             raise ValueError(

@@ -9,79 +9,14 @@ the result can be differentiated again.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
+from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
+from tinygrad_rnn.tape.order import Key, between, collect, key_of, result_key
 from tinygrad_rnn.tape.primitive import Primitive, Record, Traced
 from tinygrad_rnn.tape.state import Observer, current_state, enable_grad
-from tinygrad_rnn.tape.tape import Key, between, collect, key_of, result_key
-
-
-class Deferred:
-    """A contribution to a cotangent that is cheaper to add together with its like.
-
-    A rule may return ``Deferred(combine, *parts)`` instead of an array. Once a value has received
-    every contribution, the engine calls ``combine(shape, dtype, [parts, parts, ...])`` once for
-    all those that share ``combine``, and keeps the array that it returns. So the gradient of a
-    weight that was used at T time steps is one product over all of them, and T reads ``x[t]`` cost
-    T and not T squared.
-    """
-
-    __slots__ = ("combine", "parts")
-
-    def __init__(self, combine: Callable[..., Any], *parts: Any) -> None:
-        self.combine = combine
-        self.parts = parts
-
-
-_Conform = Callable[[Any, tuple[int, ...], Any], Any]
-_conform: _Conform | None = None
-
-
-def register_conform(function: _Conform) -> None:
-    """Tell the walk how a cotangent is summed to a shape and cast to a dtype; ops/ does so.
-
-    ``function(g, shape, dtype)`` undoes broadcasting and raises ValueError where ``shape`` cannot
-    have been broadcast to that of ``g``.
-    """
-    global _conform
-    _conform = function
-
-
-class _Cotangent:
-    """What has arrived so far for one value."""
-
-    __slots__ = ("deferred", "owned", "value")
-
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.owned = False  # whether value is an array that only this pass holds
-        self.deferred: dict[Callable[..., Any], list[tuple[Any, ...]]] | None = None
-
-    def defer(self, g: Deferred) -> None:
-        if self.deferred is None:
-            self.deferred = {}
-        self.deferred.setdefault(g.combine, []).append(g.parts)
-
-    def add(self, g: Any) -> None:
-        """Add an array that others may hold too: the first sum is a new array, the rest in it."""
-        if self.value is None:
-            self.value = g
-        elif self.owned and not isinstance(g, Traced):
-            self.value += g
-        else:
-            self.value = self.value + g
-            self.owned = not isinstance(self.value, Traced)
-
-    def total(self, array: Any) -> Any:
-        """The sum of everything that arrived, as a cotangent of ``array``."""
-        if self.deferred is not None:
-            for combine, parts in self.deferred.items():
-                self.add(_fitted(combine(tuple(array.shape), array.dtype, parts), array))
-                self.owned = True
-            self.deferred = None
-        return self.value
 
 
 def seed(output: Traced, gradient: Any, who: str) -> Traced:
@@ -149,13 +84,14 @@ def backward(
             if (
                 isinstance(value, Traced)
                 and value.needs_grad
-                and (value.record is None or value.keeps_grad)
+                and (value.record is None or value.watch is not None)
             ):
                 seen.setdefault(key_of(value), value)
     targets = list(seen.values())
-    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph)
+    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, hooked=True)
     for target, g in zip(targets, found, strict=True):
-        if g is None:
+        watch = target.watch
+        if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
         if target.grad is None:
             target.grad = _own_handle(g) if isinstance(g, Traced) else target.output_type(g)
@@ -180,18 +116,19 @@ def _walk(
     targets: Sequence[Traced],
     create_graph: bool,
     retain_graph: bool,
+    hooked: bool = False,
 ) -> list[Any]:
     for record in records:
         _check(record)
     wanted = {key_of(target): target for target in targets}
     visited = set(records)
-    pending: dict[Key, _Cotangent] = {}
+    pending: dict[Key, Cotangent] = {}
     finished: dict[Key, Any] = {}
     observers = current_state.get().observers
     free = not (retain_graph or create_graph)
 
     for output, g in zip(outputs, seeds, strict=True):
-        cotangent = pending.setdefault(key_of(output), _Cotangent())
+        cotangent = pending.setdefault(key_of(output), Cotangent())
         cotangent.add(g if create_graph else g.array)
 
     with enable_grad():
@@ -208,7 +145,9 @@ def _walk(
                 arrived = True
                 gs.append(cotangent.total(y))
                 if key in wanted:
-                    finished[key] = _owned(cotangent, gs[-1])
+                    finished[key] = owned(cotangent, gs[-1])
+                    if hooked and wanted[key].watch is not None:
+                        gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
                 needed = [
                     isinstance(x, Traced)
@@ -223,7 +162,9 @@ def _walk(
             key = key_of(target)
             cotangent = pending.get(key)
             if cotangent is not None:
-                finished[key] = _owned(cotangent, cotangent.total(target.array))
+                finished[key] = owned(cotangent, cotangent.total(target.array))
+                if hooked and target.watch is not None:
+                    finished[key] = _shown(target, finished[key])
     return [finished.get(key_of(target)) for target in targets]
 
 
@@ -250,7 +191,7 @@ def _propagate(
     record: Record,
     gs: list[Any],
     needed: list[bool],
-    pending: dict[Key, _Cotangent],
+    pending: dict[Key, Cotangent],
     create_graph: bool,
     observers: tuple[Observer, ...],
 ) -> None:
@@ -283,12 +224,12 @@ def _propagate(
         key = key_of(x)
         cotangent = pending.get(key)
         if cotangent is None:
-            cotangent = pending[key] = _Cotangent()
+            cotangent = pending[key] = Cotangent()
         if isinstance(g, Deferred):
             cotangent.defer(g)
             continue
         try:
-            cotangent.add(_fitted(g, x.array))
+            cotangent.add(fitted(g, x.array))
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{primitive.name}: the gradient rule of argument {k} gave {_describe(g)} for an "
@@ -325,22 +266,25 @@ def _apply_rules(
     ]
 
 
-def _fitted(g: Any, array: Any) -> Any:
-    """``g`` in the shape and dtype of ``array``, whose cotangent it is."""
-    if g.shape == array.shape and g.dtype == array.dtype:
-        return g
-    return _conform(g, array.shape, array.dtype)  # pyright: ignore[reportOptionalCall]
-
-
-def _owned(cotangent: _Cotangent, g: Any) -> Any:
-    """``g`` as its receiver may keep it: contiguous, writable and shared with nobody."""
-    if isinstance(g, Traced):
-        return g
-    g = as_array(g)
-    if not cotangent.owned or not g.flags.c_contiguous:
-        g = g.copy(order="C")
-    cotangent.owned = False
-    cotangent.value = g
+def _shown(value: Traced, g: Any) -> Any:
+    """The gradient ``g`` of a value after its hooks have seen it."""
+    for hook in tuple(value.watch.hooks.values()) if value.watch else ():
+        found = hook(g if isinstance(g, Traced) else value.output_type(g.copy()))
+        if found is None:
+            continue
+        if (
+            not isinstance(found, Traced)
+            or found.array.shape != value.array.shape
+            or found.array.dtype != value.array.dtype
+            or device_of(found.array) != device_of(value.array)
+        ):
+            found = found.array if isinstance(found, Traced) else found
+            raise ValueError(
+                f"backward: a hook must return None or a Tensor like the gradient that it was "
+                f"given, {_describe(value.array)} on {device_of(value.array)}, got "
+                f"{_describe(found)}"
+            )
+        g = found if isinstance(g, Traced) else found.array.copy(order="C")
     return g
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -226,7 +226,23 @@ class Tensor(Notation):
         """Ask ``backward`` to leave ``.grad`` here too, though this is not a leaf."""
         if not self.needs_grad:
             raise RuntimeError("retain_grad: this value does not require a gradient")
-        self.keeps_grad = True
+        self._watched().keeps_grad = True
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> tape.Handle:
+        """Call ``hook(gradient)`` in ``backward`` when the gradient of this value is complete.
+
+        What it returns, unless None, takes the place of the gradient, here and on the way to what
+        this value was computed from. ``remove()`` of the handle takes the hook off again. The
+        functions that return gradients (``grad``, ``vjp``) call no hooks.
+        """
+        if not self.needs_grad:
+            raise RuntimeError("register_hook: this value does not require a gradient")
+        return tape.Handle(self._watched().hooks, hook)
+
+    def _watched(self) -> tape.Watch:
+        if self.watch is None:
+            self.watch = tape.Watch()
+        return self.watch
 
     def detach(self) -> Tensor:
         """The same values, shared, without the tape and without a gradient."""

@@ -6,16 +6,16 @@ import json
 import os
 from collections import namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.nn.files import pack, unpack, write_atomically
 from tinygrad_rnn.tape import leaves
-from tinygrad_rnn.training.files import pack, unpack, write_atomically
 
-KIND = "tinygrad_rnn checkpoint, version 1"
+KIND = "checkpoint, version 1"
 
 
 class CheckpointError(RuntimeError):
@@ -35,6 +35,7 @@ class Checkpoint:
         None. A NamedTuple comes back as one with the same name and fields.
     progress : where the run stands: updates done, epoch, batch within it, seconds.
     settings : what the run was started with; strings, numbers, lists and dicts.
+    parts : the states of what else remembers anything, a schedule or callbacks, by name.
 
     On the disk it is one safetensors file, which any tool for that format can read: the arrays as
     ``model/<name>``, ``optimizer/<name>`` and ``state/<number>``, the rest as JSON in its
@@ -47,6 +48,7 @@ class Checkpoint:
     state: Any
     progress: Mapping[str, Any]
     settings: Mapping[str, Any]
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, or leave what was there before.
@@ -54,7 +56,8 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            where it cannot be written: a full disk, a folder without the right to write.
+            where it cannot be written: a full disk, a folder without the right to write, a state
+            that is more than strings, numbers, lists and dicts.
         """
         optimizer = dict(self.optimizer)
         arrays = {f"model/{name}": array for name, array in self.model.items()}
@@ -66,9 +69,17 @@ class Checkpoint:
             "state": _describe(self.state),
             "progress": self.progress,
             "settings": self.settings,
+            "parts": self.parts,
         }
         try:
-            write_atomically(Path(path), pack(KIND, json.dumps(document), arrays))
+            text = json.dumps(document)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CheckpointError(
+                "a checkpoint holds strings, numbers, lists and dicts beside its arrays: "
+                f"{error.args[0]}"
+            ) from None
+        try:
+            write_atomically(Path(path), pack(KIND, text, arrays))
         except OSError as error:
             raise CheckpointError(
                 f"cannot write the checkpoint {str(path)!r}: {error.strerror}"
@@ -92,8 +103,17 @@ class Checkpoint:
             raise CheckpointError(f"cannot read the checkpoint {str(path)!r}: {reason}") from error
         except ValueError as error:
             raise CheckpointError(f"{str(path)!r} {error}") from None
-        document = json.loads(text)
+        try:
+            return cls._of(json.loads(text or ""), arrays)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            # It has the right checksum: some other program has made it.
+            raise CheckpointError(
+                f"{str(path)!r} is damaged: it has the form of a checkpoint, but not its content "
+                f"({type(error).__name__}: {error})"
+            ) from None
 
+    @classmethod
+    def _of(cls, document: Any, arrays: Mapping[str, np.ndarray]) -> Checkpoint:
         def under(folder: str) -> dict[str, np.ndarray]:
             return {
                 name.removeprefix(folder): array
@@ -101,13 +121,19 @@ class Checkpoint:
                 if name.startswith(folder)
             }
 
+        names = ("optimizer", "generator", "progress", "settings", "parts")
+        optimizer, generator, progress, settings, parts = (document[name] for name in names)
+        for name in names:
+            if not isinstance(document[name], dict):
+                raise TypeError(f"{name} is no dict")
         return cls(
             model=under("model/"),
-            optimizer=document["optimizer"] | {"arrays": under("optimizer/")},
-            generator=document["generator"],
+            optimizer=optimizer | {"arrays": under("optimizer/")},
+            generator=generator,
             state=_build(document["state"], under("state/")),
-            progress=document["progress"],
-            settings=document["settings"],
+            progress=progress,
+            settings=settings,
+            parts=parts,
         )
 
     @staticmethod
@@ -138,7 +164,12 @@ def numbered(folder: str | os.PathLike[str]) -> dict[int, Path]:
 def _describe(tree: Any) -> Any:
     """The containers of a state without its arrays, as JSON."""
     if isinstance(tree, dict):
-        return {"dict": {name: _describe(part) for name, part in tree.items()}}
+        for key in tree:
+            if not isinstance(key, str | int):
+                raise CheckpointError(
+                    f"a dict in a state must have strings or integers as keys, got {key!r}"
+                )
+        return {"dict": [[key, _describe(part)] for key, part in tree.items()]}
     if isinstance(tree, list | tuple):
         parts = [_describe(part) for part in tree]
         fields = getattr(tree, "_fields", None)
@@ -150,22 +181,28 @@ def _describe(tree: Any) -> Any:
 
 def _build(description: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """The inverse of :func:`_describe`, with the arrays from left to right."""
-    following = iter(range(len(arrays)))
+    following = iter([arrays[f"{k}"] for k in range(len(arrays))])
 
     def build(part: Any) -> Any:
         match part:
             case None:
                 return None
             case "array":
-                return arrays[f"{next(following)}"]
+                return next(following)
             case {"dict": parts}:
-                return {name: build(inner) for name, inner in parts.items()}
+                return {key: build(inner) for key, inner in parts}
             case {"list": parts}:
                 return [build(inner) for inner in parts]
             case {"tuple": parts}:
-                return tuple(build(inner) for inner in parts)
+                return tuple([build(inner) for inner in parts])
             case {"name": name, "fields": fields, "parts": parts}:
-                return namedtuple(name, fields)(*map(build, parts))
+                return namedtuple(name, fields)(*[build(inner) for inner in parts])
         raise ValueError(f"unknown container {part!r}")
 
-    return build(description)
+    try:
+        built = build(description)
+    except StopIteration:
+        raise ValueError("the state lacks arrays") from None
+    if next(following, None) is not None:
+        raise ValueError("the state has arrays left over")
+    return built

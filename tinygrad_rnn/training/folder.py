@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tinygrad_rnn.nn.files import remove_partial
 from tinygrad_rnn.training.checkpoint import Checkpoint, numbered
+from tinygrad_rnn.training.lock import locked
 
 
 class RunFolder:
@@ -18,35 +22,48 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], keep: int) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"Trainer: folder must be a path, got {path!r:.80}")
         self.path, self.keep = Path(path), keep
         self.metrics = self.path / "metrics.csv"
 
-    def claim(self, updates: int) -> None:
-        """Make the folder, or refuse to begin a run on top of another."""
+    @contextmanager
+    def claimed(self, updates: int) -> Generator[None]:
+        """Make the folder and keep others out of it, or refuse to begin a run on top of another.
+
+        What a killed run has left half-written is removed.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(
                 f"Trainer: cannot make the folder {str(self.path)!r}: {error.strerror}"
             ) from error
-        if updates == 0 and (found := numbered(self.path)):
-            raise FileExistsError(
-                f"Trainer: the folder {str(self.path)!r} holds a run already, of "
-                f"{max(found):,} updates; resume it or choose another folder"
-            )
+        with locked(self.path):
+            if updates == 0 and (found := numbered(self.path)):
+                raise FileExistsError(
+                    f"Trainer: the folder {str(self.path)!r} holds a run already, of "
+                    f"{max(found):,} updates; resume it or choose another folder"
+                )
+            remove_partial(self.path)
+            yield
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint; then remove those too old, or of a future that was given up."""
         updates = checkpoint.progress["updates"]
-        checkpoint.save(self.path / f"checkpoint-{updates:08d}.safetensors")
+        path = self.path / f"checkpoint-{updates:08d}.safetensors"
+        checkpoint.save(path)
         found = numbered(self.path)
         kept = sorted(number for number in found if number <= updates)[-self.keep :]
         for number in found.keys() - set(kept):
-            found[number].unlink()
+            found[number].unlink(missing_ok=True)
+        return path
 
-    def save_best(self, checkpoint: Checkpoint) -> None:
+    def save_best(self, checkpoint: Checkpoint) -> Path:
         """Write the checkpoint that is the best so far."""
-        checkpoint.save(self.path / "best.safetensors")
+        path = self.path / "best.safetensors"
+        checkpoint.save(path)
+        return path
 
     def __str__(self) -> str:
         """What is there to go back to."""

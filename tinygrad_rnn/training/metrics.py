@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn.training.files import write_atomically
+from tinygrad_rnn.nn.files import write_atomically
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, float]]:
@@ -39,20 +40,30 @@ class MetricsFile:
         if not row.keys() <= set(self._columns):
             self._file.close()
             self._start([*_rows(self.path), row])
-        else:
+            return
+        try:
             self._file.write(_lines(self._columns, [row]))
             self._file.flush()
+        except OSError as error:
+            raise self._unwritten(error) from error
 
     def _start(self, rows: list[Mapping[str, Any]]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         header = _lines(self._columns, [dict(zip(self._columns, self._columns, strict=True))])
         content = header + _lines(self._columns, rows) if rows else ""
-        write_atomically(self.path, content.encode())
-        self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
+        try:
+            write_atomically(self.path, content.encode())
+            self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: OSError) -> OSError:
+        return OSError(f"cannot write the metrics {str(self.path)!r}: {error.strerror}")
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file. What could not be written has been reported already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def shown(row: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,15 +17,24 @@ from tqdm import tqdm
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.optim import Optimizer
-from tinygrad_rnn.tape import no_grad, tree_map
-from tinygrad_rnn.tensor import Tensor, tensor
-from tinygrad_rnn.training.checkpoint import Checkpoint, CheckpointError
+from tinygrad_rnn.tape import no_grad
+from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.training.arguments import (
+    check_functions,
+    check_numbers,
+    check_parts,
+    loss_and_state,
+    metrics_by_name,
+)
+from tinygrad_rnn.training.callbacks import Callback, announced
+from tinygrad_rnn.training.checkpoint import Checkpoint
+from tinygrad_rnn.training.epochs import Batches, Epochs
 from tinygrad_rnn.training.folder import RunFolder
 from tinygrad_rnn.training.interruption import interruption
 from tinygrad_rnn.training.metrics import MetricsFile, shown
+from tinygrad_rnn.training.snapshot import restore, take
 
-Batches = Sequence[Any] | Callable[[int], Sequence[Any]]
-Ending = Literal["finished", "interrupted", "time limit"]
+Ending = Literal["finished", "interrupted", "time limit", "stopped"]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -47,12 +57,17 @@ class Trainer:
     batches : one epoch, as a sequence; or a function from the number of an epoch (0, 1, ...) to
         its sequence, say in another order, that depends on that number alone.
     folder : where ``metrics.csv`` and the checkpoints go.
+    accumulate : how many batches make one update, as if they were one big batch: gradients and
+        losses are their mean. The last update of an epoch takes the batches that are left.
     schedule : the learning rate as a function of the number of updates done; by default it stays.
+        One that offers ``state_dict`` and ``load_state_dict`` is part of the checkpoint; one that
+        offers ``observe`` is told the first metric of every evaluation.
     evaluate : returns metrics by name. It runs with dropout off, no tape, and a generator of which
         training does not notice. The smallest value so far of the first one makes
         ``best.safetensors``.
     evaluate_every, checkpoint_every : a number of updates; by default at the end of each epoch. A
         checkpoint is written whenever training stops, too.
+    callbacks : what else is to happen, such as EarlyStopping.
     keep : how many of the last checkpoints to keep.
     settings : what the run depends on beyond its arguments, such as sizes and the fingerprint of a
         text: part of the checkpoint, and compared before one is resumed.
@@ -74,27 +89,28 @@ class Trainer:
         batches: Batches,
         *,
         folder: str | os.PathLike[str],
+        accumulate: int = 1,
         schedule: Callable[[int], float] | None = None,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         evaluate_every: int | None = None,
         checkpoint_every: int | None = None,
+        callbacks: Sequence[Callback] = (),
         keep: int = 3,
         settings: Mapping[str, Any] | None = None,
         describe: Callable[[float], Mapping[str, float]] = lambda loss: {"loss": loss},
         tokens: Callable[[Any], int] | None = None,
         progress: bool = True,
     ) -> None:
-        numbers = {
-            "evaluate_every": evaluate_every,
-            "checkpoint_every": checkpoint_every,
-            "keep": keep,
-        }
-        for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise ValueError(f"Trainer: {name} must be a positive integer, got {number}")
-        self.model, self.optimizer, self.loss, self.batches = model, optimizer, loss, batches
+        check_parts(model, optimizer, callbacks)
+        optional = {"schedule": schedule, "evaluate": evaluate, "tokens": tokens}
+        given = {name: function for name, function in optional.items() if function is not None}
+        check_functions(loss=loss, describe=describe, **given)
+        check_numbers("Trainer", 1, accumulate=accumulate, evaluate_every=evaluate_every)
+        check_numbers("Trainer", 1, checkpoint_every=checkpoint_every, keep=keep)
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.epochs = Epochs(batches, int(accumulate))
         self.folder = RunFolder(folder, keep)
-        self.schedule, self.evaluate = schedule, evaluate
+        self.schedule, self.evaluate, self.callbacks = schedule, evaluate, list(callbacks)
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         try:
             self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
@@ -103,11 +119,21 @@ class Trainer:
                 f"Trainer: settings must be strings, numbers, lists and dicts ({error})"
             ) from None
         self.describe, self.tokens, self.progress = describe, tokens, progress
-        self.updates = self.epoch = self.batch = 0
-        self.seconds = 0.0
+        self.updates, self.seconds = 0, 0.0
         self.best: float | None = None
         self.state: Any = None
-        self._sequence: Sequence[Any] | None = None
+        self._saved = 0
+        self._stopping = False
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.epochs.epoch
+
+    @property
+    def batch(self) -> int:
+        """The number of the next batch."""
+        return self.epochs.batch
 
     def fit(
         self,
@@ -119,71 +145,69 @@ class Trainer:
         """Train until that many epochs or updates are done, from the very beginning of the run.
 
         ``minutes`` of this call only stop it, as does Ctrl-C: after the update that is under way,
-        and with a checkpoint. A second Ctrl-C aborts at once. Says how training ended.
+        and with a checkpoint. A second Ctrl-C aborts at once. Says how training ended: "finished",
+        "interrupted", "time limit", or "stopped" by a callback.
 
         Raises
         ------
         NonFiniteLossError
             where the loss is inf or nan, naming the update. The last checkpoint is left as it is.
+        OSError, CheckpointError
+            where the folder is in use, holds another run, or cannot be written.
         """
         if epochs is None and updates is None and minutes is None:
             raise ValueError("Trainer.fit: expected epochs, updates or minutes, got none of them")
-        self.folder.claim(self.updates)
+        check_numbers("Trainer.fit", 0, epochs=epochs, updates=updates)
+        if minutes is not None and not (isinstance(minutes, int | float) and minutes >= 0):
+            raise ValueError(f"Trainer.fit: minutes must be a number >= 0, got {minutes!r}")
+        self._stopping = False
         goals = [math.inf if updates is None else updates]
         if epochs is not None:
-            left = (epochs - self.epoch) * len(self._epoch()) - self.batch
-            goals.append(self.updates + max(left, 0))
-        total = None if math.isinf(min(goals)) else int(min(goals))
-        start, before, saved = time.monotonic(), self.seconds, self.updates
-        ending: Ending = "finished"
+            goals.append(self.updates + self.epochs.updates_until(epochs))
         with (
+            self.folder.claimed(self.updates),
             closing(MetricsFile(self.folder.metrics, self.updates)) as metrics,
             tqdm(
-                total=total,
+                total=None if math.isinf(min(goals)) else int(min(goals)),
                 initial=self.updates,
                 disable=not self.progress,
                 dynamic_ncols=True,
                 bar_format="|{bar:6}| {n_fmt}/{total_fmt} {remaining}{postfix}",
             ) as bar,
             interruption() as interrupted,
+            announced(self) as ending,
         ):
+            start, before = time.monotonic(), self.seconds
             self.model.train()
-            while not self._reached(epochs, updates):
-                if interrupted() or (minutes is not None and self.seconds - before >= minutes * 60):
-                    ending = "interrupted" if interrupted() else "time limit"
+            while True:
+                late = minutes is not None and self.seconds - before >= minutes * 60
+                reason = self._reason(epochs, updates, interrupted(), late)
+                if reason is not None:
                     break
                 row = self._update()
+                self.seconds = before + time.monotonic() - start
+                row["seconds"] = self.seconds
+                for callback in self.callbacks:
+                    callback.on_update(self, row)
                 if self.evaluate is not None and self._due(self.evaluate_every):
                     row |= self._evaluate(self.evaluate)
-                self.seconds = before + time.monotonic() - start
-                metrics.append(row | {"seconds": self.seconds})
+                metrics.append(row)
                 bar.set_postfix_str(shown(row), refresh=False)
                 bar.update()
                 if self._due(self.checkpoint_every or self.evaluate_every):
-                    self.folder.save(self._sound())
-                    saved = self.updates
-            if saved < self.updates:
-                self.folder.save(self._sound())
-        return ending
+                    self._save()
+            if self._saved < self.updates:
+                self._save()
+            ending.append(reason)
+            return reason
+
+    def stop(self) -> None:
+        """End ``fit`` after the update that is under way, with a checkpoint: for callbacks."""
+        self._stopping = True
 
     def checkpoint(self) -> Checkpoint:
         """All that the rest of the run depends on, copied."""
-        progress = {
-            "updates": self.updates,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "batches": len(self._epoch()),
-            "seconds": self.seconds,
-            "best": self.best,
-        }
-        return Checkpoint(
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            generator=generator_state(),
-            state=tree_map(lambda leaf: np.array(leaf.numpy()), self.state),
-            progress=progress,
-            settings=self.settings,
-        )
+        return take(self)
 
     def resume(
         self, checkpoint: Checkpoint | str | os.PathLike[str], may_differ: Sequence[str] = ()
@@ -199,76 +223,41 @@ class Trainer:
         name = "the checkpoint"
         if not isinstance(checkpoint, Checkpoint):
             name, checkpoint = f"the checkpoint {str(checkpoint)!r}", Checkpoint.load(checkpoint)
-        there, here = checkpoint.settings, self.settings
-        for key in dict.fromkeys([*there, *here]):
-            if key not in may_differ and there.get(key) != here.get(key):
-                made, wanted = (f"{side.get(key)!r:.80}" for side in (there, here))
-                raise CheckpointError(f"{name} was made with {key} {made}, this run has {wanted}")
-        place = checkpoint.progress
-        sequence = self.batches(place["epoch"]) if callable(self.batches) else self.batches
-        if len(sequence) != place["batches"]:
-            raise CheckpointError(
-                f"{name} was made with {place['batches']} batches in an epoch, this run has "
-                f"{len(sequence)}"
-            )
-        before = self.checkpoint()
-        try:
-            self._load(checkpoint)
-        except (KeyError, TypeError, ValueError) as error:
-            self._load(before)
-            raise CheckpointError(f"{name} does not fit: {error.args[0]}") from error
-        self._sequence = sequence
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        set_generator_state(dict(checkpoint.generator))
-        device = next((p.device for p in self.model.parameters()), None)
-        self.state = tree_map(lambda array: tensor(array, device=device), checkpoint.state)
-        place = checkpoint.progress
-        self.updates, self.epoch, self.batch = place["updates"], place["epoch"], place["batch"]
-        self.seconds, self.best = place["seconds"], place["best"]
-
-    def _epoch(self) -> Sequence[Any]:
-        """The batches of the present epoch."""
-        if self._sequence is None:
-            self._sequence = self.batches(self.epoch) if callable(self.batches) else self.batches
-            if not len(self._sequence):
-                raise ValueError("Trainer: an epoch has no batches")
-        return self._sequence
+        restore(self, checkpoint, name, may_differ)
+        self._saved = self.updates
 
     def _update(self) -> dict[str, float]:
         """One update of the parameters, and its row of metrics."""
         began = time.perf_counter()
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.updates)
-        batch = self._epoch()[self.batch]
-        answer = self.loss(batch, self.state)
-        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Tensor)):
-            raise TypeError(
-                "Trainer: loss(batch, state) must return (loss, state), with None as state where "
-                f"there is none, got {type(answer).__name__}"
-            )
-        loss, state = answer[0], tree_map(_detached, answer[1])
-        value = float(loss.item())
-        if not math.isfinite(value):
-            raise self._nonfinite(f"the loss is {value}", self.updates + 1)
         self.optimizer.zero_grad()
-        loss.backward()
+        batches, state, value = self.epochs.following(), self.state, 0.0
+        for batch in batches:
+            loss, state = self._loss(batch, state)
+            value += loss.item() / len(batches)
+            (loss if len(batches) == 1 else loss / len(batches)).backward()
         report = self.optimizer.step()
-        row = {
+        row: dict[str, float] = {
             "update": self.updates + 1,
             "epoch": self.epoch + 1,
             "learning_rate": self.optimizer.lr,
             **self.describe(value),
             "gradient_norm": report.norm,
         }
-        self.state, self.updates, self.batch = state, self.updates + 1, self.batch + 1
-        if self.batch == len(self._epoch()):
-            self.epoch, self.batch, self.state, self._sequence = self.epoch + 1, 0, None, None
+        self.updates += 1
+        self.state = None if self.epochs.advance() else state
         if self.tokens is not None:
-            row["tokens_per_second"] = self.tokens(batch) / (time.perf_counter() - began)
+            tokens = sum(self.tokens(batch) for batch in batches)
+            row["tokens_per_second"] = tokens / (time.perf_counter() - began)
         return row
+
+    def _loss(self, batch: Any, state: Any) -> tuple[Tensor, Any]:
+        """The loss of a batch, a finite number, and the state after it, detached."""
+        loss, state = loss_and_state(self.loss(batch, state))
+        if not math.isfinite(loss.item()):
+            raise self._nonfinite(f"the loss is {loss.item()}", self.updates + 1)
+        return loss, state
 
     def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The metrics now. Training is not touched: neither its mode nor its random numbers."""
@@ -276,18 +265,33 @@ class Trainer:
         self.model.eval()
         try:
             with no_grad():
-                metrics = {name: float(value) for name, value in evaluate().items()}
+                metrics = metrics_by_name(evaluate())
         finally:
             self.model.train()
             set_generator_state(generator)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise self._nonfinite(f"{name} is {value}", self.updates)
-        first = next(iter(metrics.values()), None)
-        if first is not None and (self.best is None or first < self.best):
-            self.best = first
-            self.folder.save_best(self._sound())
+        first = next(iter(metrics.values()))
+        better = self.best is None or first < self.best
+        self.best = first if better else self.best
+        observe = getattr(self.schedule, "observe", None)
+        if observe is not None:  # a schedule that waits for a plateau
+            observe(first)
+        for callback in self.callbacks:
+            callback.on_evaluation(self, metrics)
+        if better:
+            self._tell(self.folder.save_best(self._sound()))
         return metrics
+
+    def _save(self) -> None:
+        path = self.folder.save(self._sound())
+        self._saved = self.updates
+        self._tell(path)
+
+    def _tell(self, path: Path) -> None:
+        for callback in self.callbacks:
+            callback.on_checkpoint(self, path)
 
     def _sound(self) -> Checkpoint:
         """A checkpoint that is worth keeping: a model with inf or nan in it is none."""
@@ -301,19 +305,22 @@ class Trainer:
         """Whether something happens now, after ``every`` so many updates or after each epoch."""
         return self.batch == 0 if every is None else self.updates % every == 0
 
-    def _reached(self, epochs: int | None, updates: int | None) -> bool:
-        return (epochs is not None and self.epoch >= epochs) or (
-            updates is not None and self.updates >= updates
-        )
+    def _reason(
+        self, epochs: int | None, updates: int | None, interrupted: bool, late: bool
+    ) -> Ending | None:
+        """Why training is to end now, if it is."""
+        if epochs is not None and self.epoch >= epochs:
+            return "finished"
+        if updates is not None and self.updates >= updates:
+            return "finished"
+        if interrupted:
+            return "interrupted"
+        if late:
+            return "time limit"
+        return "stopped" if self._stopping else None
 
     def _nonfinite(self, what: str, update: int) -> NonFiniteLossError:
         return NonFiniteLossError(
             f"Trainer: {what} at update {update:,}; lower the learning rate or clip the "
             f"gradient; {self.folder}"
         )
-
-
-def _detached(leaf: Any) -> Tensor:
-    if not isinstance(leaf, Tensor):
-        raise TypeError(f"Trainer: a state is made of Tensors, got {type(leaf).__name__}")
-    return leaf.detach()

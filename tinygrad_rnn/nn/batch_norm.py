@@ -1,0 +1,143 @@
+"""Batch normalisation: per feature, over rows and time steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import ops
+from tinygrad_rnn.nn.module import (
+    Buffer,
+    Module,
+    Parameter,
+    check_device,
+    check_floating,
+    check_like,
+    check_size,
+)
+from tinygrad_rnn.tensor import Tensor, tensor
+
+
+class BatchNorm1d(Module):
+    """y = weight (x - mean) / sqrt(var + eps) + bias for each of C features; x is (..., C).
+
+    In training, mean and var are those of the inputs over every axis but the last: over the N rows
+    of (N, C), and over all steps of all rows of a sequence (T, B, C), whereas PyTorch's three axes
+    are (N, C, L). Running means of mean and of the unbiased variance, n / (n - 1) var, move
+    towards those of each call by ``momentum``; evaluation uses them, so that there each step of
+    each row is normalised on its own. Source: Ioffe, Szegedy 2015.
+
+    Parameters
+    ----------
+    num_features : C.
+    eps : added to the variance.
+    momentum : the weight of the newest call in the running means, None for the mean of all calls.
+    affine : whether there are weight (C,), ones at the start, and bias (C,), zeros.
+    track_running_stats : whether there are running_mean, running_var and num_batches_tracked;
+        without them evaluation normalises as training does.
+    """
+
+    takes_mask = True
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        check_size("BatchNorm1d", num_features=num_features)
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(
+                f"BatchNorm1d: momentum must satisfy 0 <= momentum <= 1 or be None, got {momentum}"
+            )
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
+        self.weight = Parameter(ones) if affine else None
+        self.bias = Parameter(zeros) if affine else None
+        self.running_mean = Buffer(zeros) if track_running_stats else None
+        self.running_var = Buffer(ones) if track_running_stats else None
+        self.num_batches_tracked = Buffer(np.array(0)) if track_running_stats else None
+
+    def forward(self, x: Tensor, mask: Any = None) -> Tensor:
+        """``mask``, of the shape of x without its last axis, says which rows or steps count.
+
+        Where it is False, x is not read, be it nan, and y is 0.
+        """
+        check_floating("BatchNorm1d", x)
+        like = self.some_tensor()
+        if like is not None:
+            check_like("BatchNorm1d", x, like)
+        if x.ndim < 2 or x.shape[-1] != self.num_features:
+            raise ValueError(
+                f"BatchNorm1d: inputs must have shape (..., {self.num_features}) with at least two "
+                f"axes, got {x.shape}"
+            )
+        if mask is not None:
+            mask = self._fit_mask(x, mask)
+            x = ops.where(mask, x, 0.0)
+        if self.running_mean is None or self.running_var is None or self.training:
+            centred, variance = self._of_the_call(x, mask)
+        else:
+            centred, variance = x - self.running_mean.detach(), self.running_var.detach()
+        y = centred / ops.sqrt(variance + self.eps)
+        if self.weight is not None and self.bias is not None:
+            y = y * self.weight + self.bias
+        return y if mask is None else ops.where(mask, y, 0.0)
+
+    def _fit_mask(self, x: Tensor, mask: Any) -> Tensor:
+        """The mask as (..., 1) beside the inputs."""
+        mask = mask if isinstance(mask, Tensor) else tensor(mask, device=x.device)
+        check_device("BatchNorm1d", mask, x, "the mask", "the inputs")
+        if tuple(mask.shape) != tuple(x.shape[:-1]):
+            raise ValueError(
+                f"BatchNorm1d: the mask must have shape {x.shape[:-1]}, got {mask.shape}"
+            )
+        return ops.expand_dims(mask.astype(np.bool_), -1)
+
+    def _of_the_call(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The centred inputs and their variance; the running means follow in training."""
+        axes = tuple(range(x.ndim - 1))
+        if mask is None:
+            count: Any = x.size // self.num_features
+            if count < 2:
+                raise ValueError(
+                    "BatchNorm1d: the statistics of a call need at least two rows, got inputs of "
+                    f"shape {x.shape}; switch to evaluation with .eval()"
+                )
+            divisor: Any = count
+        else:
+            count = ops.sum(mask).astype(x.dtype)
+            divisor = ops.maximum(count, 1)
+        mean = ops.sum(x, axes) / divisor
+        centred = x - mean
+        if mask is not None:
+            centred = ops.where(mask, centred, 0.0)
+        variance = ops.sum(ops.square(centred), axes) / divisor
+        if self.training:
+            self._follow(mean.detach(), variance.detach(), count)
+        return centred, variance
+
+    def _follow(self, mean: Tensor, variance: Tensor, count: Any) -> None:
+        """Move the running means towards those of a call of ``count`` rows, if there are any."""
+        tracked = self.num_batches_tracked
+        if tracked is None or self.running_mean is None or self.running_var is None:
+            return
+        tracked.data = tracked.detach() + 1
+        some, others = 1, count - 1
+        if isinstance(count, Tensor):
+            some, others = ops.minimum(count, 1), ops.maximum(others, 1)
+        share = self.momentum
+        if share is None:
+            share = 1 / tracked.detach().astype(mean.dtype)
+        for running, new in (
+            (self.running_mean, mean),
+            (self.running_var, variance * (count / others)),
+        ):
+            old = running.detach()
+            running.data = old + share * some * (new - old)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

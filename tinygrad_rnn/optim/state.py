@@ -1,0 +1,111 @@
+"""The state of an optimizer as arrays and JSON, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array, to_host, transfer
+from tinygrad_rnn.optim.norms import working_dtype
+
+if TYPE_CHECKING:
+    from tinygrad_rnn.optim.optimizer import Optimizer
+
+COUNTERS = ("updates", "consecutive_skips", "nonfinite_steps")
+"""What an optimizer counts besides the updates of each parameter."""
+
+Slots = dict[int, dict[str, Array]]
+
+
+class LoadedState(NamedTuple):
+    """A state that fits."""
+
+    groups: list[dict[str, Any]]
+    counters: dict[str, int]
+    counts: list[int]
+    slots: Slots
+
+
+def saved_state(
+    optimizer: Optimizer, counters: Mapping[str, int], counts: Sequence[int], slots: Slots
+) -> dict[str, Any]:
+    """What :meth:`Optimizer.state_dict` returns."""
+    groups = [{"params": len(group.params), **group.options} for group in optimizer.groups]
+    return {
+        "kind": type(optimizer).__name__,
+        **counters,
+        "counts": list(counts),
+        "groups": [{name: _plain(value) for name, value in group.items()} for group in groups],
+        "arrays": {
+            f"{k}.{name}": np.array(to_host(array))
+            for k, kept in slots.items()
+            for name, array in kept.items()
+        },
+    }
+
+
+def load_state(
+    optimizer: Optimizer, state: Mapping[str, Any], now: Mapping[str, Any]
+) -> LoadedState:
+    """Check a state against the optimizer, whose own is ``now``; see its ``load_state_dict``."""
+    who = f"{type(optimizer).__name__}.load_state_dict"
+    missing = [name for name in now if name not in state]
+    if missing:
+        raise KeyError(f"{who}: the state has no {missing}")
+    if state["kind"] != type(optimizer).__name__:
+        raise ValueError(f"{who}: the state is that of {state['kind']!r}")
+    groups = _groups(who, optimizer, state["groups"], now["groups"])
+    counts = [int(count) for count in state["counts"]]
+    if len(counts) != len(optimizer.parameters):
+        raise ValueError(
+            f"{who}: the state is that of {len(counts)} parameters, there are "
+            f"{len(optimizer.parameters)}"
+        )
+    slots: Slots = {}
+    arrays = dict(state["arrays"])
+    options = [o for o, group in zip(groups, optimizer.groups, strict=True) for _ in group.params]
+    for k, parameter in enumerate(optimizer.parameters):
+        names = optimizer.initial(options[k])
+        if not any(f"{k}.{name}" in arrays for name in names):
+            continue
+        slots[k] = {}
+        for name in names:
+            key, dtype = f"{k}.{name}", working_dtype(parameter.dtype)
+            if key not in arrays:
+                raise ValueError(f"{who}: the state has no array {key!r}")
+            values = np.asarray(arrays.pop(key))
+            if values.shape != tuple(parameter.shape) or values.dtype != dtype:
+                raise ValueError(
+                    f"{who}: {key} should be {dtype} {parameter.shape} to fit its parameter, got "
+                    f"{values.dtype} {values.shape}"
+                )
+            slots[k][name] = transfer(values.copy(), parameter.device)
+    if arrays:
+        raise ValueError(f"{who}: there is no parameter for {sorted(arrays)}")
+    return LoadedState(groups, {name: int(state[name]) for name in COUNTERS}, counts, slots)
+
+
+def _groups(who: str, optimizer: Optimizer, given: Any, now: Any) -> list[dict[str, Any]]:
+    """The hyperparameters of each group, if these are the optimizer's groups."""
+    sizes, wanted = [[group["params"] for group in groups] for groups in (given, now)]
+    if sizes != wanted:
+        raise ValueError(f"{who}: the groups of the state have {sizes} parameters, not {wanted}")
+    loaded: list[dict[str, Any]] = []
+    for k, (group, own) in enumerate(zip(given, now, strict=True)):
+        if set(group) != set(own):
+            odd = sorted(set(group) ^ set(own))
+            raise ValueError(f"{who}: group {k} of the state and the optimizer's differ in {odd}")
+        options = {n: tuple(v) if isinstance(v, list) else v for n, v in group.items()}
+        options.pop("params")
+        optimizer.check(f"{who}, group {k}", options)
+        loaded.append(options)
+    return loaded
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

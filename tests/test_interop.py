@@ -121,6 +121,7 @@ def test_dlpack_from_numpy() -> None:
         tg.from_dlpack(np.ones(2, complex))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])
 def test_dlpack_with_torch_both_ways(dtype: str) -> None:
     torch = pytest.importorskip("torch")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat
+from tinygrad_rnn.rnn import detach
 from tinygrad_rnn.tape import leaves, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -84,20 +85,20 @@ class TruncatedBPTT:
         head, tail = _steps(x, 0, cut), _steps(x, cut, length)
         outputs, after = self._run(_join([*(piece for piece, _ in past), head]), begin)
         outputs = _last(outputs, _length(head))
-        saved = _detached(after)
+        saved = detach(after)
         if again % self.k1 == 0:
-            past = (*past, (_detached(x), now))
+            past = (*past, (detach(x), now))
         else:
             *whole, (open_piece, before) = past or ((None, now),)
             joined = head if open_piece is None else _join([open_piece, head])
-            past = (*whole, (_detached(joined), before))
+            past = (*whole, (detach(joined), before))
         if _length(tail):
             more, after = self._run(tail, after)
             outputs = _join([outputs, more])
-            past = (*past, (_detached(tail), saved))
+            past = (*past, (detach(tail), saved))
         while past and sum(_length(piece) for piece, _ in past[1:]) >= again:
             past = past[1:]
-        return outputs, (past, _detached(after))
+        return outputs, (past, detach(after))
 
     def windows(self, inputs: Any, state: Any = None) -> Iterator[Window]:
         """One window after the other over a sequence; update the parameters in between."""
@@ -157,7 +158,3 @@ def _last(tree: Any, count: int) -> Any:
 def _join(pieces: list[Any]) -> Any:
     """Pieces of time one after the other; a single one as it is."""
     return pieces[0] if len(pieces) == 1 else tree_map(lambda *each: concat(each), *pieces)
-
-
-def _detached(tree: Any) -> Any:
-    return tree_map(Tensor.detach, tree)

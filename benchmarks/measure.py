@@ -6,7 +6,9 @@ count.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib.metadata
 import json
 import os
 import statistics
@@ -18,6 +20,48 @@ from typing import Any
 
 Figures = dict[str, dict[str, float]]
 """Contender, then case, then figure."""
+
+SETUPS = {
+    "NumPy alone": {"jit": False, "packed": False},
+    "jit": {"jit": True, "packed": False},
+    "jit and mkl": {"jit": True, "packed": True},
+}
+"""The set-ups of the replay, as options of ``tg.replay.using``."""
+
+NEEDS = {"PyTorch": "torch", "JAX": "jax", "jit": "numba", "mkl": "mkl"}
+"""The library that a contender needs whose name has such a word."""
+
+
+def set_up(name: str) -> contextlib.AbstractContextManager[Any]:
+    """The set-up of the replay that stands after the comma in a contender's name, if any does."""
+    setup = name.rpartition(", ")[2]
+    if setup not in SETUPS:
+        return contextlib.nullcontext()
+    import tinygrad_rnn as tg
+
+    return tg.replay.using(**SETUPS[setup])
+
+
+def is_installed(library: str) -> bool:
+    """Whether there is a distribution of that name."""
+    try:
+        importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def able(names: Sequence[str]) -> list[str]:
+    """The contenders whose libraries are installed; the others are printed as left out."""
+    found: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    for name in names:
+        needed = [library for word, library in NEEDS.items() if word in name]
+        missing = " and ".join(library for library in needed if not is_installed(library))
+        (left_out.setdefault(missing, []) if missing else found).append(name)
+    for missing, some in left_out.items():
+        print(f"Left out, since {missing} cannot be found: {'; '.join(some)}\n")
+    return found
 
 
 def median_time(step: Callable[[], Any], seconds: float = 1.0, least: int = 5) -> float:
@@ -40,7 +84,7 @@ def alternate(script: str, contenders: Sequence[str], rounds: int, options: list
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
     for k in range(rounds):
         for name in contenders:
-            print(f"\rround {k + 1} of {rounds}: {name:<30}", end="", file=sys.stderr, flush=True)
+            print(f"\rround {k + 1} of {rounds}: {name:<50}", end="", file=sys.stderr, flush=True)
             done = subprocess.run(
                 [sys.executable, script, "--worker", name, *options],
                 stdout=subprocess.PIPE,
@@ -51,6 +95,10 @@ def alternate(script: str, contenders: Sequence[str], rounds: int, options: list
             for case, figure in json.loads(done.stdout).items():
                 found[name].setdefault(case, []).append(figure)
     print(file=sys.stderr)
+    if rounds > 1:
+        spreads = [max(of) / min(of) for cases in found.values() for of in cases.values()]
+        print(f"Rounds differ by a factor of {statistics.median(spreads):.2f}, the median over all")
+        print(f"figures, and of {max(spreads):.2f} at most.\n")
     return {
         name: {case: statistics.median(values) for case, values in cases.items()}
         for name, cases in found.items()
@@ -69,15 +117,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def versions() -> str:
     """The machine and the versions that the figures belong to."""
-    import importlib.metadata
     import platform
 
     import numpy
 
     found = [f"Python {platform.python_version()}", f"NumPy {numpy.__version__}"]
-    for name in ("torch", "numba", "jax"):
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    others = filter(is_installed, ("torch", "jax", "numba", "mkl"))
+    found += [f"{name} {importlib.metadata.version(name)}" for name in others]
     return f"{os.cpu_count()} cores; " + ", ".join(found)

@@ -671,7 +671,7 @@ CASES = [
         ANY,
         covers=("stack", "unstack"),
     ),
-    row("split", ops.split, _split, cutting, ANY, covers=("split", "concat")),
+    row("split", ops.split, _split, cutting, ANY, covers=("split", "concat", "zeros_like")),
     row(
         "unstack",
         ops.unstack,

@@ -463,6 +463,20 @@ class StrictBackend(backends.Backend):
     def scatter_add(self, target: StrictArray, index: Any, values: StrictArray) -> None:
         np.add.at(target._values, target._index(index), _operand(values, "scatter_add"))
 
+    def strided(
+        self,
+        array: StrictArray,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int = 0,
+    ) -> StrictArray:
+        values = array._values
+        steps = [values.itemsize * stride for stride in _static(strides, "strided")]
+        start = values.itemsize * offset
+        return StrictArray(
+            np.ndarray(_static(shape, "strided"), values.dtype, values, start, steps)
+        )
+
     @contextmanager
     def counting(self) -> Iterator[Count]:
         """Count what happens within the block."""

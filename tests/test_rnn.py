@@ -207,7 +207,7 @@ def test_a_cell_of_ones_own(make: Any) -> None:
     for k in range(5):
         one, h = cell(x[k], h)
         expected.append(one.numpy())
-    close(y, np.stack(expected), 0)
+    close(y, np.stack(expected), 1e-12)
     total(y, state).backward()
     assert all(np.any(p.grad.numpy() != 0) for p in cell.parameters())
     assert np.any(x.grad.numpy()[0] != 0)

@@ -1,6 +1,6 @@
 """Recurrent networks on one tape with three uses: differentiate it, read it, replay it."""
 
-from tinygrad_rnn import nn, optim, rnn
+from tinygrad_rnn import nn, optim, replay, rnn
 from tinygrad_rnn.backends import DeviceError, devices
 from tinygrad_rnn.ops import (
     abs,
@@ -75,6 +75,7 @@ from tinygrad_rnn.ops import (
     var,
     where,
 )
+from tinygrad_rnn.replay import scan
 from tinygrad_rnn.tape import (
     Observer,
     Primitive,
@@ -201,9 +202,11 @@ __all__ = [
     "randn",
     "record_frames",
     "relu",
+    "replay",
     "reshape",
     "rnn",
     "round",
+    "scan",
     "scatter",
     "sigmoid",
     "sign",

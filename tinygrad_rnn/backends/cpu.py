@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.backends import products
 from tinygrad_rnn.backends.interface import Array, Backend
 
 BLOCK = 32_768
@@ -61,6 +62,13 @@ class NumPyBackend(Backend):
         else:
             np.add.at(target, index, values)
 
+    def strided(
+        self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
+    ) -> Array:
+        size = array.itemsize
+        steps = [size * stride for stride in strides]
+        return np.ndarray(shape, array.dtype, array, offset * size, steps)
+
     def update(
         self,
         rule: Callable[..., None],
@@ -81,7 +89,15 @@ class NumPyBackend(Backend):
                 if block is not None and new is not block:
                     block[...] = new
 
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """By MKL, where that is installed and the product is large: see :mod:`.products`."""
+        found = products.multiply(a, b, out)
+        return np.matmul(a, b, out=out) if found is None else found
+
     def matmul_transposed(self, x: Array, w: Array) -> Array:
+        found = products.multiply(x, w.T, None)
+        if found is not None:
+            return found
         # OpenBLAS takes few rows times a transposed matrix at half the rate of the other order.
         if x.ndim == 2 and 1 < len(x) <= 64:
             return np.ascontiguousarray(np.matmul(w, x.T).T)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends.interface import Array, Backend, DeviceError
+from tinygrad_rnn.backends.interface import Array, Backend, DeviceError, KernelLaunch
 from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
 try:
@@ -47,6 +47,7 @@ class CuPyBackend(Backend):
             "tinygrad_rnn_segment_sum",
         )
         self._updates: dict[Any, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
 
     def devices(self) -> list[str]:
         return [f"cuda:{k}" for k in range(cupy.cuda.runtime.getDeviceCount())]
@@ -78,6 +79,20 @@ class CuPyBackend(Backend):
             cupy.broadcast_to(values, positions.shape).reshape(-1), dtype=target.dtype
         )
         self._segment_sum(starts, order, flat, width, target.reshape(-1))
+
+    def strided(
+        self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
+    ) -> Array:
+        size = array.itemsize
+        steps = tuple(size * stride for stride in strides)
+        return cupy.ndarray(shape, array.dtype, array.data + offset * size, steps)
+
+    def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
+        """CuPy compiles at the first launch and keeps the binary in the user's kernel cache."""
+        kernel = self._kernels.get((source, name))
+        if kernel is None:
+            kernel = self._kernels[source, name] = cupy.RawKernel(source, name)
+        return kernel
 
     def fetch(self, array: Array) -> Callable[[], np.ndarray]:
         """Through pinned memory, with an event behind the copy: the device is not waited for."""

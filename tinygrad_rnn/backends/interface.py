@@ -12,6 +12,14 @@ Array: TypeAlias = Any
 """A raw array of some backend (``numpy.ndarray``, ``cupy.ndarray``)."""
 
 
+KernelLaunch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], Any]
+"""A compiled kernel: it takes the grid, the block and the arguments.
+
+An argument is an array, which is passed by the address of its first element, an int of 64 bits,
+or a NumPy array of one element (of a structured dtype), which is passed by value.
+"""
+
+
 class DeviceError(RuntimeError):
     """A device that does not exist here, or arrays of two devices in one operation."""
 
@@ -59,6 +67,16 @@ class Backend(ABC):
         The order of summation is fixed, so that two runs are bit-equal.
         """
 
+    @abstractmethod
+    def strided(
+        self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
+    ) -> Array:
+        """A view of the memory of a C-contiguous array; strides and offset count elements."""
+
+    def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
+        """The kernel ``name`` of a CUDA C source, or None where there are no kernels."""
+        return None
+
     def fetch(self, array: Array) -> Callable[[], np.ndarray]:
         """Begin to copy ``array`` to the host; the answer waits for the copy and returns it."""
         return lambda: self.to_host(array)
@@ -85,6 +103,10 @@ class Backend(ABC):
         for target, new in zip(targets, wide, strict=True):
             if target is not None and new is not None:
                 target[...] = new if keep is None else xp.where(keep, new, target)
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """The product of two matrices (or stacks of them), written to ``out`` where it is given."""
+        return self.xp.matmul(a, b) if out is None else self.xp.matmul(a, b, out=out)
 
     def matmul_transposed(self, x: Array, w: Array) -> Array:
         """The product x w^T of x (..., I) and w (O, I), in which layers spend their time."""

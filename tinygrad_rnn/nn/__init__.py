@@ -19,6 +19,7 @@ from tinygrad_rnn.nn.losses import (
     mse_loss,
 )
 from tinygrad_rnn.nn.module import (
+    CHANGES,
     Buffer,
     Module,
     Parameter,
@@ -30,6 +31,7 @@ from tinygrad_rnn.nn.module import (
 from tinygrad_rnn.nn.weights import WeightsError
 
 __all__ = [
+    "CHANGES",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",

@@ -65,8 +65,11 @@ from tinygrad_rnn.ops.indexing import (
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
 from tinygrad_rnn.ops.random import (
+    Blocks,
+    blocks_of_steps,
     dropout,
     dropout_mask,
+    from_blocks,
     generator,
     generator_state,
     manual_seed,
@@ -110,6 +113,7 @@ from tinygrad_rnn.ops.shaping import (
 
 __all__ = [
     "At",
+    "Blocks",
     "abs",
     "add",
     "all",
@@ -119,6 +123,7 @@ __all__ = [
     "bitwise_and",
     "bitwise_or",
     "bitwise_xor",
+    "blocks_of_steps",
     "broadcast_to",
     "cast",
     "ceil",
@@ -140,6 +145,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "from_blocks",
     "gelu",
     "generator",
     "generator_state",

@@ -141,7 +141,7 @@ softplus = elementwise(
     lambda g, y, x: g * sigmoid(x),
     forward=lambda xp, x: xp.logaddexp(x, 0),
 )
-_leaky_relu = elementwise(
+leaky_relu_p = elementwise(
     "leaky_relu",
     "select(x0 > 0, x0, slope * x0)",
     lambda g, y, x, slope: where(x > 0, g, slope * g),
@@ -168,7 +168,7 @@ where = elementwise(
     lambda g, y, condition, a, b: where(condition, g, 0.0),
     lambda g, y, condition, a, b: where(condition, 0.0, g),
 )
-_clip = elementwise(
+clip_p = elementwise(
     "clip",
     "minimum(maximum(x0, low), high)",
     lambda g, y, x, low, high: where((x >= low) & (x <= high), g, 0.0),
@@ -195,7 +195,7 @@ bitwise_or = elementwise("bitwise_or", "x0 | x1")
 bitwise_xor = elementwise("bitwise_xor", "x0 ^ x1")
 invert = elementwise("invert", "~x0")
 
-_cast = Primitive(
+cast_p = Primitive(
     "cast",
     lambda xp, x, dtype: x.astype(dtype),
     [lambda g, y, x, dtype: cast(g, x.dtype)],
@@ -207,10 +207,10 @@ def _device(x: Array) -> str:
     return device_of(x.array if isinstance(x, Traced) else x)
 
 
-_to_device = Primitive(
+to_device_p = Primitive(
     "to_device",
     lambda xp, x, device: transfer(x, device),
-    [lambda g, y, x, device: _to_device(g, device=_device(x))],
+    [lambda g, y, x, device: to_device_p(g, device=_device(x))],
 )
 identity = Primitive(
     "identity", lambda xp, x: x, [lambda g, y, x: g], kernel="x0", doc="x, as a new value"
@@ -219,17 +219,17 @@ identity = Primitive(
 
 def to_device(x: Array, device: str) -> Array:
     """The same values on another device; the gradient travels back."""
-    return _to_device(x, device=device)
+    return to_device_p(x, device=device)
 
 
 def cast(x: Array, dtype: Any) -> Array:
     """The same values in another dtype; the gradient is cast back."""
-    return _cast(x, dtype=np.dtype(dtype))
+    return cast_p(x, dtype=np.dtype(dtype))
 
 
 def leaky_relu(x: Array, slope: float = 0.01) -> Array:
     """X where x > 0, else slope * x. Source: Maas, Hannun, Ng 2013."""
-    return _leaky_relu(x, slope=slope)
+    return leaky_relu_p(x, slope=slope)
 
 
 def _plain(number: Any) -> Any:
@@ -245,7 +245,7 @@ def clip(x: Array, low: float | None = None, high: float | None = None) -> Array
     lowest, highest = -math.inf, math.inf
     if x.dtype.kind in "iu":  # an infinity would turn integers into floats
         lowest, highest = int(np.iinfo(x.dtype).min), int(np.iinfo(x.dtype).max)
-    return _clip(x, low=lowest if low is None else low, high=highest if high is None else high)
+    return clip_p(x, low=lowest if low is None else low, high=highest if high is None else high)
 
 
 def gelu(x: Array, approximate: bool = False) -> Array:

@@ -171,7 +171,7 @@ def _place_rule(
         count = sum(isinstance(t, ArraySlot) for t in template)
         start = len(cotangents)
         arrays = inputs[start + 1 : start + 1 + count]
-        cotangents.append(_getitem(gs[0], *arrays, template=template) if needed[start] else None)
+        cotangents.append(getitem_p(gs[0], *arrays, template=template) if needed[start] else None)
         cotangents.extend([None] * count)
     return cotangents
 
@@ -180,7 +180,7 @@ def _place_all(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, ..
     """Zeros of ``shape`` with every part ``(g, template, *arrays)`` added at its index."""
     inputs = [item for g, _, *arrays in parts for item in (g, *arrays)]
     templates = tuple(part[1] for part in parts)
-    return _place(*inputs, shape=shape, dtype=dtype, templates=templates)
+    return place_p(*inputs, shape=shape, dtype=dtype, templates=templates)
 
 
 def _getitem_rule(
@@ -189,20 +189,20 @@ def _getitem_rule(
     return [Deferred(_place_all, gs[0], template, *arrays), *[None] * len(arrays)]
 
 
-_getitem = Primitive("getitem", _getitem_forward, joint_rule=_getitem_rule)
-_place = Primitive("place", _place_forward, joint_rule=_place_rule)
+getitem_p = Primitive("getitem", _getitem_forward, joint_rule=_getitem_rule)
+place_p = Primitive("place", _place_forward, joint_rule=_place_rule)
 
 
 def getitem(x: Array, index: Any) -> Array:
     """``x[index]`` as NumPy reads it; the gradient of an element read twice counts twice."""
     template, arrays = _split_index(x, index, "getitem")
-    return _getitem(x, *arrays, template=template)
+    return getitem_p(x, *arrays, template=template)
 
 
 def place(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of ``shape`` to which ``g`` is added at ``index``: the dual of getitem."""
     template, arrays = _split_index(g, index, "place")
-    return _place(g, *arrays, shape=tuple(shape), dtype=_raw(g).dtype, templates=(template,))
+    return place_p(g, *arrays, shape=tuple(shape), dtype=_raw(g).dtype, templates=(template,))
 
 
 def _take_forward(xp: Any, x: Array, indices: Array) -> Array:
@@ -210,7 +210,7 @@ def _take_forward(xp: Any, x: Array, indices: Array) -> Array:
     return x[indices]
 
 
-_take = Primitive(
+take_p = Primitive(
     "take",
     _take_forward,
     [
@@ -218,10 +218,10 @@ _take = Primitive(
         None,
     ],
 )
-_scatter_add = Primitive(
+scatter_add_p = Primitive(
     "scatter_add",
     lambda xp, values, indices, rows: _scatter_forward(xp, values, indices, rows),
-    [lambda g, y, values, indices, rows: _take(g, indices), None],
+    [lambda g, y, values, indices, rows: take_p(g, indices), None],
 )
 
 
@@ -238,7 +238,7 @@ def _scatter_rows(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any,
     else:
         indices = concat([reshape(i, (i.size,)) for i, _ in parts])
         g = concat([reshape(g, (i.size, *shape[1:])) for i, g in parts])
-    return _scatter_add(g, indices, rows=shape[0])
+    return scatter_add_p(g, indices, rows=shape[0])
 
 
 def take(x: Array, indices: Any, axis: int = 0) -> Array:
@@ -246,17 +246,17 @@ def take(x: Array, indices: Any, axis: int = 0) -> Array:
     k = normalise_axis(axis, x, "take")
     template, arrays = _split_index(x, (slice(None),) * k + (indices,), "take")
     if not arrays or _raw(arrays[0]).dtype.kind == "b":
-        return _getitem(x, *arrays, template=template)
+        return getitem_p(x, *arrays, template=template)
     if k:
         check_range(_raw(arrays[0]), x.shape[k], "take")
-        return _getitem(x, *arrays, template=template)
-    return _take(x, arrays[0])
+        return getitem_p(x, *arrays, template=template)
+    return take_p(x, arrays[0])
 
 
 def scatter_add(values: Array, indices: Array, rows: int) -> Array:
     """Zeros of ``rows`` rows to which ``values[k]`` is added at row ``indices[k]``."""
     check_range(_raw(indices), rows, "scatter_add")
-    return _scatter_add(values, indices, rows=rows)
+    return scatter_add_p(values, indices, rows=rows)
 
 
 # Writing
@@ -287,13 +287,13 @@ def _put_rule(
     template: Template,
 ) -> list[Any]:
     return [
-        _put(gs[0], 0.0, *arrays, template=template) if needed[0] else None,
-        _getitem(gs[0], *arrays, template=template) if needed[1] else None,
+        put_p(gs[0], 0.0, *arrays, template=template) if needed[0] else None,
+        getitem_p(gs[0], *arrays, template=template) if needed[1] else None,
         *[None] * len(arrays),
     ]
 
 
-_put = Primitive("at.set", _put_forward, joint_rule=_put_rule)
+put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule)
 
 
 class At:
@@ -315,7 +315,7 @@ class AtIndex:
 
     def set(self, values: Any) -> Array:
         """X with ``values`` (broadcast) at the index, which must not name an element twice."""
-        return _put(self._x, values, *self._arrays, template=self._template)
+        return put_p(self._x, values, *self._arrays, template=self._template)
 
     def add(self, values: Any) -> Array:
         """X with ``values`` (broadcast) added at the index; repetitions all count."""
@@ -333,7 +333,7 @@ class AtIndex:
                 )
             values = values.astype(raw.dtype)
         spread = broadcast_to(values, target.shape)
-        placed = _place(
+        placed = place_p(
             spread,
             *self._arrays,
             shape=tuple(x.shape),

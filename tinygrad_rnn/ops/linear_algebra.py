@@ -46,7 +46,7 @@ def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any,
     """Sum over all parts (a, b) of a^T b, as one product of the stacked rows."""
     left = concat([_rows(a) for a, _ in parts]) if len(parts) > 1 else _rows(parts[0][0])
     right = concat([_rows(b) for _, b in parts]) if len(parts) > 1 else _rows(parts[0][1])
-    return _matmul(transpose(left), right)
+    return matmul_p(transpose(left), right)
 
 
 def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> Array:
@@ -57,13 +57,13 @@ def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -
 def _matmul_right(g: Array, y: Array, a: Array, b: Array) -> Any:
     if b.ndim == 2:
         return Deferred(_row_products, a, g)
-    return _matmul(swapaxes(a, -1, -2), g)
+    return matmul_p(swapaxes(a, -1, -2), g)
 
 
-_matmul = Primitive(
+matmul_p = Primitive(
     "matmul",
-    lambda xp, a, b: _in_float32(xp.matmul, a, b),
-    [lambda g, y, a, b: _matmul(g, swapaxes(b, -1, -2)), _matmul_right],
+    lambda xp, a, b: _in_float32(backend_of(a if hasattr(a, "dtype") else b).matmul, a, b),
+    [lambda g, y, a, b: matmul_p(g, swapaxes(b, -1, -2)), _matmul_right],
 )
 
 
@@ -90,7 +90,7 @@ def _linear_rule(
     ]
 
 
-_linear = Primitive("linear", _linear_forward, joint_rule=_linear_rule)
+linear_p = Primitive("linear", _linear_forward, joint_rule=_linear_rule)
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -110,7 +110,7 @@ def matmul(a: Array, b: Array) -> Array:
             f"matmul: {tuple(a.shape)} @ {tuple(b.shape)} do not fit: {left.shape[-1]} columns "
             f"meet {right.shape[-2]} rows"
         )
-    y = _matmul(left, right)
+    y = matmul_p(left, right)
     if a.ndim == 1:
         y = squeeze(y, -2)
     return squeeze(y, -1) if b.ndim == 1 else y
@@ -125,12 +125,12 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
             f"linear: inputs must have shape (..., {weight.shape[-1]}), got {tuple(x.shape)}"
         )
     if bias is None:
-        return _linear(x, weight)
+        return linear_p(x, weight)
     if tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(
             f"linear: the bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}"
         )
-    return _linear(x, weight, bias)
+    return linear_p(x, weight, bias)
 
 
 def outer(a: Array, b: Array) -> Array:
@@ -161,7 +161,7 @@ def _einsum_rule(
         other_terms = [t for j, t in enumerate(terms) if j != k]
         known = "".join([output, *other_terms])
         found = "".join(letter for letter in term if letter in known)
-        part = _einsum(gs[0], *others, terms=(output, *other_terms), output=found)
+        part = einsum_p(gs[0], *others, terms=(output, *other_terms), output=found)
         shape = [n if letter in found else 1 for letter, n in zip(term, x.shape, strict=True)]
         cotangents.append(broadcast_to(reshape(part, shape), x.shape))
     return cotangents
@@ -172,7 +172,7 @@ def _einsum_forward(xp: Any, *operands: Array, terms: tuple[str, ...], output: s
     return _in_float32(partial(xp.einsum, equation), *operands)
 
 
-_einsum = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule)
+einsum_p = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule)
 
 
 def einsum(equation: str, *operands: Array) -> Array:
@@ -203,4 +203,4 @@ def einsum(equation: str, *operands: Array) -> Array:
                 )
     if len(set(output)) < len(output) or not set(output) <= set(letters):
         raise ValueError(f"einsum: the output of {equation!r} must name operand axes once each")
-    return _einsum(*operands, terms=parts, output=output)
+    return einsum_p(*operands, terms=parts, output=output)

@@ -38,13 +38,13 @@ def _rule(
     weight = g_loss if g_total is None else g_total if g_loss is None else g_loss + g_total
     cotangent = likelihood * expand_dims(weight, -1)
     if g_loss is not None:
-        hot = _one_hot(labels, classes=logits.shape[-1], dtype=logits.dtype)
+        hot = one_hot_p(labels, classes=logits.shape[-1], dtype=logits.dtype)
         cotangent = cotangent - hot * expand_dims(g_loss, -1)
     return [cotangent, None]
 
 
-_one_hot = Primitive("one_hot", _one_hot_forward, [None])
-_cross_entropy = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
+one_hot_p = Primitive("one_hot", _one_hot_forward, [None])
+cross_entropy_p = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
 
 
 def _check_labels(labels: Array, who: str) -> None:
@@ -58,7 +58,7 @@ def one_hot(labels: Array, classes: int, dtype: Any = np.float32) -> Array:
     _check_labels(labels, "one_hot")
     raw = labels.array if isinstance(labels, Traced) else labels
     check_range(raw, classes, "one_hot", names=("label", "classes"))
-    return _one_hot(labels, classes=classes, dtype=np.dtype(dtype))
+    return one_hot_p(labels, classes=classes, dtype=np.dtype(dtype))
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -69,4 +69,4 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
             "cross_entropy: logits (..., C) and labels (...) do not fit: "
             f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    return _cross_entropy(logits, labels)[0]
+    return cross_entropy_p(logits, labels)[0]

@@ -5,14 +5,48 @@ Its state fits in a checkpoint, and a model draws the same numbers on every devi
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of
+from tinygrad_rnn.backends import Array, Backend, backend_of
 from tinygrad_rnn.tape import Traced
 
 _generator = np.random.default_rng()
+
+Shape = tuple[int, ...]
+
+
+class Blocks(Protocol):
+    """Where a time step finds its random numbers: a block for all steps is drawn at once."""
+
+    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
+        """The part of this step; ``draw(lead)`` gives an array of shape ``(*lead, *shape)``."""
+        ...
+
+
+_blocks: ContextVar[Blocks | None] = ContextVar("tinygrad_rnn_blocks", default=None)
+
+
+@contextmanager
+def blocks_of_steps(blocks: Blocks) -> Generator[Blocks | None]:
+    """Let random numbers within the block come from ``blocks``; gives those of the loop around."""
+    around = _blocks.get()
+    token = _blocks.set(blocks)
+    try:
+        yield around
+    finally:
+        _blocks.reset(token)
+
+
+def from_blocks(shape: Shape, draw: Callable[[Shape], Array]) -> Any:
+    """Random numbers of ``shape``: those of the current time step, or ``draw(())`` outside one."""
+    blocks = _blocks.get()
+    return draw(()) if blocks is None else blocks.read(shape, draw)
 
 
 def manual_seed(seed: int) -> None:
@@ -43,10 +77,18 @@ def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None)
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = like.array if isinstance(like, Traced) else like
     size = tuple(array.shape if shape is None else shape)
-    draws = _generator.random(size, dtype=np.float32)
-    mask = (draws >= rate).astype(array.dtype) / array.dtype.type(1 - rate)
     backend = backend_of(array)
-    return backend.from_host(np.asarray(mask), backend.device_of(array))
+    return from_blocks(
+        size, partial(_draw_mask, rate, size, array.dtype, backend, backend.device_of(array))
+    )
+
+
+def _draw_mask(
+    rate: float, shape: Shape, dtype: np.dtype[Any], backend: Backend, device: str, lead: Shape
+) -> Array:
+    draws = _generator.random((*lead, *shape), dtype=np.float32)
+    mask = (draws >= rate).astype(dtype) / dtype.type(1 - rate)
+    return backend.from_host(np.asarray(mask), device)
 
 
 def dropout(x: Array, rate: float) -> Array:

@@ -132,55 +132,55 @@ def _reduction(name: str, rule: Function | None, forward: Function | None = None
     return Primitive(name, forward or by_name, [rule])
 
 
-_sum = _reduction(
+sum_p = _reduction(
     "sum", _sum_rule, lambda xp, x, axis, keepdims: _accumulated("sum", xp, x, axis, keepdims)
 )
-_mean = _reduction("mean", _mean_rule, _mean_forward)
-_max = _reduction("max", _extreme_rule)
-_min = _reduction("min", _extreme_rule)
-_prod = _reduction(
+mean_p = _reduction("mean", _mean_rule, _mean_forward)
+max_p = _reduction("max", _extreme_rule)
+min_p = _reduction("min", _extreme_rule)
+prod_p = _reduction(
     "prod", _prod_rule, lambda xp, x, axis, keepdims: _accumulated("prod", xp, x, axis, keepdims)
 )
-_norm = _reduction("norm", _norm_rule, _norm_forward)
-_any = _reduction("any", None)
-_all = _reduction("all", None)
-_cumsum = Primitive(
+norm_p = _reduction("norm", _norm_rule, _norm_forward)
+any_p = _reduction("any", None)
+all_p = _reduction("all", None)
+cumsum_p = Primitive(
     "cumsum",
     _cumsum_forward,
     [lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis)],
 )
-_argmax = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))
-_argmin = Primitive("argmin", lambda xp, x, axis: xp.argmin(x, axis=axis))
+argmax_p = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))
+argmin_p = Primitive("argmin", lambda xp, x, axis: xp.argmin(x, axis=axis))
 
 
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum over ``axis`` (all axes by default)."""
-    return _sum(x, axis=normalise_axes(axis, x, "sum"), keepdims=keepdims)
+    return sum_p(x, axis=normalise_axes(axis, x, "sum"), keepdims=keepdims)
 
 
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The arithmetic mean over ``axis`` (all axes by default)."""
-    return _mean(x, axis=normalise_axes(axis, x, "mean"), keepdims=keepdims)
+    return mean_p(x, axis=normalise_axes(axis, x, "mean"), keepdims=keepdims)
 
 
 def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The largest value over ``axis``; its gradient is shared equally between equal maxima."""
-    return _max(x, axis=_nonempty(x, axis, "max"), keepdims=keepdims)
+    return max_p(x, axis=_nonempty(x, axis, "max"), keepdims=keepdims)
 
 
 def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The smallest value over ``axis``; its gradient is shared equally between equal minima."""
-    return _min(x, axis=_nonempty(x, axis, "min"), keepdims=keepdims)
+    return min_p(x, axis=_nonempty(x, axis, "min"), keepdims=keepdims)
 
 
 def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product over ``axis``; gradients are right for zeros too."""
-    return _prod(x, axis=normalise_axes(axis, x, "prod"), keepdims=keepdims)
+    return prod_p(x, axis=normalise_axes(axis, x, "prod"), keepdims=keepdims)
 
 
 def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
-    return _norm(x, axis=normalise_axes(axis, x, "norm"), keepdims=keepdims)
+    return norm_p(x, axis=normalise_axes(axis, x, "norm"), keepdims=keepdims)
 
 
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
@@ -199,27 +199,27 @@ def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
 
 def cumsum(x: Array, axis: int = 0) -> Array:
     """Running sums along one axis."""
-    return _cumsum(x, axis=normalise_axis(axis, x, "cumsum"))
+    return cumsum_p(x, axis=normalise_axis(axis, x, "cumsum"))
 
 
 def any(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether any element over ``axis`` is true."""
-    return _any(x, axis=normalise_axes(axis, x, "any"), keepdims=keepdims)
+    return any_p(x, axis=normalise_axes(axis, x, "any"), keepdims=keepdims)
 
 
 def all(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether all elements over ``axis`` are true."""
-    return _all(x, axis=normalise_axes(axis, x, "all"), keepdims=keepdims)
+    return all_p(x, axis=normalise_axes(axis, x, "all"), keepdims=keepdims)
 
 
 def argmax(x: Array, axis: int | None = None) -> Array:
     """The index of the first largest value along ``axis`` (into the flat array by default)."""
-    return _argmax(x, axis=_one_axis(x, axis, "argmax"))
+    return argmax_p(x, axis=_one_axis(x, axis, "argmax"))
 
 
 def argmin(x: Array, axis: int | None = None) -> Array:
     """The index of the first smallest value along ``axis`` (into the flat array by default)."""
-    return _argmin(x, axis=_one_axis(x, axis, "argmin"))
+    return argmin_p(x, axis=_one_axis(x, axis, "argmin"))
 
 
 def _one_axis(x: Array, axis: int | None, who: str) -> int | None:
@@ -278,9 +278,9 @@ def _log_softmax_forward(xp: Any, x: Array, axis: int) -> Array:
     return x - xp.where(xp.isfinite(total), total, 0).astype(x.dtype)
 
 
-_logsumexp = Primitive("logsumexp", _logsumexp_forward, [_logsumexp_rule])
-_softmax = Primitive("softmax", _softmax_forward, [_softmax_rule])
-_log_softmax = Primitive(
+logsumexp_p = Primitive("logsumexp", _logsumexp_forward, [_logsumexp_rule])
+softmax_p = Primitive("softmax", _softmax_forward, [_softmax_rule])
+log_softmax_p = Primitive(
     "log_softmax",
     _log_softmax_forward,
     [lambda g, y, x, axis: g - exp(y) * sum(g, axis, keepdims=True)],
@@ -289,14 +289,14 @@ _log_softmax = Primitive(
 
 def logsumexp(x: Array, axis: int = -1, keepdims: bool = False) -> Array:
     """Log sum exp(x) along an axis, without overflow; -inf (with gradient 0) if all x are -inf."""
-    return _logsumexp(x, axis=_filled_axis(x, axis, "logsumexp"), keepdims=keepdims)
+    return logsumexp_p(x, axis=_filled_axis(x, axis, "logsumexp"), keepdims=keepdims)
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """exp(x) / sum exp(x) along an axis; an element at -inf gets 0, also where all of them are."""
-    return _softmax(x, axis=_filled_axis(x, axis, "softmax"))
+    return softmax_p(x, axis=_filled_axis(x, axis, "softmax"))
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """X - logsumexp(x) along an axis; -inf where x is -inf."""
-    return _log_softmax(x, axis=_filled_axis(x, axis, "log_softmax"))
+    return log_softmax_p(x, axis=_filled_axis(x, axis, "log_softmax"))

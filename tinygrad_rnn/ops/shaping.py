@@ -74,22 +74,22 @@ def _sum_to_forward(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return xp.sum(x, axis=axes).reshape(shape)
 
 
-_broadcast_to = Primitive(
+broadcast_to_p = Primitive(
     "broadcast_to",
     lambda xp, x, shape: xp.broadcast_to(x, shape),
     [lambda g, y, x, shape: sum_to(g, x.shape)],
 )
-_sum_to = Primitive("sum_to", _sum_to_forward, [lambda g, y, x, shape: broadcast_to(g, x.shape)])
+sum_to_p = Primitive("sum_to", _sum_to_forward, [lambda g, y, x, shape: broadcast_to(g, x.shape)])
 
 
 def broadcast_to(x: Array, shape: Any) -> Array:
     """X repeated along new and size-one axes up to ``shape``."""
-    return _broadcast_to(x, shape=_shape(shape, "broadcast_to"))
+    return broadcast_to_p(x, shape=_shape(shape, "broadcast_to"))
 
 
 def sum_to(x: Array, shape: Any) -> Array:
     """X summed over the axes along which ``shape`` would be broadcast to that of x."""
-    return _sum_to(x, shape=_shape(shape, "sum_to"))
+    return sum_to_p(x, shape=_shape(shape, "sum_to"))
 
 
 def _conform(g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -104,17 +104,17 @@ register_conform(_conform)
 
 # reshape, transpose, flip
 
-_reshape = Primitive(
+reshape_p = Primitive(
     "reshape",
     lambda xp, x, shape: xp.reshape(x, shape),
     [lambda g, y, x, shape: reshape(g, x.shape)],
 )
-_transpose = Primitive(
+transpose_p = Primitive(
     "transpose",
     lambda xp, x, axes: xp.transpose(x, axes),
     [lambda g, y, x, axes: transpose(g, [axes.index(k) for k in range(len(axes))])],
 )
-_flip = Primitive(
+flip_p = Primitive(
     "flip", lambda xp, x, axis: xp.flip(x, axis), [lambda g, y, x, axis: flip(g, axis)]
 )
 
@@ -131,7 +131,7 @@ def reshape(x: Array, shape: Any) -> Array:
         sizes = tuple(total // known if size == -1 else size for size in sizes)
     if math.prod(sizes) != math.prod(x.shape):
         raise ValueError(f"reshape: {tuple(x.shape)} does not fit into {sizes}")
-    return _reshape(x, shape=sizes)
+    return reshape_p(x, shape=sizes)
 
 
 def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
@@ -144,7 +144,7 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
             raise ValueError(
                 f"transpose: axes must name each of {x.ndim} axes once, got {tuple(axes)}"
             )
-    return _transpose(x, axes=order)
+    return transpose_p(x, axes=order)
 
 
 def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
@@ -152,7 +152,7 @@ def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
     a, b = (normalise_axis(k, x, "swapaxes") for k in (axis1, axis2))
     order = list(range(x.ndim))
     order[a], order[b] = b, a
-    return _transpose(x, axes=tuple(order))
+    return transpose_p(x, axes=tuple(order))
 
 
 def moveaxis(x: Array, source: int, destination: int) -> Array:
@@ -160,18 +160,18 @@ def moveaxis(x: Array, source: int, destination: int) -> Array:
     a, b = (normalise_axis(k, x, "moveaxis") for k in (source, destination))
     order = [k for k in range(x.ndim) if k != a]
     order.insert(b, a)
-    return _transpose(x, axes=tuple(order))
+    return transpose_p(x, axes=tuple(order))
 
 
 def flip(x: Array, axis: int | Sequence[int] | None = None) -> Array:
     """The order of the values reversed along the given axes, by default all."""
-    return _flip(x, axis=normalise_axes(axis, x, "flip"))
+    return flip_p(x, axis=normalise_axes(axis, x, "flip"))
 
 
 def expand_dims(x: Array, axis: int) -> Array:
     """A new axis of size one at ``axis``."""
     k = normalise_axis(axis, x, "expand_dims", new=1)
-    return _reshape(x, shape=(*x.shape[:k], 1, *x.shape[k:]))
+    return reshape_p(x, shape=(*x.shape[:k], 1, *x.shape[k:]))
 
 
 def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
@@ -183,7 +183,7 @@ def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
     for k in axes:
         if x.shape[k] != 1:
             raise ValueError(f"squeeze: axis {k} has size {x.shape[k]}, not 1")
-    return _reshape(x, shape=tuple(size for k, size in enumerate(x.shape) if k not in axes))
+    return reshape_p(x, shape=tuple(size for k, size in enumerate(x.shape) if k not in axes))
 
 
 # concat / split, stack / unstack
@@ -191,7 +191,7 @@ def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
 
 def _filled(gs: Sequence[Any], ys: Sequence[Array]) -> list[Array]:
     """Cotangents with zeros in place of those of results that nothing depends on."""
-    return [y * 0 if g is None else g for g, y in zip(gs, ys, strict=True)]
+    return [zeros_like_p(y) if g is None else g for g, y in zip(gs, ys, strict=True)]
 
 
 def _split_forward(xp: Any, x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
@@ -205,7 +205,7 @@ def _split_forward(xp: Any, x: Array, sizes: tuple[int, ...], axis: int) -> tupl
 
 
 def _concat_rule(needed: Any, gs: Sequence[Any], ys: Any, *xs: Array, axis: int) -> Sequence[Array]:
-    return _split(gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis)
+    return split_p(gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis)
 
 
 def _concat_forward(xp: Any, *xs: Array, axis: int) -> Array:
@@ -220,15 +220,16 @@ def _stack_forward(xp: Any, *xs: Array, axis: int) -> Array:
     return xp.stack(xs, axis=axis)
 
 
-_concat = Primitive("concat", _concat_forward, joint_rule=_concat_rule)
-_split = Primitive(
+zeros_like_p = Primitive("zeros_like", lambda xp, x: xp.zeros_like(x), [None])
+concat_p = Primitive("concat", _concat_forward, joint_rule=_concat_rule)
+split_p = Primitive(
     "split",
     _split_forward,
     joint_rule=lambda needed, gs, ys, x, sizes, axis: [concat(_filled(gs, ys), axis)],
     multiple=True,
 )
-_stack = Primitive("stack", _stack_forward, joint_rule=_stack_rule)
-_unstack = Primitive(
+stack_p = Primitive("stack", _stack_forward, joint_rule=_stack_rule)
+unstack_p = Primitive(
     "unstack",
     lambda xp, x, axis: tuple(x[(slice(None),) * axis + (k,)] for k in range(x.shape[axis])),
     joint_rule=lambda needed, gs, ys, x, axis: [stack(_filled(gs, ys), axis)],
@@ -246,7 +247,7 @@ def concat(xs: Sequence[Array], axis: int = 0) -> Array:
         ):
             shapes = ", ".join(str(tuple(x.shape)) for x in xs)
             raise ValueError(f"concat: shapes must agree except along axis {k}, got {shapes}")
-    return _concat(*xs, axis=k)
+    return concat_p(*xs, axis=k)
 
 
 def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, ...]:
@@ -261,7 +262,7 @@ def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, 
         sizes = _shape(parts, "split")
         if sum(sizes) != size or any(part < 0 for part in sizes):
             raise ValueError(f"split: sizes {sizes} do not add up to {size}, the size of axis {k}")
-    return _split(x, sizes=sizes, axis=k)
+    return split_p(x, sizes=sizes, axis=k)
 
 
 def stack(xs: Sequence[Array], axis: int = 0) -> Array:
@@ -271,12 +272,12 @@ def stack(xs: Sequence[Array], axis: int = 0) -> Array:
     if any(tuple(x.shape) != tuple(xs[0].shape) for x in xs):
         shapes = ", ".join(str(tuple(x.shape)) for x in xs)
         raise ValueError(f"stack: shapes must be equal, got {shapes}")
-    return _stack(*xs, axis=k)
+    return stack_p(*xs, axis=k)
 
 
 def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
     """The slices of x along an axis, which disappears."""
-    return _unstack(x, axis=normalise_axis(axis, x, "unstack"))
+    return unstack_p(x, axis=normalise_axis(axis, x, "unstack"))
 
 
 def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
@@ -290,17 +291,17 @@ def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
 
 # pad / tile
 
-_pad = Primitive(
+pad_p = Primitive(
     "pad",
     lambda xp, x, widths, value: xp.pad(x, widths, constant_values=value) if widths else x.copy(),
-    [lambda g, y, x, widths, value: _unpad(g, widths=widths)],
+    [lambda g, y, x, widths, value: unpad_p(g, widths=widths)],
 )
-_unpad = Primitive(
+unpad_p = Primitive(
     "unpad",
     lambda xp, x, widths: x[
         tuple(slice(a, n - b) for (a, b), n in zip(widths, x.shape, strict=True))
     ],
-    [lambda g, y, x, widths: _pad(g, widths=widths, value=0)],
+    [lambda g, y, x, widths: pad_p(g, widths=widths, value=0)],
 )
 
 
@@ -313,7 +314,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
         raise TypeError(f"pad: expected {ndim} pairs (before, after), got {widths!r}") from None
     if len(pairs) != ndim or any(a < 0 or b < 0 for a, b in pairs):
         raise ValueError(f"pad: expected {ndim} pairs (before, after) of counts >= 0, got {pairs}")
-    return _pad(x, widths=pairs, value=value)
+    return pad_p(x, widths=pairs, value=value)
 
 
 def tile(x: Array, repeats: int | Sequence[int]) -> Array:

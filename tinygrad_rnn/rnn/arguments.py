@@ -112,17 +112,22 @@ def fit_state(who: str, given: Any, expected: Any) -> Any:
     """The given state in the containers of the expected one, or the expected one for None."""
     if given is None:
         return expected
-    message = f"{who}: the state must be {_describe(expected)}, got {_describe(given)}"
-    if not _same_form(given, expected):
-        raise TypeError(message)
     found = leaves(given)
-    for have, want in zip(found, leaves(expected), strict=True):
-        if have.shape != want.shape:
-            raise ValueError(message)
-        if have.dtype != want.dtype:
-            raise TypeError(message)
-        if have.device != want.device:
-            raise DeviceError(message)
+    error = None
+    if not _same_form(given, expected):
+        error = TypeError
+    else:
+        for have, want in zip(found, leaves(expected), strict=True):
+            if have.shape != want.shape:
+                error = ValueError
+            elif have.dtype != want.dtype:
+                error = TypeError
+            elif have.device != want.device:
+                error = DeviceError
+            if error is not None:
+                break
+    if error is not None:
+        raise error(f"{who}: the state must be {_describe(expected)}, got {_describe(given)}")
     return rebuild(expected, found)
 
 

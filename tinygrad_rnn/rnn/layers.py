@@ -10,7 +10,7 @@ from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat, dropout, stack, unstack
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from tinygrad_rnn.rnn.loop import run
+from tinygrad_rnn.rnn.loop import How, check_options, explain_cell, one_step, run
 from tinygrad_rnn.tape import leaves, rebuild
 from tinygrad_rnn.tensor import Tensor
 
@@ -31,8 +31,11 @@ class StackedCells(Module):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
+        unroll: bool,
+        checkpoint: int | str | None,
     ) -> None:
         who = type(self).__name__
+        check_options(who, unroll, checkpoint)
         check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"{who}: dropout must satisfy 0 <= dropout < 1, got {dropout}")
@@ -40,6 +43,7 @@ class StackedCells(Module):
         self.num_layers, self.bidirectional = num_layers, bool(bidirectional)
         self.batch_first = batch_first
         self.dropout = dropout
+        self.unroll, self.checkpoint = unroll, checkpoint
         self._cells: dict[str, Cell] = {}
         size = input_size
         for k in range(num_layers):
@@ -59,7 +63,9 @@ class StackedCells(Module):
         for suffix, cell in self._cells.items():
             for name, parameter in vars(cell).items():
                 if isinstance(parameter, Tensor):
-                    setattr(cell, name, getattr(self, f"{name}{suffix}"))
+                    present = getattr(self, f"{name}{suffix}")
+                    if present is not parameter:
+                        setattr(cell, name, present)
         return list(self._cells.values())
 
     def initial_state(self, batch_size: int) -> Any:
@@ -111,15 +117,17 @@ class StackedCells(Module):
             output = keep_valid(valid, output, 0)
         expected = self.initial_state(output.shape[1])
         states = self._part(layout.enter_state(who, state, expected, 1))
+        if isinstance(record, str):
+            raise TypeError(f"record: expected a list of names, got the string {record!r}")
         recorded: dict[str, list[Tensor]] = {name: [] for name in record}
         ways = 2 if self.bidirectional else 1
         for k in range(0, len(cells), ways):
             output = self._dropped(k, output)
             outputs: list[Tensor] = []
             for way in range(ways):
-                y, states[k + way], series = run(
-                    cells[k + way], output, states[k + way], valid, reverse != (way == 1), record
-                )
+                turned = reverse != (way == 1)
+                how = How(valid, turned, tuple(record), None, self.unroll, self.checkpoint)
+                y, states[k + way], series = run(cells[k + way], output, states[k + way], how)
                 outputs.append(y)
                 for name, values in series.items():
                     recorded[name].append(layout.leave(values))
@@ -138,8 +146,16 @@ class StackedCells(Module):
         cells = self.cells()
         states = self._part(fit_state(who, state, self.initial_state(x.shape[0])))
         for k, cell in enumerate(cells):
-            x, states[k] = cell.step(self._dropped(k, x), states[k])
+            x, states[k] = one_step(cell, self._dropped(k, x), states[k], self.unroll)
         return x, self._join(states)
+
+    def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
+        """What the replay makes of each cell; see :meth:`Recurrent.explain`."""
+        ways = 2 if self.bidirectional else 1
+        return "\n\n".join(
+            f"{suffix[1:]}: {explain_cell(cell, batch_size, k % ways == 1, gradients)}"
+            for k, (suffix, cell) in enumerate(self._cells.items())
+        )
 
     def _dropped(self, k: int, x: Tensor) -> Tensor:
         """The inputs of the k-th cell after the dropout between layers."""
@@ -153,6 +169,8 @@ class StackedCells(Module):
             "dropout": 0.0,
             "bidirectional": False,
             "proj_size": 0,
+            "unroll": False,
+            "checkpoint": None,
         }
         parts += [
             f"{name}={getattr(self, name)}"
@@ -179,11 +197,15 @@ class RNN(StackedCells):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        unroll: bool = False,
+        checkpoint: int | str | None = None,
     ) -> None:
         make = partial(RNNCell, bias=bias, nonlinearity=nonlinearity)
         super().__init__(
-            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional
-        )
+            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, unroll,
+            checkpoint,
+        )  # fmt: skip
 
 
 class LSTM(StackedCells):
@@ -205,12 +227,16 @@ class LSTM(StackedCells):
         bidirectional: bool = False,
         proj_size: int = 0,
         forget_bias: float | None = None,
+        *,
+        unroll: bool = False,
+        checkpoint: int | str | None = None,
     ) -> None:
         self.proj_size = proj_size
         make = partial(LSTMCell, bias=bias, proj_size=proj_size, forget_bias=forget_bias)
         super().__init__(
-            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional
-        )
+            make, input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, unroll,
+            checkpoint,
+        )  # fmt: skip
 
 
 class GRU(StackedCells):
@@ -229,8 +255,12 @@ class GRU(StackedCells):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        unroll: bool = False,
+        checkpoint: int | str | None = None,
     ) -> None:
         super().__init__(
             partial(GRUCell, bias=bias),
-            input_size, hidden_size, num_layers, batch_first, dropout, bidirectional,
+            input_size, hidden_size, num_layers, batch_first, dropout, bidirectional, unroll,
+            checkpoint,
         )  # fmt: skip

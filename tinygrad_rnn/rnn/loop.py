@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import stack, unstack
-from tinygrad_rnn.rnn.arguments import Layout, keep_valid, valid_steps
+from tinygrad_rnn.ops import add, expand_dims, squeeze
+from tinygrad_rnn.replay import explain_replay, scan, segment_length, trace, wanted_of
+from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
-from tinygrad_rnn.tape import tree_map
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.rnn.recipes import recipes_of
+from tinygrad_rnn.tape import enable_grad, is_tracing, leaves, no_grad, tree_map
+from tinygrad_rnn.tensor import Tensor, zeros
+
+
+class How(NamedTuple):
+    """How a cell is run over time; see :class:`Recurrent`."""
+
+    valid: Tensor | None
+    reverse: bool
+    record: tuple[str, ...]
+    probe: Any
+    unroll: bool
+    checkpoint: int | str | None
 
 
 class Recurrent(Module):
@@ -23,14 +37,28 @@ class Recurrent(Module):
     cell : its equations.
     reverse : run from the last step to the first; outputs stay at their steps.
     batch_first : inputs and outputs are (B, T, I) and (B, T, H); states are as ever.
+    unroll : write every operation of every step on the tape, to be studied, instead of replaying
+        the tape of one step. Slower, with the same results.
+    checkpoint : hold the states before every k-th step only and compute the rest again in the
+        backward pass, or ``"sqrt"``: see :func:`tinygrad_rnn.scan`.
     """
 
-    def __init__(self, cell: Cell, reverse: bool = False, batch_first: bool = False) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        reverse: bool = False,
+        batch_first: bool = False,
+        unroll: bool = False,
+        checkpoint: int | str | None = None,
+    ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: expected a Cell, got {type(cell).__name__}")
         self.cell = cell
         self.reverse = reverse
         self.batch_first = batch_first
+        self.unroll = unroll
+        check_options("Recurrent", unroll, checkpoint)
+        self.checkpoint = checkpoint
 
     def initial_state(self, batch_size: int) -> Any:
         """The state that a call without one begins with."""
@@ -44,6 +72,7 @@ class Recurrent(Module):
         lengths: Any = None,
         record: Sequence[str] = (),
         reverse: bool = False,
+        probe: Any = None,
     ) -> tuple[Any, ...]:
         """``(output, state)``: the outputs at every step and the last state.
 
@@ -58,6 +87,9 @@ class Recurrent(Module):
         record : names of inner values (gates, fields of the state) that shall come back over time:
             then the result is ``(output, state, {name: (T, B, ...)})``.
         reverse : turn the direction of this call round.
+        probe : Tensors (T, B, ...) in the containers of the state, which are added to the state
+            after each step. The gradient of zeros is the total gradient of the state at every
+            step.
         """
         who = f"Recurrent({type(self.cell).__name__})"
         layout = Layout(who, x, self.cell.input_size, self.batch_first, self.cell)
@@ -66,7 +98,11 @@ class Recurrent(Module):
         if valid is not None:
             xs = keep_valid(valid, xs, 0)
         state = layout.enter_state(who, state, self.cell.initial_state(xs.shape[1]), 0)
-        output, state, recorded = run(self.cell, xs, state, valid, reverse != self.reverse, record)
+        if isinstance(record, str):
+            raise TypeError(f"record: expected a list of names, got the string {record!r}")
+        turned = reverse != self.reverse
+        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint)
+        output, state, recorded = run(self.cell, xs, state, how)
         found = (layout.leave(output), layout.leave_state(state, 0))
         if not record:
             return found
@@ -76,59 +112,123 @@ class Recurrent(Module):
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
         if self.reverse:
             raise ValueError("Recurrent.step: a stream has no end to begin a reversed run at")
-        return self.cell(x, state)
+        who = f"Recurrent({type(self.cell).__name__}).step"
+        check_inputs(who, x, ("B", self.cell.input_size), self.cell)
+        state = fit_state(who, state, self.cell.initial_state(x.shape[0]))
+        return one_step(self.cell, x, state, self.unroll)
+
+    def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
+        """What the replay makes of the cell: its program, the parts in which it is run, the
+        products and kernels of the loop, the memory per step, and why anything is left slow.
+
+        With ``gradients`` as in training (for all parameters, the inputs and the first state), else
+        as under ``no_grad``.
+        """
+        return explain_cell(self.cell, batch_size, self.reverse, gradients)
 
     def extra_repr(self) -> str:
-        return ", ".join(name for name in ("reverse", "batch_first") if getattr(self, name))
+        flags = ("reverse", "batch_first", "unroll")
+        return ", ".join(name for name in flags if getattr(self, name))
+
+
+def check_options(who: str, unroll: bool, checkpoint: int | str | None) -> None:
+    """Refuse what the loop cannot do."""
+    segment_length(checkpoint, 1)
+    if unroll and checkpoint is not None:
+        raise ValueError(f"{who}: checkpoint needs the replayed loop, got unroll=True")
 
 
 def run(
     cell: Cell,
     xs: Tensor,
     state: Any,
-    valid: Tensor | None = None,
-    reverse: bool = False,
-    record: Sequence[str] = (),
+    how: How,
 ) -> tuple[Tensor, Any, dict[str, Tensor]]:
-    """Every step of a cell on the tape: outputs (T, B, ...), the last state, recorded values.
+    """A cell over time: outputs (T, B, ...), the last state, recorded values.
 
-    ``valid`` (T, B) says which steps count. In rows where one does not, the output is 0 and the
-    state stays as it was, in both directions.
+    In rows where ``how.valid`` (T, B) is False, the output is 0 and the state stays as it was, in
+    both directions.
     """
-    if isinstance(record, str):
-        raise TypeError(f"record: expected a list of names, got the string {record!r}")
-    inputs = unstack(xs, 0)
-    masks = None if valid is None else unstack(valid, 0)
-    outputs: list[Any] = [None] * len(inputs)
-    recorded: dict[str, list[Any]] = {name: [None] * len(inputs) for name in record}
-    times = range(len(inputs))
+    inputs = {"x": xs}
+    if how.valid is not None:
+        inputs["valid"] = how.valid
+    if how.probe is not None:
+        inputs["probe"] = how.probe
+    step = partial(_step, cell, how.record)
+    if how.unroll:
+        found = scan(step, inputs, state, reverse=how.reverse, unroll=True)
+    else:
+        found = _replayed(cell, step, inputs, state, how)
+    (output, series), state = found
+    return output, state, dict(zip(how.record, series, strict=True))
+
+
+def one_step(cell: Cell, x: Tensor, state: Any, unroll: bool) -> tuple[Tensor, Any]:
+    """One step of a stream: a loop of one step, without copies of its trace."""
+    if unroll:
+        return cell.step(x, state)
+    how = How(None, False, (), None, False, None)
+    y, state, _ = run(cell, expand_dims(x, 0), state, how)
+    return squeeze(y, 0), state
+
+
+def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) -> str:
+    """The replay of a cell in words."""
+    like = cell.some_tensor()
+    x = zeros((1, batch_size, cell.input_size))
+    x = x if like is None else x.to(like.dtype).to(like.device)
+    state = cell.initial_state(batch_size)
+    for value in (x, *leaves(state)):
+        value.requires_grad = gradients and value.is_leaf and value.dtype.kind == "f"
+    with enable_grad() if gradients else no_grad():
+        recipe, _ = trace(partial(_step, cell, ()), {"x": x}, state, 1, reverse)
+    inputs = [*recipe.captured, x, *leaves(state)]
+    wanted = wanted_of(recipe.replay, inputs) if gradients else None
+    return f"{type(cell).__name__}({cell.extra_repr()})\n{explain_replay(recipe.replay, wanted)}"
+
+
+def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: How) -> Any:
+    """The loop replayed, from a trace made earlier if that still holds."""
+    xs, start = leaves(inputs), leaves(state)
+    steps = xs[0].shape[0]
+    every = segment_length(how.checkpoint, steps)
+    known = recipes_of(cell)
+    key = (
+        how.record,
+        how.reverse,
+        tuple(inputs),
+        *((v.array.shape[1:], v.array.dtype) for v in xs),
+        *((v.array.shape, v.array.dtype) for v in start),
+        device_of(xs[0].array),
+    )
+    recipe = None if is_tracing() else known.find(key)
+    if recipe is None:
+        recipe, blocks = trace(step, inputs, state, steps, how.reverse)
+        known.keep(key, recipe, cell)
+    else:
+        blocks = recipe.draw(steps)
+    return recipe.run(xs, start, blocks, steps, every)
+
+
+def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any) -> Any:
+    """One step of a cell, with what the loop adds to it: noted values, rows that have ended."""
     with collected_notes(wanted=bool(record)) as notes:
-        for t in reversed(times) if reverse else times:
-            notes.clear()
-            y, after = _step(cell, inputs[t], state)
-            if record:
-                fields = getattr(after, "_asdict", dict)()
-                notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
-                for name in record:
-                    recorded[name][t] = _noted(cell, name, notes)
-            if masks is not None:
-                after = tree_map(partial(keep_valid, masks[t]), after, state)
-            outputs[t], state = y, after
-    output = stack(outputs, 0)
-    series = {name: stack(values, 0) for name, values in recorded.items()}
-    if valid is not None:
-        output = keep_valid(valid, output, 0)
-        series = {name: keep_valid(valid, values, 0) for name, values in series.items()}
-    return output, state, series
-
-
-def _step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    found: Any = cell.step(x, state)
+        found: Any = cell.step(inputs["x"], state)
     if type(found) is not tuple or len(found) != 2:
         raise TypeError(
             f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
         )
-    return found
+    y, after = found
+    fields = getattr(after, "_asdict", dict)()
+    notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
+    series = tuple(_noted(cell, name, notes) for name in record)
+    if "probe" in inputs:
+        after = tree_map(add, after, inputs["probe"])
+    if "valid" in inputs:
+        valid = inputs["valid"]
+        y, series = tree_map(lambda value: keep_valid(valid, value, 0), (y, series))
+        after = tree_map(partial(keep_valid, valid), after, state)
+    return (y, series), after
 
 
 def _noted(cell: Cell, name: str, notes: dict[str, Tensor]) -> Tensor:

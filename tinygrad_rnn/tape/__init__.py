@@ -7,14 +7,24 @@ from tinygrad_rnn.tape.cotangent import Deferred, register_conform
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
 from tinygrad_rnn.tape.order import collect, key_of
-from tinygrad_rnn.tape.primitive import Function, Primitive, Record, Traced, next_position
+from tinygrad_rnn.tape.primitive import (
+    Function,
+    Primitive,
+    Record,
+    Traced,
+    next_position,
+    user_line,
+)
 from tinygrad_rnn.tape.state import (
     Observer,
     enable_grad,
     is_recording,
+    is_tracing,
     no_grad,
     observe,
+    reading,
     record_frames,
+    tracing,
 )
 from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import leaves, rebuild, tree_map
@@ -36,14 +46,18 @@ __all__ = [
     "enable_grad",
     "format_bytes",
     "is_recording",
+    "is_tracing",
     "key_of",
     "leaves",
     "next_position",
     "no_grad",
     "observe",
+    "reading",
     "rebuild",
     "record_frames",
     "register_conform",
     "seed",
+    "tracing",
     "tree_map",
+    "user_line",
 ]

@@ -142,6 +142,9 @@ class Primitive:
     kernel : an elementwise operation as one expression in ``x0``, ``x1``, ..., from which a fused
         kernel is written.
     multiple : whether forward returns a tuple.
+    batch : how to apply it to all time steps at once: ``batch(stacked, *inputs, **params)``, where
+        the inputs that ``stacked`` names have one more axis in front, as the results have. Not
+        needed for an elementwise operation.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class Primitive:
         joint_rule: Function | None = None,
         kernel: str | None = None,
         multiple: bool = False,
+        batch: Function | None = None,
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
@@ -165,6 +169,7 @@ class Primitive:
         self.joint_rule: Callable[..., Sequence[Any]] | None = joint_rule
         self.kernel = kernel
         self.multiple = multiple
+        self.batch: Function | None = batch
         if doc is not None:
             self.__doc__ = doc
 
@@ -215,13 +220,16 @@ class Primitive:
             results = self._check_results(results)
 
         needs_grad = needs_grad and state.recording
+        traced = state.reader is not None
         record = None
-        if needs_grad or state.observers:
-            frame = _user_line() if state.frames else None
+        if needs_grad or traced or state.observers:
+            frame = user_line() if state.frames else None
             record = Record(self, inputs, params, results, version, frame)
         make = leader.output_type
         outputs = [
-            make(y, True, record, slot) if needs_grad and y.dtype.kind == "f" else make(y)
+            make(y, needs_grad and y.dtype.kind == "f", record, slot)
+            if traced or (needs_grad and y.dtype.kind == "f")
+            else make(y)
             for slot, y in enumerate(results)
         ]
         if record is not None:
@@ -295,7 +303,7 @@ class Primitive:
         raise kind(f"{self.name}: {message} (operands: {operands})") from error
 
 
-def _user_line() -> str | None:
+def user_line() -> str | None:
     """File and line of the innermost caller outside this package."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -36,11 +36,16 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The switches of one thread or context."""
+    """The switches of one thread or context.
+
+    Where there is a ``reader``, every operation is recorded, gradient or not, and the reader is
+    told of each value whose elements somebody is about to look at.
+    """
 
     recording: bool = True
     observers: tuple[Observer, ...] = ()
     frames: bool = False
+    reader: Callable[[Any], None] | None = None
 
 
 current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
@@ -79,6 +84,25 @@ def observe(*observers: Observer) -> Generator[None]:
     """Show every record made or differentiated within the block to ``observers``."""
     with _switched(observers=(*current_state.get().observers, *observers)):
         yield
+
+
+@contextmanager
+def tracing(reader: Callable[[Any], None]) -> Generator[None]:
+    """Record everything within the block, and call ``reader(value)`` before a value is read."""
+    with _switched(recording=True, observers=(), reader=reader):
+        yield
+
+
+def is_tracing() -> bool:
+    """Whether a step is being traced in this thread or context."""
+    return current_state.get().reader is not None
+
+
+def reading(value: Any) -> None:
+    """Say that the elements of a value are about to be looked at."""
+    reader = current_state.get().reader
+    if reader is not None:
+        reader(value)
 
 
 @contextmanager

@@ -203,10 +203,7 @@ def _propagate(
     results: Sequence[Any] = record.results
     if create_graph:
         make = next(x for x in inputs if isinstance(x, Traced)).output_type
-        results = [
-            make(y, True, record, slot) if y.dtype.kind == "f" else make(y)
-            for slot, y in enumerate(results)
-        ]
+        results = [make(y, y.dtype.kind == "f", record, slot) for slot, y in enumerate(results)]
         arguments = inputs
     else:
         arguments = [x.array if isinstance(x, Traced) else x for x in inputs]

@@ -20,7 +20,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        if not tape.is_recording():
+        if not tape.is_recording() or tape.is_tracing():
             return function(*args, **options)
         call = _Call(function, [list(args), options])
         start = tape.next_position()

@@ -40,6 +40,7 @@ class Tensor(Notation):
         After changing the elements of the array itself, call :meth:`mark_changed`, so that a
         backward pass through a tape that still needs the old values is refused.
         """
+        tape.reading(self)
         return self.array
 
     @data.setter
@@ -110,6 +111,7 @@ class Tensor(Notation):
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array: shared memory on the CPU, a copy from a GPU."""
+        tape.reading(self)
         return backends.to_host(self.array)
 
     def item(self) -> Any:
@@ -123,6 +125,7 @@ class Tensor(Notation):
         return self.numpy().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        tape.reading(self)
         if self.needs_grad:
             raise TypeError(
                 "a NumPy function would lose the gradient of this Tensor: use a function of "
@@ -133,6 +136,7 @@ class Tensor(Notation):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
+        tape.reading(self)
         if self.needs_grad:
             raise TypeError("DLPack would lose the gradient of this Tensor: pass tensor.detach()")
         return self.array.__dlpack__(**options)
@@ -246,6 +250,9 @@ class Tensor(Notation):
 
     def detach(self) -> Tensor:
         """The same values, shared, without the tape and without a gradient."""
+        if tape.is_tracing():
+            with tape.no_grad():
+                return ops.identity(self)
         return type(self).output_type(self.array)
 
     def to(self, target: str | Any) -> Tensor:
@@ -261,6 +268,8 @@ class Tensor(Notation):
 
     def copy(self) -> Tensor:
         """The same values in memory of their own, connected to the tape."""
+        if tape.is_tracing():
+            return ops.identity(self)
         return (
             ops.multiply(self, 1) if self.needs_grad else type(self).output_type(self.array.copy())
         )

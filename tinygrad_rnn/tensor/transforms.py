@@ -21,7 +21,11 @@ def _as_input(value: Any, who: str) -> Tensor:
     given = value if isinstance(value, Tensor) else tensor(value)
     if given.dtype.kind != "f":
         raise TypeError(f"{who}: cannot differentiate with respect to {given.dtype} values")
-    return ops.identity(given) if given.requires_grad else Tensor(given.array, needs_grad=True)
+    if not given.requires_grad and not tape.is_tracing():
+        return Tensor(given.array, needs_grad=True)
+    found = ops.identity(given)
+    found.needs_grad = True
+    return found
 
 
 def _as_cotangent(value: Any, like: Tensor) -> Tensor:
@@ -69,7 +73,7 @@ class _Trace:
         """The cotangents of the inputs from those of the outputs; zeros where none arrives."""
         if create_graph is None:
             wanted = tape.is_recording() and any(g.needs_grad for g in cotangents)
-            create_graph = self.connected or wanted
+            create_graph = self.connected or wanted or tape.is_tracing()
         pairs = [
             (y, tape.seed(y, g, self.who))
             for y, g in zip(self.outputs, cotangents, strict=True)

@@ -1,0 +1,345 @@
+"""Kernel expressions in CUDA C: every primitive, the values that C leaves open, casts, and PTX."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import usable
+from host_cuda import HostCUDA
+from loop_cases import (
+    BOOL,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    INT,
+    LONG,
+    fused,
+    layer_norm,
+    line,
+    lstm,
+    softmax,
+    spec,
+    whole,
+)
+
+from tinygrad_rnn.backends import Backend, backend_for
+from tinygrad_rnn.ops import elementwise
+from tinygrad_rnn.replay.cuda_emitter import compile_loop
+from tinygrad_rnn.replay.cuda_source import NAME, kernel_source
+from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Line, Loop
+from tinygrad_rnn.tape import Primitive
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+
+DTYPES = (HALF, FLOAT, DOUBLE, INT, LONG, BOOL)
+inf, nan = np.inf, np.nan
+PRIMITIVES = {
+    p.name: p for p in vars(elementwise).values() if isinstance(p, Primitive) and p.kernel
+}
+PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
+FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]
+INTEGERS = [0, 1, -1, 2, -3, 7, -8, 100]
+LOGIC = ("bitwise_and", "bitwise_or", "bitwise_xor", "invert")
+LEFT_OUT = {  # what NumPy refuses, or gives another dtype than these two have
+    "e": LOGIC,
+    "f": LOGIC,
+    "d": LOGIC,
+    "i": ("power", "leaky_relu"),
+    "l": ("power", "leaky_relu"),
+    "?": (
+        *("subtract", "negative", "power", "remainder", "floor_divide", "relu", "leaky_relu"),
+        *("clip", "sign", "floor", "ceil", "round", "square", "softplus", "sigmoid"),
+    ),
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("host", marks=needs_compiler),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ],
+)
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """Where the kernels run."""
+    if request.param == "host":
+        return HostCUDA(tmp_path_factory.mktemp("kernels"))
+    return backend_for(usable("cuda"))
+
+
+def kernel_of(
+    lines: Mapping[str, Line], inputs: Mapping[str, np.ndarray]
+) -> tuple[Kernel, tuple[ArraySpec, ...]]:
+    """One kernel that writes each line to an array of its own."""
+    size = next(iter(inputs.values())).size
+    arrays = [spec(name, (size,), x.dtype) for name, x in inputs.items()]
+    arrays += [spec(name, (size,), item.dtype) for name, item in lines.items()]
+    reads = {name: whole(k, (size,)) for k, name in enumerate(inputs)}
+    writes = {item.target: whole(len(inputs) + k, (size,)) for k, item in enumerate(lines.values())}
+    return fused(*lines.values(), reads=reads, writes=writes), tuple(arrays)
+
+
+def evaluate(
+    lines: Mapping[str, Line], inputs: Mapping[str, np.ndarray], backend: Backend
+) -> dict[str, np.ndarray]:
+    """The result of each line."""
+    kernel, arrays = kernel_of(lines, inputs)
+    (device, *_) = backend.devices()
+    size = arrays[0].shape[0]
+    given = [*inputs.values(), *(np.zeros(size, item.dtype) for item in lines.values())]
+    there = [backend.from_host(array, device) for array in given]
+    compile_loop(Loop(arrays, (kernel,), False), backend, lambda step: NotImplemented)(there, 1)
+    found = [backend.to_host(array) for array in there[len(inputs) :]]
+    return dict(zip(lines, found, strict=True))
+
+
+def pairs(dtype: Any) -> dict[str, np.ndarray]:
+    """Every value with every other one, and a condition."""
+    values = {"f": FLOATS, "i": INTEGERS, "b": [False, True]}[dtype.kind]
+    with np.errstate(over="ignore"):
+        x = np.array(values).astype(dtype)
+    a, b = (part.reshape(-1) for part in np.meshgrid(x, x))
+    return {"a": a, "b": b, "condition": np.arange(a.size) % 3 == 0}
+
+
+def forward(primitive: Primitive, operands: list[np.ndarray], params: Any) -> np.ndarray:
+    """What the primitive gives; float16 is computed in float32, as on a card."""
+    if primitive.name == "floor_divide" and operands[0].dtype.kind == "f":
+        return np.floor(operands[0] / operands[1])  # by its expression: 1 // 0.1 is 9 in NumPy
+    return np.asarray(primitive.forward(np, *operands, **params))
+
+
+def cases(dtype: Any) -> tuple[dict[str, Line], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Lines for all primitives that the dtype has, their inputs and what NumPy gives."""
+    inputs = pairs(dtype)
+    wide = np.float32 if dtype == HALF else dtype
+    lines: dict[str, Line] = {}
+    wanted: dict[str, np.ndarray] = {}
+    for name, primitive in PRIMITIVES.items():
+        if name in LEFT_OUT[dtype.char.lower()] or primitive.kernel is None:
+            continue
+        names = ["a", "b"][: sum(f"x{k}" in primitive.kernel for k in range(2))]
+        if name == "where":
+            names = ["condition", "a", "b"]
+        params = PARAMS.get(name, {})
+        operands = [inputs[n] if n == "condition" else inputs[n].astype(wide) for n in names]
+        with np.errstate(all="ignore"):
+            wanted[name] = forward(primitive, operands, params)
+            kind = wanted[name].dtype
+            if dtype == HALF and kind == FLOAT:
+                wanted[name] = wanted[name].astype(HALF)
+        real = dtype.kind in "ib" and kind.kind == "f"
+        lines[name] = line(
+            name,
+            primitive.kernel,
+            *names,
+            dtype=wanted[name].dtype if not real else DOUBLE,
+            compute=DOUBLE if real else dtype,
+            **params,
+        )
+    return lines, inputs, wanted
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_primitive(backend: Backend, dtype: Any) -> None:
+    lines, inputs, wanted = cases(dtype)
+    found = evaluate(lines, inputs, backend)
+    for name, want in wanted.items():
+        eps = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 0
+        tiny = 2 * float(np.finfo(want.dtype).tiny) if eps else 0
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(found[name], want, 6 * eps, tiny, err_msg=name)
+        if name in ("remainder", "round", "floor", "ceil", "multiply"):
+            number = ~np.isnan(want)
+            np.testing.assert_array_equal(np.signbit(found[name])[number], np.signbit(want)[number])
+
+
+def test_no_primitive_is_forgotten() -> None:
+    tried = {name for dtype in DTYPES for name in cases(dtype)[0]}
+    assert tried == set(PRIMITIVES)
+    assert len(tried) > 40
+
+
+def every_cast() -> dict[str, Line]:
+    names = {f"{compute}_{to}": (compute, to) for compute in DTYPES for to in DTYPES}
+    return {
+        name: line(name, "x0", "x", compute=compute, dtype=to)
+        for name, (compute, to) in names.items()
+    }
+
+
+@pytest.mark.parametrize("source", DTYPES, ids=str)
+def test_casts(backend: Backend, source: Any) -> None:
+    """To every dtype, directly and by way of every dtype to compute in."""
+    values = [0, 1, 1, 3, 1000, 70000] if source.kind != "b" else [0, 1, 1, 0, 1, 1]
+    with np.errstate(over="ignore"):
+        x = np.array(values).astype(source)
+    if source.kind == "f":
+        x[:4] = [-0.0, 1.75, -2.5, 1 / 3]
+    lines = {
+        f"{compute}_{target}": line(f"{compute}_{target}", "x0", "x", compute=compute, dtype=target)
+        for compute in DTYPES
+        for target in DTYPES
+    }
+    if source == HALF:
+        x[5] = 1234  # in place of inf, which no integer is
+    if source.kind != "b":
+        lines = {k: v for k, v in lines.items() if v.compute != HALF}  # 70,000 overflows
+    found = evaluate(lines, {"x": x}, backend)
+    for name, item in lines.items():
+        with np.errstate(over="ignore"):
+            want = x.astype(item.compute).astype(item.dtype)
+        np.testing.assert_array_equal(found[name], want, name)
+
+
+def test_float16_by_bits(backend: Backend) -> None:
+    """Every float16 comes through; what lies between two of them is rounded to even."""
+    x = np.arange(65536, dtype=np.uint16).view(HALF)
+    found = evaluate({"y": line("y", "x0", "x", dtype=HALF)}, {"x": x}, backend)["y"]
+    np.testing.assert_array_equal(
+        found.view(np.uint16)[~np.isnan(x)], x.view(np.uint16)[~np.isnan(x)]
+    )
+    assert np.isnan(found[np.isnan(x)]).all()
+    finite = x[np.isfinite(x)].astype(FLOAT)
+    between = np.concatenate([finite * FLOAT.type(1 + 2.0**-k) for k in (11, 12, 13)])
+    with np.errstate(over="ignore"):
+        want = between.astype(HALF)
+    found = evaluate(
+        {"y": line("y", "x0", "x", compute=FLOAT, dtype=HALF)}, {"x": between}, backend
+    )
+    np.testing.assert_array_equal(found["y"].view(np.uint16), want.view(np.uint16))
+
+
+def test_float16_is_rounded_after_each_line(backend: Backend) -> None:
+    x = np.linspace(-3, 3, 64).astype(HALF)
+    lines = {
+        "once": line("once", "x0 * x0", "x", dtype=HALF),
+        "wide": line("wide", "x0", "once", compute=FLOAT, dtype=FLOAT),
+        "mixed": line("mixed", "x0 * x1", "x", 1.0001, compute=FLOAT, dtype=HALF),
+        "later": line("later", "x0 + 0", "mixed", compute=DOUBLE, dtype=DOUBLE),
+    }
+    found = evaluate(lines, {"x": x}, backend)
+    mixed = (x.astype(FLOAT) * FLOAT.type(1.0001)).astype(HALF)
+    for name, want in {"once": x * x, "wide": x * x, "mixed": mixed, "later": mixed}.items():
+        np.testing.assert_array_equal(found[name], want, name)
+
+
+def test_numbers(backend: Backend) -> None:
+    """Constants in the dtype of the computation, also where they are large, small or none."""
+    x = np.array([1.0, -1.0, 0.0])
+    numbers = [0.1, -0.1, 1e-40, 1e300, -1e300, inf, -inf, nan, 3, True, -0.0, 2.0**-30]
+    lines = {
+        f"{k} {dtype}": line(f"v{k}{dtype}", "x0 * 0 + x1", "x", number, dtype=dtype)
+        for k, number in enumerate(numbers)
+        for dtype in (HALF, FLOAT, DOUBLE)
+    }
+    lines["bounds"] = line("bounds", "minimum(maximum(x0, low), high)", "x", dtype=LONG,
+                           low=-(2**63), high=2**63 - 1)  # fmt: skip
+    lines["half"] = line("half", "0.5 * x0", "x", compute=INT, dtype=DOUBLE)
+    found = evaluate(lines, {"x": x}, backend)
+    for k, number in enumerate(numbers):
+        for dtype in (HALF, FLOAT, DOUBLE):
+            with np.errstate(over="ignore", invalid="ignore"):
+                want = x.astype(dtype) * 0 + dtype.type(number)
+            np.testing.assert_array_equal(found[f"{k} {dtype}"], want, f"{number} {dtype}")
+    assert found["bounds"].tolist() == [1, -1, 0]
+    assert found["half"].tolist() == [0.5, -0.5, 0]
+
+
+def test_operators(backend: Backend) -> None:
+    """Python's operators beyond those in the table, with NumPy's results."""
+    inputs = {name: pairs(LONG)[name] for name in ("a", "b")}
+    x, y = inputs.values()
+    with np.errstate(all="ignore"):
+        wanted = {
+            "x0 // x1": x // y,
+            "x0 % x1": x % y,
+            "floor(x0 / x1)": x // y,
+            "power(x0, abs(x1))": x ** np.abs(y),
+            "x0 ** 2": x**2,
+            "+x0 - -x1": x + y,
+            "x0 < x1 < 3": (x < y) & (y < 3),
+            "not (x0 == x1)": x != y,
+            "select(x0, x1, -1)": np.where(x, y, -1),
+            "(x0 > 0) * x1": (x > 0) * y,
+            "sqrt(x0 * x0)": np.abs(x),
+            "~x0 & 6 | x1 ^ 3": ~x & 6 | y ^ 3,
+        }
+    lines = {text: line(f"v{k}", text, "a", "b", dtype=LONG) for k, text in enumerate(wanted)}
+    found = evaluate(lines, inputs, backend)
+    for text, want in wanted.items():
+        np.testing.assert_array_equal(found[text], want, text)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("gamma(x0)", "gamma of 1"),
+        ("exp(x0, x1)", "exp of 2"),
+        ("x0 @ x1", "MatMult of a float"),
+        ("x0 & x1", "BitAnd of a float"),
+        ("~x0", "Invert of a float"),
+        ("x0 in x1", "x0 in x1"),
+        ("x0.real", "x0.real"),
+        ("x0 + slope", "slope"),
+        ("exp(x=x0)", "exp"),
+    ],
+)
+def test_what_has_no_translation(expression: str, message: str) -> None:
+    x = np.zeros(3, FLOAT)
+    kernel, arrays = kernel_of({"y": line("y", expression, "a", "b")}, {"a": x, "b": x})
+    with pytest.raises(ValueError, match=f"CUDA kernel: {message}.* in the expression"):
+        kernel_source(kernel, arrays)
+
+
+def test_what_has_no_dtype() -> None:
+    x = np.zeros(3, np.uint8)
+    with pytest.raises(ValueError, match="dtype uint8 is not one of bool, int32, int64, float16"):
+        kernel_source(*kernel_of({"y": line("y", "x0", "a")}, {"a": x}))
+    with pytest.raises(ValueError, match=r"CUDA kernel: 2\.5 is no int32"):
+        kernel_source(*kernel_of({"y": line("y", "x0", 2.5, dtype=INT)}, {"a": x.astype(INT)}))
+
+
+# PTX
+
+
+def every_source() -> dict[str, str]:
+    """One kernel per dtype with all primitives, and those of whole loops."""
+    found = {str(dtype): kernel_source(*kernel_of(*cases(dtype)[:2])) for dtype in DTYPES}
+    for dtype in DTYPES:
+        casts = kernel_of(every_cast(), {"x": np.zeros(3, dtype)})
+        found[f"from {dtype}"] = kernel_source(*casts)
+    for dtype in (HALF, FLOAT, DOUBLE):
+        for make in (lstm, layer_norm, softmax):
+            loop = make(2, 3, dtype)
+            (kernel,) = (step for step in loop.steps if isinstance(step, Kernel))
+            found[f"{make.__name__} {dtype}"] = kernel_source(kernel, loop.arrays)
+    return found
+
+
+@needs_nvcc
+def test_kernels_are_cuda(tmp_path: Path) -> None:
+    """All of them in one file, as far as PTX and, where ptxas is there, as machine code."""
+    parts = [
+        f"namespace k{k} {{\n{source.replace(NAME, f'kernel{k}')}}}\n"
+        for k, source in enumerate(every_source().values())
+    ]
+    source, target = tmp_path / "kernels.cu", tmp_path / "kernels.ptx"
+    source.write_text("".join(parts))
+    unused = ["-diag-suppress", "177"]  # functions of the preamble
+    command = ["nvcc", "--ptx", "-arch=sm_75", "-Werror", "all-warnings", *unused]
+    subprocess.run([*command, source, "-o", target], check=True)
+    text = target.read_text()
+    assert text.count(".visible .entry") == len(parts)
+    for instruction in ("bar.sync", "cvt.rn.f16.f32", "cvt.rn.f16.f64", "cvt.f32.f16"):
+        assert instruction in text
+    if shutil.which("ptxas"):  # nvcc does not read the instructions of an asm statement
+        options = ["-O1", "-arch=sm_75"]
+        subprocess.run(["ptxas", *options, target, "-o", tmp_path / "kernels.cubin"], check=True)

@@ -1,0 +1,186 @@
+"""Matrix products by pointer: where NumPy's OpenBLAS and, if installed, MKL lie in memory.
+
+The compiled time loop calls them directly. Nothing is loaded before somebody asks, and what is
+missing is answered by None.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Blas(NamedTuple):
+    """A library with C's interface to BLAS.
+
+    Attributes
+    ----------
+    name : "openblas" or "mkl".
+    bits : the width of its integers, 32 or 64.
+    gemm : the address of ``cblas_sgemm`` and ``cblas_dgemm``, by "f4" and "f8".
+    compute : the address of the product with a packed matrix, empty where there is none.
+    threads : how many threads it uses now.
+    set_threads : sets that number (of MKL: for the calling thread) and returns the one before.
+    """
+
+    name: str
+    bits: int
+    gemm: dict[str, int]
+    compute: dict[str, int]
+    threads: Callable[[], int]
+    set_threads: Callable[[int], int]
+    library: ctypes.CDLL
+
+
+_single = threading.Lock()
+_singles: list[int] = []  # the number of threads to go back to, once for each loop that runs
+
+
+def one_thread(blas: Blas) -> Callable[[], None]:
+    """Let the library use one thread until the answer is called, by the last of several users."""
+    with _single:
+        _singles.append(_singles[-1] if _singles else blas.set_threads(1))
+
+    def restore() -> None:
+        with _single:
+            before = _singles.pop()
+            if not _singles:
+                blas.set_threads(before)
+
+    return restore
+
+
+PACKED, B_MATRIX, ROW_MAJOR, AS_IS, TRANSPOSED = 151, 162, 101, 111, 112
+"""The constants of cblas.h."""
+
+
+def _address(library: ctypes.CDLL, *names: str) -> int | None:
+    for name in names:
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            continue
+        return ctypes.cast(function, ctypes.c_void_p).value
+    return None
+
+
+def _load(paths: Iterator[Path]) -> Iterator[ctypes.CDLL]:
+    for path in paths:
+        try:
+            yield ctypes.CDLL(str(path))
+        except OSError:
+            continue
+
+
+def _numpy_libraries() -> Iterator[Path]:
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
+        yield from sorted(folder.glob("*openblas*"))
+
+
+@cache
+def openblas() -> Blas | None:
+    """The OpenBLAS that NumPy brings along, or None."""
+    for library in _load(_numpy_libraries()):
+        for bits, prefix, suffix in (
+            (64, "scipy_", "64_"),
+            (64, "", "64_"),
+            (32, "scipy_", ""),
+            (32, "", ""),
+        ):
+            single = _address(library, f"{prefix}cblas_sgemm{suffix}")
+            double = _address(library, f"{prefix}cblas_dgemm{suffix}")
+            name = f"{prefix}openblas_set_num_threads{suffix}"
+            if single is None or double is None or not hasattr(library, name):
+                continue
+            get: Callable[[], int] = getattr(library, name.replace("_set_", "_get_"))
+            put: Callable[[int], None] = getattr(library, name)
+
+            def set_threads(
+                count: int, get: Callable[[], int] = get, put: Callable[[int], None] = put
+            ) -> int:
+                before = get()
+                put(count)
+                return before
+
+            gemm = {"f4": single, "f8": double}
+            return Blas("openblas", bits, gemm, {}, get, set_threads, library)
+    return None
+
+
+def _mkl_libraries() -> Iterator[Path]:
+    prefixes = {Path(sys.prefix), Path(np.__file__).parents[4]}
+    for prefix in sorted(prefixes):
+        for pattern in ("lib/libmkl_rt.so*", "lib/libmkl_rt*.dylib", "Library/bin/mkl_rt*.dll"):
+            yield from sorted(prefix.glob(pattern), reverse=True)
+
+
+@cache
+def mkl() -> Blas | None:
+    """MKL, for its products with a matrix that is packed once, or None.
+
+    The layer of threads is fixed by the first use in the process; where nobody has chosen one,
+    Intel's OpenMP is taken if it is there, as MKL ends the process where a layer is missing.
+    Functions with 64-bit integers are used whatever the interface is.
+    """
+    for library in _load(_mkl_libraries()):
+        gemm: dict[str, int] = {}
+        compute: dict[str, int] = {}
+        for code, letter in (("f4", "s"), ("f8", "d")):
+            plain = _address(library, f"cblas_{letter}gemm_64")
+            packed = _address(library, f"cblas_{letter}gemm_compute_64")
+            if plain is not None and packed is not None:
+                gemm[code], compute[code] = plain, packed
+        if len(gemm) < 2:
+            continue
+        if "MKL_THREADING_LAYER" not in os.environ:
+            beside = Path(library._name).parent.glob("*iomp5*")
+            library.MKL_Set_Threading_Layer(0 if any(beside) else 1)  # Intel's, or sequential
+        get: Callable[[], int] = library.MKL_Get_Max_Threads
+        put: Callable[[int], int] = library.MKL_Set_Num_Threads_Local
+        return Blas("mkl", 64, gemm, compute, get, put, library)
+    return None
+
+
+class Packing(NamedTuple):
+    """What ``compute`` needs to know of a product m x n x k whose right matrix is packed."""
+
+    code: str
+    m: int
+    n: int
+    k: int
+    transposed: bool
+    stride: int
+
+    def size(self, blas: Blas) -> int:
+        """The bytes that the packed matrix takes."""
+        name = f"cblas_{'s' if self.code == 'f4' else 'd'}gemm_pack_get_size_64"
+        function = getattr(blas.library, name)
+        function.restype = ctypes.c_size_t
+        function.argtypes = [ctypes.c_int, *[ctypes.c_int64] * 3]
+        return int(function(B_MATRIX, self.m, self.n, self.k))
+
+    def pack(self, blas: Blas, source: int, target: int) -> None:
+        """Write the matrix at address ``source`` to ``target``, an address aligned to 64 bytes."""
+        single = self.code == "f4"
+        real = ctypes.c_float if single else ctypes.c_double
+        function = getattr(blas.library, f"cblas_{'s' if single else 'd'}gemm_pack_64")
+        function.restype = None
+        function.argtypes = [
+            *[ctypes.c_int] * 3,
+            *[ctypes.c_int64] * 3,
+            real,
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+        ]
+        how = TRANSPOSED if self.transposed else AS_IS
+        function(ROW_MAJOR, B_MATRIX, how, self.m, self.n, self.k, 1.0, source, self.stride, target)

@@ -1,0 +1,89 @@
+"""Finding the operation that made the first nan or infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+from tinygrad_rnn.backends import backend_of
+from tinygrad_rnn.replay import is_replayed, rerun
+from tinygrad_rnn.tape import Observer, Record, Traced, observe, record_frames
+
+
+class AnomalyError(ArithmeticError):
+    """An operation gave a nan or an infinity from finite operands."""
+
+
+class _Anomaly(Observer):
+    """Raises at the first record whose results are not finite while its operands are."""
+
+    def __init__(self, inside: str = "") -> None:
+        self.inside = inside
+        self.where = ""
+        self.arrived: tuple[Any, ...] = ()
+
+    def at_step(self, t: int) -> None:
+        """Say which time step the records that follow belong to."""
+        self.where = f"{self.inside}, time step {t}"
+
+    def after_forward(self, record: Record) -> None:
+        if _is_finite(record.results) or not _is_finite(record.inputs):
+            return
+        if is_replayed(record):
+            inner = _Anomaly(" in a replayed loop")
+            with observe(inner):
+                rerun(record, at_step=inner.at_step)
+        raise AnomalyError(self._message(record, "the result has a nan or an infinity"))
+
+    def before_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
+        self.arrived = cotangents
+
+    def after_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
+        if _is_finite(cotangents) or not _is_finite(self.arrived):
+            return
+        if is_replayed(record):
+            with observe(_Anomaly(" in a replayed loop, backwards")):
+                rerun(record, self.arrived)
+        raise AnomalyError(self._message(record, "its gradient rule gives a nan or an infinity"))
+
+    def _message(self, record: Record, what: str) -> str:
+        line = f" ({record.frame})" if record.frame else ""
+        kinds = ", ".join(
+            f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
+            for x in (v.array if isinstance(v, Traced) else v for v in record.inputs)
+        )
+        where = self.where or self.inside
+        return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){line}"
+
+
+def _is_finite(values: Iterable[Any]) -> bool:
+    for value in values:
+        array = value.array if isinstance(value, Traced) else getattr(value, "parts", value)
+        if isinstance(array, tuple):
+            if not _is_finite(array):
+                return False
+        elif hasattr(array, "dtype") and array.dtype.kind == "f":
+            backend = backend_of(array)
+            if not backend.to_host(backend.xp.all(backend.xp.isfinite(array))):
+                return False
+    return True
+
+
+@contextmanager
+def detect_anomaly() -> Generator[None]:
+    """Within the block, raise where a nan or an infinity first appears, forward or backward.
+
+    The error names the operation and the line of code that called it; inside a replayed loop, which
+    is run again step by step, the operation and the time step. Every result is looked at, so it is
+    slow, and on a GPU waits for the device: a tool for finding a fault.
+
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn import lab
+    >>> with lab.detect_anomaly():
+    ...     tg.scan(lambda x, h: (h, tg.log(h - 1.0)), tg.ones(5), tg.tensor(8.0))
+    Traceback (most recent call last):
+    tinygrad_rnn.lab.anomaly.AnomalyError: log in a replayed loop, time step 2: ...
+    """
+    with observe(_Anomaly()), record_frames():
+        yield

@@ -1,0 +1,104 @@
+"""What a compiled step does, in words: what was hoisted, fused and sunk, where it lies, and why
+something was left slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tinygrad_rnn import tape
+from tinygrad_rnn.replay.compiled import Replay
+from tinygrad_rnn.replay.emitters import loop_notes
+from tinygrad_rnn.replay.gradient import Wanted
+from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Product, Ref, Step
+from tinygrad_rnn.replay.program import Names, Op
+from tinygrad_rnn.replay.run import Compiled
+from tinygrad_rnn.tape import format_bytes
+
+
+def explain_replay(replay: Replay, wanted: Wanted | None) -> str:
+    """The program of a step, and what became of it, forward and backward."""
+    parts = ["the step, as traced", _indented(str(replay.program))]
+    if wanted is None:
+        return "\n".join([*parts, *_compiled("forward, without gradients", replay.inference())])
+    training = replay.training(wanted)
+    parts += _compiled("forward, leaving what backward needs", training.forward)
+    _, compiled = replay.backward_program(wanted, wanted)
+    direction = "T-1" if compiled.reverse else "0"
+    parts += _compiled(f"backward, from t = {direction} on", compiled)
+    return "\n".join(parts)
+
+
+def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
+    parts, names = compiled.parts, Names(compiled.program)
+    yield ""
+    yield title
+    yield from _section("once", "depends on constants alone", compiled.used_once, names)
+    yield from _section("before", "for all T at once, needs no state", parts.before, names)
+    loop = compiled.plan.loop
+    yield f"  loop: {len(loop.steps)} steps at each t"
+    for step in loop.steps:
+        yield f"    {_step(step, loop.arrays)}"
+    yield from _section("after", "for all T at once, no state waits for it", parts.after, names)
+    for v in compiled.program.totals:
+        yield f"    summed over time: {names.operand(v)}"
+    stacked = sum(_bytes(spec) for spec in loop.arrays if spec.stacked)
+    fixed = sum(_bytes(spec) for spec in loop.arrays if not spec.stacked)
+    count = sum(spec.stacked for spec in loop.arrays)
+    yield (
+        f"  memory: {format_bytes(stacked)} per step in {count} arrays over time, "
+        f"{format_bytes(fixed)} in {len(loop.arrays) - count} that stay"
+    )
+    for note in [*loop_notes(loop, compiled.backend), *parts.notes]:
+        yield f"  note: {note}"
+
+
+def _section(title: str, why: str, ops: Sequence[Op], names: Names) -> Iterator[str]:
+    if ops:
+        yield f"  {title} ({why}):"
+        yield from (f"    {names.line(op)}" for op in ops)
+
+
+def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
+    def place(ref: Ref) -> str:
+        at = "" if ref.time is None else "[t]" if ref.time == 0 else f"[t+{ref.time}]"
+        return f"{arrays[ref.array].name}{at}"
+
+    if isinstance(step, Product):
+        kept = ", b packed once" if step.constant else ""
+        return (
+            f"product {place(step.out)} {step.out.shape} = {place(step.a)} {step.a.shape} @ "
+            f"{place(step.b)} {step.b.shape}{kept}"
+        )
+    if isinstance(step, Kernel):
+        lines = sum(len(phase.lines) + len(phase.reduces) for phase in step.phases)
+        reads = {place(ref) for phase in step.phases for _, ref in phase.reads}
+        writes = {place(ref) for phase in step.phases for _, ref in phase.writes}
+        writes |= {place(ref) for phase in step.phases for _, _, ref in phase.reduces}
+        widths = " + ".join(str(phase.width) for phase in step.phases)
+        return (
+            f"kernel over {step.lead} x {widths}: {lines} operations, reads "
+            f"{', '.join(sorted(reads))}; writes {', '.join(sorted(writes))}"
+        )
+    return f"call {step.primitive.name}, as it is"
+
+
+def _bytes(spec: ArraySpec) -> int:
+    return math.prod(spec.shape) * spec.dtype.itemsize
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def wanted_of(replay: Replay, inputs: Sequence[Any]) -> Wanted | None:
+    """The gradients that inputs ask for, None for none."""
+    wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
+    if not any(wants):
+        return None
+    first = len(replay.program.consts)
+    second = first + len(replay.program.xs)
+    ys = tuple(y.dtype.kind == "f" for y in replay.program.ys)
+    return Wanted(tuple(wants[:first]), tuple(wants[first:second]), True, ys)

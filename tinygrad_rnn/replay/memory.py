@@ -1,0 +1,86 @@
+"""Memory that is used again: big arrays are lent to a call, and come back when it is over.
+
+A forward pass holds a lease for what its backward pass needs, and the record of the tape holds the
+lease; so the memory comes back when the tape goes. Nothing that a user gets is lent memory.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Array, Backend
+
+LEAST = 4096
+"""Bytes below which memory is simply allocated."""
+IDLE = 1 << 30
+"""Bytes that may lie idle; beyond, the memory that has been idle for longest is freed."""
+
+
+class _Pool:
+    """Blocks of host memory that nobody uses, by size. NumPy would give them back to the system."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.by_size: dict[int, list[np.ndarray]] = {}
+        self.bytes = 0
+
+    def take(self, size: int) -> np.ndarray:
+        with self.lock:
+            blocks = self.by_size.get(size)
+            if blocks:
+                block = blocks.pop()
+                del self.idle[id(block)]
+                self.bytes -= size
+                return block
+        return np.empty(size, np.uint8)
+
+    def give(self, blocks: list[np.ndarray]) -> None:
+        with self.lock:
+            for block in blocks:
+                self.idle[id(block)] = block
+                self.by_size.setdefault(block.size, []).append(block)
+                self.bytes += block.size
+            while self.bytes > IDLE:
+                _, oldest = self.idle.popitem(last=False)
+                same = self.by_size[oldest.size]
+                same[:] = [block for block in same if block is not oldest]
+                self.bytes -= oldest.size
+
+
+POOL = _Pool()
+
+
+class Lease:
+    """What one call has borrowed; it is given back by :meth:`release` or when the lease goes."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.blocks: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of any content. CuPy has a pool of its own."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if self.backend.xp is not np or size < LEAST:
+            return self.backend.xp.empty(shape, dtype=dtype)
+        block = POOL.take(size)
+        self.blocks.append(block)
+        return block.view(dtype).reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(block.size for block in self.blocks)
+
+    def release(self) -> None:
+        """Give everything back. Nobody may use it any more."""
+        blocks, self.blocks = self.blocks, []
+        if blocks:
+            POOL.give(blocks)
+
+    def __del__(self) -> None:
+        self.release()

@@ -1,0 +1,174 @@
+"""A loop as one compiled function (Numba), or as compiled stretches between other steps."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from importlib.metadata import version
+from typing import TypeAlias
+
+import numpy as np
+
+from tinygrad_rnn.backends.blas import openblas
+from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref, Step, refs
+from tinygrad_rnn.replay.numba_cache import function
+from tinygrad_rnn.replay.numba_expressions import Unsupported
+from tinygrad_rnn.replay.numba_source import kernel_source, module_source, product_code
+from tinygrad_rnn.replay.numba_table import Table, matrix
+
+Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
+StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
+Part: TypeAlias = Table | StepRunner
+Fallback: TypeAlias = Callable[[Step], StepRunner]
+
+
+@cache
+def available() -> bool:
+    """Whether Numba 0.62 or later is installed; it is not imported."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    major, minor = version("numba").split(".")[:2]
+    return (int(major), int(minor)) >= (0, 62)  # the first with an LLVM that has llvm.maximum
+
+
+def reason(step: Step, loop: Loop) -> str | None:
+    """Why a step of the loop cannot be compiled, None where it can."""
+    if not available():
+        return "Numba 0.62 or later is not installed"
+    try:
+        if isinstance(step, Kernel):
+            kernel_source(step, loop.arrays)
+        elif isinstance(step, Product):
+            product_code(step, loop.arrays)
+            for ref in (step.a, step.b, step.out):
+                matrix(ref)
+            if openblas() is None:
+                return "NumPy's OpenBLAS was not found"
+        else:
+            return f"{step.primitive.name} is run as it is"
+    except Unsupported as problem:
+        return str(problem)
+    return None
+
+
+def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = True) -> Runner:
+    """A function of the loop's arrays and T that runs all time steps.
+
+    Parameters
+    ----------
+    fallback : makes a function of the arrays and t out of a step that cannot be compiled.
+    packed : whether products with a constant matrix go to MKL, which packs it once per run.
+
+    Raises
+    ------
+    ValueError : where a step cannot be compiled and there is no fallback, and, when the function
+        is run, where an array is not what its ArraySpec says.
+    """
+    parts: list[Part] = []
+    stretch: list[Kernel | Product] = []
+
+    def close() -> None:
+        if stretch:
+            parts.append(_stretch(stretch, loop, packed))
+            stretch.clear()
+
+    for step in loop.steps:
+        why = reason(step, loop)
+        if why is None and not isinstance(step, Call):
+            stretch.append(step)
+            continue
+        if fallback is None:
+            raise ValueError(f"compile_loop: every step must be compiled, but {why}")
+        close()
+        parts.append(fallback(step))
+    close()
+    return _Program(loop, parts)
+
+
+def writes(step: Step) -> list[Ref]:
+    """The places that a step writes."""
+    if isinstance(step, Kernel):
+        written = [ref for phase in step.phases for _, ref in phase.writes]
+        return written + [ref for phase in step.phases for _, _, ref in phase.reduces]
+    return [step.out] if isinstance(step, Product) else [ref for ref in step.outputs if ref]
+
+
+def inside(ref: Ref, spec: ArraySpec) -> bool:
+    """Whether all elements of a Ref lie in the array, or in the row, that it names."""
+    if 0 in ref.shape:
+        return True
+    moves = [(n - 1) * stride for n, stride in zip(ref.shape, ref.strides, strict=True)]
+    first = ref.offset + sum(move for move in moves if move < 0)
+    last = ref.offset + sum(move for move in moves if move > 0)
+    return first >= 0 and last < math.prod(spec.shape) and spec.stacked == (ref.time is not None)
+
+
+def _stretch(steps: list[Kernel | Product], loop: Loop, packed: bool) -> Table:
+    library = openblas()
+    source = module_source(steps, loop.arrays, library.bits if library else 64)
+    return Table(tuple(steps), loop, function(source), packed)
+
+
+class _Program:
+    """The parts of a loop, one after the other at each t; one part alone runs through all t."""
+
+    def __init__(self, loop: Loop, parts: list[Part]) -> None:
+        self._parts, self._reverse = parts, loop.reverse
+        rows = [0] * len(loop.arrays)
+        written = {ref.array for step in loop.steps for ref in writes(step)}
+        for step in loop.steps:
+            for ref in refs(step):
+                rows[ref.array] = max(rows[ref.array], ref.time or 0)
+                if not inside(ref, loop.arrays[ref.array]):
+                    raise ValueError(f"{ref} leaves the array {loop.arrays[ref.array].name}")
+        self._specs = [
+            (spec.name, spec.dtype, spec.shape, rows[k] if spec.stacked else None, k in written)
+            for k, spec in enumerate(loop.arrays)
+        ]
+
+    def __call__(self, arrays: Sequence[np.ndarray], length: int) -> None:
+        self._check(arrays, length)
+        if length <= 0 or not self._parts:
+            return
+        times = (length - 1, -1, -1) if self._reverse else (0, length, 1)
+        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
+        try:
+            for bound in bounds:
+                if bound is not None:
+                    bound.begin(length)
+            if len(bounds) == 1 and bounds[0] is not None:
+                bounds[0].run(*times)
+                return
+            runs: list[Callable[[int], None]] = []
+            for part, bound in zip(self._parts, bounds, strict=True):
+                if bound is not None:
+                    runs.append(bound.once)
+                elif not isinstance(part, Table):
+                    runs.append(partial(part, arrays))
+            for t in range(*times):
+                for run in runs:
+                    run(t)
+        finally:
+            for bound in reversed(bounds):
+                if bound is not None:
+                    bound.end()
+
+    def _check(self, arrays: Sequence[np.ndarray], length: int) -> None:
+        if len(arrays) != len(self._specs):
+            raise ValueError(f"the loop has {len(self._specs)} arrays, got {len(arrays)}")
+        for array, (name, dtype, shape, more, written) in zip(arrays, self._specs, strict=True):
+            inner = array.shape if more is None else array.shape[1:]
+            if array.dtype != dtype or inner != shape or not array.flags.c_contiguous:
+                raise ValueError(
+                    f"array {name} must be a contiguous {dtype} with shape {shape} at each step,"
+                    f" got {array.dtype} {array.shape}"
+                )
+            if written and not array.flags.writeable:
+                raise ValueError(f"array {name} is written, but it is read-only")
+            if more is not None and length > 0 and len(array) < length + more:
+                raise ValueError(
+                    f"array {name} must have {length + more} rows for {length} steps,"
+                    f" got {len(array)}"
+                )

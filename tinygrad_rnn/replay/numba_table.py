@@ -1,0 +1,226 @@
+"""The integers that a compiled loop works with: addresses, bytes per step, sizes and strides."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.backends.blas import (
+    AS_IS,
+    PACKED,
+    TRANSPOSED,
+    Blas,
+    Packing,
+    mkl,
+    one_thread,
+    openblas,
+)
+from tinygrad_rnn.replay.loop import Kernel, Loop, Phase, Product, Ref
+from tinygrad_rnn.replay.numba_cache import Run
+from tinygrad_rnn.replay.numba_expressions import Unsupported
+from tinygrad_rnn.replay.numba_source import (
+    kernel_source,
+    phase_refs,
+    place,
+    places,
+    product_code,
+)
+
+PACKED_ROWS = 48
+"""Rows over all steps from which packing the right matrix costs less than it saves."""
+PACKED_WORK = 1.6e8
+"""Flops of a product from which two threads of OpenBLAS, without packing, do what one of MKL does,
+times the number of threads. More threads of MKL were slower than one, as OpenBLAS's idle threads
+spin on the cores that they need.
+"""
+SMALL, LARGE = 2**19, 3e6
+"""Up to the first OpenBLAS takes one thread and is as fast as MKL; between the two it takes all
+threads although one is as fast.
+"""
+
+
+class Matrix(NamedTuple):
+    """How BLAS sees a two-dimensional Ref."""
+
+    transposed: bool
+    stride: int
+
+
+def matrix(ref: Ref) -> Matrix:
+    """The matrix of a Ref; raises Unsupported where neither rows nor columns are contiguous."""
+    if len(ref.shape) != 2:
+        raise Unsupported(f"a product takes two axes, got shape {ref.shape}")
+    (rows, columns), (down, across) = ref.shape, ref.strides
+    if columns <= 1 and (rows <= 1 or down >= max(1, columns)):
+        return Matrix(False, max(down, columns, 1))
+    if across == 1 and (rows <= 1 or down >= columns):
+        return Matrix(False, max(down, columns))
+    if (down == 1 or rows <= 1) and across >= max(1, rows):
+        return Matrix(True, across)
+    raise Unsupported(f"BLAS takes no matrix of shape {ref.shape} with strides {ref.strides}")
+
+
+class _Pack(NamedTuple):
+    """A constant matrix to be packed before the loop, and where its product lies in the table."""
+
+    how: Packing
+    position: int
+    blas: Blas
+
+
+class Table:
+    """The table of a stretch of steps, without the addresses, which each run has of its own."""
+
+    def __init__(
+        self, steps: tuple[Kernel | Product, ...], loop: Loop, function: Run, packed: bool
+    ) -> None:
+        self.function = function
+        self._arrays = loop.arrays
+        self._entries: list[int] = []
+        self._slots: list[int] = []
+        self._owners: list[int] = []
+        self._packs: list[_Pack] = []
+        self._packed = packed
+        self._largest = 0  # flops of the largest product that is OpenBLAS's
+        for step in steps:
+            if isinstance(step, Kernel):
+                self._kernel(step)
+            else:
+                self._product(step)
+        self._template = np.array(self._entries or [0], dtype=np.int64)
+        self._index = np.array(self._slots, dtype=np.intp)
+        self._which = np.array(self._owners, dtype=np.intp)
+
+    def _address(self, ref: Ref) -> None:
+        """Address and bytes per step; the start of the array is added at each run."""
+        spec = self._arrays[ref.array]
+        size = spec.dtype.itemsize
+        row = size * int(np.prod(spec.shape, dtype=np.int64)) if spec.stacked else 0
+        self._slots.append(len(self._entries))
+        self._owners.append(ref.array)
+        self._entries += [ref.offset * size + (ref.time or 0) * row, row]
+
+    def _kernel(self, kernel: Kernel) -> None:
+        lead, widths = list(kernel.lead), [phase.width for phase in kernel.phases]
+        if len(kernel.phases) == 1:
+            lead, widths[0] = collapsed(kernel.lead, kernel.phases[0])
+        self._entries += [*lead, *widths]
+        for ref in places(kernel):
+            size = self._arrays[ref.array].dtype.itemsize
+            self._address(ref)
+            self._entries += [stride * size for stride in ref.strides[:-1]]
+            self._entries.append(ref.strides[-1])
+        self._entries += kernel_source(kernel, self._arrays).numbers
+
+    def _product(self, product: Product) -> None:
+        library = openblas()
+        if library is None:
+            raise Unsupported("NumPy's OpenBLAS was not found")
+        code = product_code(product, self._arrays)
+        a, b, out = product.a, product.b, product.out
+        if matrix(out).transposed:  # out^T = b^T a^T
+            a, b, out = flipped(b), flipped(a), flipped(out)
+        (m, k), n = a.shape, b.shape[1]
+        left, right = matrix(a), matrix(b)
+        how = [TRANSPOSED if left.transposed else AS_IS, TRANSPOSED if right.transposed else AS_IS]
+        position = len(self._entries)
+        self._entries += [library.gemm[code], 0, *how, m, n, k]
+        for ref in (a, b, out):
+            self._address(ref)
+            self._entries.append(matrix(ref).stride)
+        self._entries.append(PACKED)
+        work, cores = 2 * m * n * k, library.threads()
+        packable = self._packed and product.constant and b is product.b and work > SMALL
+        provider = mkl() if packable and (cores == 1 or work * cores < PACKED_WORK) else None
+        if provider is not None:
+            packing = Packing(code, m, n, k, right.transposed, right.stride)
+            self._packs.append(_Pack(packing, position, provider))
+        else:
+            self._largest = max(self._largest, work)
+
+    def bind(self, arrays: Sequence[np.ndarray]) -> Bound:
+        """The table with the addresses of these arrays."""
+        starts = np.array([address(array) for array in arrays], dtype=np.int64)
+        table = self._template.copy()
+        table[self._index] += starts[self._which]
+        single = SMALL < self._largest < LARGE
+        return Bound(self.function, table, self._packs, openblas() if single else None)
+
+
+class Bound:
+    """A table with addresses. It holds the memory of packed matrices and the numbers of threads."""
+
+    def __init__(
+        self, function: Run, table: np.ndarray, packs: list[_Pack], single: Blas | None
+    ) -> None:
+        self._function, self._table, self._packs = function, table, packs
+        self._start = address(table)
+        self._held: list[np.ndarray] = []
+        self._undo: list[Callable[[], object]] = []
+        self._single = single
+
+    def begin(self, length: int) -> None:
+        """Pack what is worth it for so many steps, and set the numbers of threads."""
+        if self._single is not None:
+            self._undo.append(one_thread(self._single))
+        for pack in self._packs:
+            if length * pack.how.m >= PACKED_ROWS:
+                self._pack(*pack)
+
+    def _pack(self, how: Packing, position: int, blas: Blas) -> None:
+        if not self._held:
+            self._undo.append(partial(blas.set_threads, blas.set_threads(1)))
+        memory = np.empty(how.size(blas) + 64, dtype=np.uint8)
+        self._held.append(memory)
+        start = -(-address(memory) // 64) * 64
+        how.pack(blas, int(self._table[position + 10]), start)
+        self._table[position + 1] = blas.compute[how.code]
+        self._table[position + 10 : position + 12] = start, 0
+
+    def end(self) -> None:
+        """Give the libraries back the numbers of threads that they had."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+
+    def run(self, start: int, stop: int, step: int) -> None:
+        """All time steps from ``start`` to ``stop``, which is not among them."""
+        self._function(self._start, start, stop, step)
+
+    def once(self, t: int) -> None:
+        """One time step."""
+        self._function(self._start, t, t + 1, 1)
+
+
+def address(array: np.ndarray) -> int:
+    """Where a contiguous array begins."""
+    memory: Any = array
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    except (TypeError, ValueError):  # read-only, or empty; this way takes four times as long
+        return array.ctypes.data
+
+
+def flipped(ref: Ref) -> Ref:
+    """The transposed matrix."""
+    return ref._replace(shape=ref.shape[::-1], strides=ref.strides[::-1])
+
+
+def collapsed(lead: tuple[int, ...], phase: Phase) -> tuple[list[int], int]:
+    """Leading sizes and width after as many leading axes as possible have joined the last."""
+    sizes, width = list(lead), phase.width
+    used = {place(ref) for ref in phase_refs(phase)}
+    if phase.reduces:
+        return sizes, width
+    for axis in reversed(range(len(lead))):
+        for ref in used:
+            last = ref.strides[-1]
+            if sizes[axis] != 1 and ref.strides[axis] != last * width:
+                return sizes, width
+        width *= sizes[axis]
+        sizes[axis] = 1
+    return sizes, width

@@ -1,0 +1,61 @@
+"""A replayed loop once more, operation by operation, to find where something went wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinygrad_rnn import tape
+from tinygrad_rnn.replay.compiled import Replay
+from tinygrad_rnn.replay.program import evaluate
+from tinygrad_rnn.tape import Record
+from tinygrad_rnn.tensor import Tensor
+
+
+def is_replayed(record: Record) -> bool:
+    """Whether a record is a whole loop."""
+    return isinstance(record.params.get("replay"), Replay)
+
+
+def rerun(
+    record: Record,
+    cotangents: Sequence[Any] | None = None,
+    at_step: Callable[[int], None] = lambda t: None,
+) -> None:
+    """Compute a replayed loop step by step, with every operation shown to the observers.
+
+    ``at_step(t)`` is called before each step. With the ``cotangents`` of its results the loop is
+    differentiated too, from its last step to its first.
+    """
+    replay: Replay = record.params["replay"]
+    program, steps = replay.program, record.params["steps"]
+    first = len(program.consts)
+    second = first + len(program.xs)
+    arrays = [x.array if isinstance(x, tape.Traced) else x for x in record.inputs]
+    inputs = [Tensor(x, cotangents is not None and x.dtype.kind == "f") for x in arrays]
+    consts, xs, state = inputs[:first], inputs[first:second], inputs[second:]
+    columns = [[Tensor(row, x.requires_grad) for row in x.array] for x in xs]
+    outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
+    with tape.enable_grad() if cotangents is not None else tape.no_grad():
+        for t in reversed(range(steps)) if replay.reverse else range(steps):
+            at_step(t)
+            known = evaluate(program, consts, [column[t] for column in columns], state)
+            for series, v in zip(outputs, program.ys, strict=True):
+                series[t] = known[v]
+            state = [known[v] for v in program.next_state]
+    if cotangents is None:
+        return
+    pairs: list[tuple[Tensor, Tensor]] = []
+    ends = cotangents[len(outputs) : len(outputs) + len(state)]
+    for series, g in zip(outputs, cotangents, strict=False):
+        if g is not None:
+            pairs += [(y, Tensor(part)) for y, part in zip(series, _raw(g), strict=True)]
+    pairs += [(y, Tensor(_raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
+    pairs = [(y, g) for y, g in pairs if y.requires_grad]
+    tape.differentiate(
+        [y for y, _ in pairs], [g for _, g in pairs], [x for x in consts if x.needs_grad]
+    )
+
+
+def _raw(g: Any) -> Any:
+    return g.array if isinstance(g, tape.Traced) else g

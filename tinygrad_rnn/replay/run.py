@@ -1,0 +1,146 @@
+"""Running a compiled program: what is done once, before the loop, in it, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinygrad_rnn.backends import Array, Backend
+from tinygrad_rnn.replay.emitters import Runner, emit
+from tinygrad_rnn.replay.lower import VIEWS, is_product, lower
+from tinygrad_rnn.replay.memory import Lease
+from tinygrad_rnn.replay.plan import plan
+from tinygrad_rnn.replay.program import Program, Value, needed_ops
+from tinygrad_rnn.replay.simplify import simplify
+from tinygrad_rnn.replay.split import Parts, is_light, split, summed_inside
+from tinygrad_rnn.replay.whole import Whole
+
+
+class Compiled:
+    """A program ready to run over any number of steps.
+
+    Parameters
+    ----------
+    program : one step.
+    reverse : whether time runs from T-1 to 0.
+    given : how many of the outputs ``ys`` are handed to a user; the others are residuals.
+    brief : whether it is meant for a few steps only, as when a stream is followed.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        reverse: bool,
+        given: int,
+        backend: Backend,
+        brief: bool = False,
+    ) -> None:
+        self.source = program
+        self.backend = backend
+        lowered = simplify(lower(program))
+        self.program, self.summed = summed_inside(lowered)
+        self.parts: Parts = split(self.program)
+        self.plan = plan(self.parts, reverse, brief)
+        self.reverse = reverse
+        self.given = self.program.ys[:given]
+        self.used_once = needed_ops(
+            self.parts.once,
+            [
+                *self.plan.inputs,
+                *self.program.outputs,
+                *(x for op in (*self.parts.before, *self.parts.after) for x in op.values()),
+            ],
+        )
+        leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
+        self.leaving = leaving
+        self._runners: dict[Any, Runner] = {}
+
+    def run(
+        self,
+        consts: Sequence[Array],
+        xs: Sequence[Array],
+        state: Sequence[Array],
+        steps: int,
+        lease: Lease,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
+        xp, plan, program = self.backend.xp, self.plan, self.program
+        scratch = Lease(self.backend)
+        single: dict[Value, Array] = dict(zip(program.consts, consts, strict=True))
+        for op in self.used_once:
+            inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
+            found = op.primitive.forward(xp, *inputs, **op.params)
+            results = found if op.primitive.multiple else (found,)
+            single.update(zip(op.outputs, map(xp.asarray, results), strict=True))
+        stacked: dict[Value, Array] = dict(zip(program.xs, xs, strict=True))
+        early = {y for op in self.parts.before for y in op.outputs}
+        take = lease.take if early & set(program.ys) else scratch.take
+        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
+
+        arrays: list[Any] = [None] * len(plan.loop.arrays)
+        for v, k in plan.inputs.items():
+            found = single[v] if v in single else before.series(v)
+            arrays[k] = xp.ascontiguousarray(found).reshape(found.shape)  # 0-d stays
+        start: list[Any] = [*state, *(None for _ in range(len(program.state) - len(state)))]
+        for k, spec in enumerate(plan.loop.arrays):
+            if arrays[k] is None:
+                rows = (steps + plan.is_state(k),) if spec.stacked else ()
+                shape = (*rows, *spec.shape)
+                if k in self.leaving:
+                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
+                else:
+                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
+        for s, k in zip(start, plan.state, strict=True):
+            if k is not None:
+                target = arrays[k]
+                if plan.loop.arrays[k].stacked:
+                    target = target[steps if self.reverse else 0, ...]
+                target[...] = 0 if s is None else s
+
+        self.runner(steps)(arrays, steps)
+
+        last = 0 if self.reverse else steps
+        finals: list[Array] = []
+        for s, k in zip(start, plan.state, strict=True):
+            if k is None:
+                finals.append(s.copy())
+            else:
+                finals.append(
+                    arrays[k][last, ...].copy() if plan.loop.arrays[k].stacked else arrays[k].copy()
+                )
+        for v, (k, rows) in plan.crossing.items():
+            if plan.loop.arrays[k].stacked:
+                stacked[v] = arrays[k][rows]
+        after = Whole(self.backend, steps, single, stacked, [*self.parts.before, *self.parts.after], xp.empty)
+        ys = self._outputs(after)
+        sums = {v: after.total(v) for v in dict.fromkeys(program.totals)}
+        totals = [
+            sums[v] if v not in program.totals[:k] else sums[v].copy()
+            for k, v in enumerate(program.totals)
+        ]
+        if self.summed:
+            inside = iter(finals[len(finals) - sum(self.summed) :])
+            outside = iter(totals)
+            totals = [next(inside) if is_inside else next(outside) for is_inside in self.summed]
+        scratch.release()
+        return ys, finals[: len(state)], totals
+
+    def _outputs(self, after: Whole) -> list[Array]:
+        """The outputs over time; what a user gets shares its memory with nothing else."""
+        taken: set[Any] = set()
+        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
+        fresh -= {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
+        ys: list[Array] = []
+        for k, v in enumerate(self.program.ys):
+            array = after.series(v)
+            if k < len(self.given):
+                place = self.plan.crossing[v][0] if v in self.plan.crossing else v
+                if place in taken or (place is v and v not in fresh):
+                    array = array.copy()
+                taken.add(place)
+            ys.append(array)
+        return ys
+
+    def runner(self, steps: int) -> Runner:
+        """The loop's function, for the emitters that are switched on."""
+        return emit(self.plan.loop, self.backend, self._runners)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import backends, ops, replay, tape
+from tinygrad_rnn import backends, ops, tape
 
 LIMIT = 48
 """Elements of a value; larger ones are reduced."""
@@ -265,7 +266,7 @@ def binary(p: Pool, a: int, b: int, c: int) -> None:
 
 @operation
 def gate(p: Pool, a: int, b: int, c: int) -> None:
-    """h' = z * h + (1 - z) * n."""
+    """What lies between two values, as in a GRU."""
     x, size = p.take(a)
     y, other = p.alike(x, b)
     z = tg.sigmoid(x)
@@ -337,7 +338,8 @@ def _flat(x: Any) -> Any:
 @operation
 def reduction(p: Pool, a: int, b: int, c: int) -> None:
     x, size = p.take(a)
-    axes: tuple[Any, ...] = (-1, None, *range(x.ndim), tuple(range(1, x.ndim)), (), tuple(range(x.ndim)))
+    every = tuple(range(x.ndim))
+    axes: tuple[Any, ...] = (-1, None, *every, every[1:], (), every)
     axis = axes[b % len(axes)] if x.ndim else None
     which = c % len(REDUCTIONS)
     y = REDUCTIONS[which](x, axis=axis, keepdims=bool(c & 8))
@@ -445,10 +447,8 @@ def compared(p: Pool, a: int, b: int, c: int) -> None:
     masks = [tg.greater, tg.less, tg.less_equal, tg.greater_equal, tg.not_equal]
     mask = masks[c % 5](x, y * 0.5 + 0.0137)
     if p.bools and c & 8:
-        try:
+        with suppress(ValueError):
             mask = (mask & p.bools[-1]) if c & 16 else (~mask | p.bools[-1])
-        except ValueError:
-            pass
     if mask.size <= LIMIT and mask.ndim <= 3:
         p.bools.append(mask)
         p.put(tg.where(mask, x, y if c % 3 else 0.0), max(size, other))
@@ -528,7 +528,7 @@ def dropped(p: Pool, a: int, b: int, c: int) -> None:
 @operation
 def nested(p: Pool, a: int, b: int, c: int) -> None:
     """A loop inside the step, over an axis of a value."""
-    x, size = p.matrix(a)
+    x, _ = p.matrix(a)
     w = p.captured.weight((x.shape[-1],), b)
     outside, _ = p.alike(x[0], b)
     if np.broadcast_shapes(outside.shape, x[0].shape) != x[0].shape:

@@ -229,7 +229,7 @@ def test_reading_a_value_names_the_line_and_the_way_out(look: Callable[..., Any]
 @pytest.mark.parametrize(
     ("following", "message"),
     [
-        (lambda s: (s,), r" a state like the one that it was given, float64 \(3, 5\), got tuple\(float64"),
+        (lambda s: (s,), r" a state like .*, float64 \(3, 5\), got tuple\(float64"),
         (lambda s: s[:, :2], r"got float64 \(3, 2\)$"),
         (lambda s: s.astype(np.float32), r"got float32 \(3, 5\)$"),
         (lambda s: 1.0, " Tensors, got a float$"),
@@ -249,16 +249,16 @@ def test_wrong_arguments() -> None:
 
     with pytest.raises(TypeError, match=r"^scan: the step must return \(y, state\), got Tensor$"):
         tg.scan(lambda x, s: s, normal(2, 3), h)
-    with pytest.raises(ValueError, match=r"^scan: xs must have one leading axis .* \(2, 3\), \(4, 3\)$"):
+    with pytest.raises(ValueError, match=r"^scan: xs must have .* \(2, 3\), \(4, 3\)$"):
         tg.scan(step, (normal(2, 3), normal(4, 3)), h)
     with pytest.raises(ValueError, match=r"^scan: xs must have .* got \(0, 3\)$"):
         tg.scan(step, tg.zeros((0, 3)), h)
-    with pytest.raises(ValueError, match="^scan: expected at least one Tensor over time$"):
+    with pytest.raises(ValueError, match=r"^scan: expected at least one Tensor over time$"):
         tg.scan(step, (), h)
-    with pytest.raises(TypeError, match="^scan: xs must be Tensors in containers, got a float$"):
+    with pytest.raises(TypeError, match=r"^scan: xs must be Tensors in containers, got a float$"):
         tg.scan(step, 1.0, h)
     for wrong in (0, True, "cube", 1.5):
-        with pytest.raises(ValueError, match="^checkpoint: expected"):
+        with pytest.raises(ValueError, match=r"^checkpoint: expected"):
             tg.scan(step, normal(2, 3), h, checkpoint=wrong)  # pyright: ignore
 
 
@@ -320,7 +320,7 @@ def test_overwriting_a_parameter_before_backward_is_refused(emitter: str) -> Non
         cell, state = LSTM(), zero_state()
         loss = loss_of(*tg.scan(cell, normal(4, B, I), state, unroll=unroll))
         cell.U.data = cell.U.detach() * 0.5
-        with pytest.raises(RuntimeError, match="changed|overwritten|modified"):
+        with pytest.raises(RuntimeError, match=r"changed|overwritten|modified"):
             loss.backward()
 
 
@@ -465,7 +465,9 @@ def test_padding_of_nan_under_a_mask_reaches_no_gradient(emitter: str) -> None:
     def step(inputs: Any, s: LSTMState) -> Any:
         x, on = inputs
         h, end = cell(tg.where(on, x, 0.0), s)
-        return tg.where(on, h, 0.0), LSTMState(*(tg.where(on, a, b) for a, b in zip(end, s)))
+        return tg.where(on, h, 0.0), LSTMState(
+            *(tg.where(on, a, b) for a, b in zip(end, s, strict=True))
+        )
 
     compare(step, (raw, masks), state, [raw, *cell.parameters, *state])
     assert all(np.isfinite(v.grad.numpy()).all() for v in cell.parameters)
@@ -676,9 +678,7 @@ def test_the_products_of_an_lstm_leave_the_loop() -> None:
 
 
 def test_an_operation_without_a_rule_for_all_steps_stays_in_the_loop(emitter: str) -> None:
-    wave = tg.primitive(
-        "wave", lambda xp, x: xp.sin(x), [lambda g, y, x: g * ops.cos(x)]
-    )
+    wave = tg.primitive("wave", lambda xp, x: xp.sin(x), [lambda g, y, x: g * ops.cos(x)])
     xs, h, w = normal(4, B, H), normal(B, H, seed=1), normal(H, H, seed=2)
 
     def step(x: Any, s: Any) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +57,15 @@ def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
     return runner
 
 
+def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None]:
+    """The loop on these arrays, to be run any number of times.
+
+    It may be bound to the memory of the arrays, so another array in the list takes a new binding.
+    """
+    binds: Any = getattr(runner, "bind", None)
+    return partial(runner, arrays, steps) if binds is None else binds(arrays, steps)
+
+
 def loop_notes(loop: Loop, backend: Backend) -> list[str]:
     """By what a loop is run, and why any of its steps is run slower than it could be."""
     if backend.xp is not np:
@@ -97,4 +106,4 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     return []
 
 
-__all__ = ["Emitters", "Runner", "emit", "has_numba", "using"]
+__all__ = ["Emitters", "Runner", "bind", "emit", "has_numba", "using"]

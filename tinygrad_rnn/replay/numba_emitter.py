@@ -16,7 +16,7 @@ from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 from tinygrad_rnn.replay.numba_cache import function
 from tinygrad_rnn.replay.numba_expressions import Unsupported
 from tinygrad_rnn.replay.numba_source import kernel_source, module_source, product_code
-from tinygrad_rnn.replay.numba_table import Table, matrix
+from tinygrad_rnn.replay.numba_table import Bound, Table, matrix
 
 Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
 StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
@@ -129,11 +129,20 @@ class _Program:
         ]
 
     def __call__(self, arrays: Sequence[np.ndarray], length: int) -> None:
+        self.bind(arrays, length)()
+
+    def bind(self, arrays: Sequence[np.ndarray], length: int) -> Callable[[], None]:
+        """The loop on the memory of these arrays, to be run any number of times."""
         self._check(arrays, length)
-        if length <= 0 or not self._parts:
+        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
+        return partial(self._run, arrays, bounds, length)
+
+    def _run(
+        self, arrays: Sequence[np.ndarray], bounds: Sequence[Bound | None], length: int
+    ) -> None:
+        if length <= 0 or not bounds:
             return
         times = (length - 1, -1, -1) if self._reverse else (0, length, 1)
-        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
         try:
             for bound in bounds:
                 if bound is not None:

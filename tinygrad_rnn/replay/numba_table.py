@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from tinygrad_rnn.backends.blas import (
     openblas,
 )
 from tinygrad_rnn.replay.loop import Kernel, Loop, Phase, Product, Ref
+from tinygrad_rnn.replay.memory import POOL
 from tinygrad_rnn.replay.numba_cache import Run
 from tinygrad_rnn.replay.numba_expressions import Unsupported
 from tinygrad_rnn.replay.numba_source import (
@@ -32,11 +32,6 @@ from tinygrad_rnn.replay.numba_source import (
 
 PACKED_ROWS = 48
 """Rows over all steps from which packing the right matrix costs less than it saves."""
-PACKED_WORK = 1.6e8
-"""Flops of a product from which two threads of OpenBLAS, without packing, do what one of MKL does,
-times the number of threads. More threads of MKL were slower than one, as OpenBLAS's idle threads
-spin on the cores that they need.
-"""
 SMALL, LARGE = 2**19, 3e6
 """Up to the first OpenBLAS takes one thread and is as fast as MKL; between the two it takes all
 threads although one is as fast.
@@ -128,19 +123,18 @@ class Table:
         left, right = matrix(a), matrix(b)
         how = [TRANSPOSED if left.transposed else AS_IS, TRANSPOSED if right.transposed else AS_IS]
         position = len(self._entries)
-        self._entries += [library.gemm[code], 0, *how, m, n, k]
+        work = 2 * m * n * k
+        provider = mkl() if self._packed and work > SMALL else None
+        self._entries += [(provider or library).gemm[code], 0, *how, m, n, k]
         for ref in (a, b, out):
             self._address(ref)
             self._entries.append(matrix(ref).stride)
         self._entries.append(PACKED)
-        work, cores = 2 * m * n * k, library.threads()
-        packable = self._packed and product.constant and b is product.b and work > SMALL
-        provider = mkl() if packable and (cores == 1 or work * cores < PACKED_WORK) else None
-        if provider is not None:
+        if provider is None:
+            self._largest = max(self._largest, work)
+        elif product.constant and b is product.b:
             packing = Packing(code, m, n, k, right.transposed, right.stride)
             self._packs.append(_Pack(packing, position, provider))
-        else:
-            self._largest = max(self._largest, work)
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Bound:
         """The table with the addresses of these arrays."""
@@ -172,20 +166,24 @@ class Bound:
                 self._pack(*pack)
 
     def _pack(self, how: Packing, position: int, blas: Blas) -> None:
-        if not self._held:
-            self._undo.append(partial(blas.set_threads, blas.set_threads(1)))
-        memory = np.empty(how.size(blas) + 64, dtype=np.uint8)
+        memory = POOL.take(how.size(blas) + 64)
         self._held.append(memory)
         start = -(-address(memory) // 64) * 64
         how.pack(blas, int(self._table[position + 10]), start)
         self._table[position + 1] = blas.compute[how.code]
         self._table[position + 10 : position + 12] = start, 0
 
+    def _unpack(self, table: np.ndarray) -> None:
+        self._table[:] = table
+        self._held.clear()
+
     def end(self) -> None:
         """Give the libraries back the numbers of threads that they had."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+        POOL.give(self._held)
+        self._held = []
 
     def run(self, start: int, stop: int, step: int) -> None:
         """All time steps from ``start`` to ``stop``, which is not among them."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emitters import Runner, emit
+from tinygrad_rnn.replay.emitters import Runner, bind, emit
+from tinygrad_rnn.replay.frames import LARGEST, Frame, Frames
 from tinygrad_rnn.replay.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.memory import Lease
 from tinygrad_rnn.replay.plan import plan
@@ -39,7 +43,7 @@ class Compiled:
         self.backend = backend
         lowered = simplify(lower(program))
         self.program, self.summed = summed_inside(lowered)
-        self.parts: Parts = split(self.program)
+        self.parts: Parts = split(self.program, brief)
         self.plan = plan(self.parts, reverse, brief)
         self.reverse = reverse
         self.given = self.program.ys[:given]
@@ -51,8 +55,14 @@ class Compiled:
                 *(x for op in (*self.parts.before, *self.parts.after) for x in op.values()),
             ],
         )
-        leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
-        self.leaving = leaving
+        self.leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
+        self.constants = [k for v, k in self.plan.inputs.items() if v in set(program.consts)]
+        early = {y for op in self.parts.before for y in op.outputs}
+        self.is_left_early = not early.isdisjoint(self.program.ys)
+        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
+        self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
+        self.keeps_frames = brief and backend.xp is np
+        self.frames = Frames()
         self._runners: dict[Any, Runner] = {}
 
     def run(
@@ -66,30 +76,21 @@ class Compiled:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
         xp, plan, program = self.backend.xp, self.plan, self.program
         scratch = Lease(self.backend)
-        single: dict[Value, Array] = dict(zip(program.consts, consts, strict=True))
-        for op in self.used_once:
-            inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
-            found = op.primitive.forward(xp, *inputs, **op.params)
-            results = found if op.primitive.multiple else (found,)
-            single.update(zip(op.outputs, map(xp.asarray, results), strict=True))
+        single = self._single(consts)
         stacked: dict[Value, Array] = dict(zip(program.xs, xs, strict=True))
-        early = {y for op in self.parts.before for y in op.outputs}
-        take = lease.take if early & set(program.ys) else scratch.take
-        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
+        take = lease.take if self.is_left_early else scratch.take
+        before = Whole(xp, steps, single, stacked, self.parts.before, take)
+        inputs = [
+            (k, single[v] if v in single else before.series(v)) for v, k in plan.inputs.items()
+        ]
 
-        arrays: list[Any] = [None] * len(plan.loop.arrays)
-        for v, k in plan.inputs.items():
-            found = single[v] if v in single else before.series(v)
-            arrays[k] = xp.ascontiguousarray(found).reshape(found.shape)  # 0-d stays
+        runner = self.runner(steps)
+        key = (steps, runner, *map(id, consts)) if self.keeps_frames else None
+        frame = self.frames.take(key) if self.keeps_frames else None
+        if frame is None or not frame.enter(inputs):
+            frame = self._frame(inputs, runner, steps, lease, scratch)
+        arrays = frame.arrays
         start: list[Any] = [*state, *(None for _ in range(len(program.state) - len(state)))]
-        for k, spec in enumerate(plan.loop.arrays):
-            if arrays[k] is None:
-                rows = (steps + plan.is_state(k),) if spec.stacked else ()
-                shape = (*rows, *spec.shape)
-                if k in self.leaving:
-                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
-                else:
-                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
         for s, k in zip(start, plan.state, strict=True):
             if k is not None:
                 target = arrays[k]
@@ -97,7 +98,7 @@ class Compiled:
                     target = target[steps if self.reverse else 0, ...]
                 target[...] = 0 if s is None else s
 
-        self.runner(steps)(arrays, steps)
+        frame.run()
 
         last = 0 if self.reverse else steps
         finals: list[Array] = []
@@ -111,8 +112,8 @@ class Compiled:
         for v, (k, rows) in plan.crossing.items():
             if plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
-        after = Whole(self.backend, steps, single, stacked, [*self.parts.before, *self.parts.after], xp.empty)
-        ys = self._outputs(after)
+        after = Whole(xp, steps, single, stacked, [*self.parts.before, *self.parts.after], xp.empty)
+        ys = self._outputs(after, frame.kept)
         sums = {v: after.total(v) for v in dict.fromkeys(program.totals)}
         totals = [
             sums[v] if v not in program.totals[:k] else sums[v].copy()
@@ -122,20 +123,70 @@ class Compiled:
             inside = iter(finals[len(finals) - sum(self.summed) :])
             outside = iter(totals)
             totals = [next(inside) if is_inside else next(outside) for is_inside in self.summed]
+        if frame.kept:
+            self.frames.give(key, frame)
         scratch.release()
         return ys, finals[: len(state)], totals
 
-    def _outputs(self, after: Whole) -> list[Array]:
+    def _single(self, consts: Sequence[Array]) -> dict[Value, Array]:
+        """The values that are the same at every step."""
+        single: dict[Value, Array] = dict(zip(self.program.consts, consts, strict=True))
+        for op in self.used_once:
+            inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
+            found = op.primitive.forward(self.backend.xp, *inputs, **op.params)
+            results = found if op.primitive.multiple else (found,)
+            single.update(zip(op.outputs, map(self.backend.xp.asarray, results), strict=True))
+        return single
+
+    def _frame(
+        self,
+        inputs: Sequence[tuple[int, Array]],
+        runner: Runner,
+        steps: int,
+        lease: Lease,
+        scratch: Lease,
+    ) -> Frame:
+        """Arrays for the loop, with these inputs; of its own where they can be kept."""
+        xp, plan = self.backend.xp, self.plan
+        specs = plan.loop.arrays
+        shapes = [
+            (*((steps + plan.is_state(k),) if spec.stacked else ()), *spec.shape)
+            for k, spec in enumerate(specs)
+        ]
+        arrays: list[Any] = [None] * len(specs)
+        for k, array in inputs:
+            arrays[k] = xp.ascontiguousarray(array)
+        size = sum(
+            math.prod(shape) * spec.dtype.itemsize
+            for k, (shape, spec) in enumerate(zip(shapes, specs, strict=True))
+            if k not in self.constants
+        )
+        held = dict(inputs)
+        kept = (
+            self.keeps_frames
+            and size <= LARGEST
+            and all(arrays[k] is held[k] for k in self.constants)
+        )
+        for k, (shape, spec) in enumerate(zip(shapes, specs, strict=True)):
+            if arrays[k] is None:
+                if kept or k in self.leaving:
+                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
+                else:
+                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
+            elif kept and k not in self.constants:
+                arrays[k] = arrays[k].copy()
+        return Frame(arrays, self.constants, bind(runner, arrays, steps), kept)
+
+    def _outputs(self, after: Whole, kept: bool) -> list[Array]:
         """The outputs over time; what a user gets shares its memory with nothing else."""
         taken: set[Any] = set()
-        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
-        fresh -= {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
         ys: list[Array] = []
         for k, v in enumerate(self.program.ys):
             array = after.series(v)
             if k < len(self.given):
                 place = self.plan.crossing[v][0] if v in self.plan.crossing else v
-                if place in taken or (place is v and v not in fresh):
+                owned = v in self.fresh if place is v else not kept
+                if place in taken or not owned:
                     array = array.copy()
                 taken.add(place)
             ys.append(array)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import can_batch
-from tinygrad_rnn.replay.lower import FILL, VIEWS, is_elementwise, is_reduction
+from tinygrad_rnn.replay.lower import FILL, VIEWS, is_elementwise, is_product, is_reduction
 from tinygrad_rnn.replay.program import Op, Program, Value, consumers, depending, needed_ops
 
 
@@ -51,8 +51,12 @@ def is_light(op: Op) -> bool:
     )
 
 
-def split(program: Program) -> Parts:
-    """The parts of a program that has been lowered."""
+def split(program: Program, brief: bool = False) -> Parts:
+    """The parts of a program that has been lowered.
+
+    Where there are few steps, in a ``brief`` loop, products stay in it: there is little to gain
+    from one over all steps, and a part before or after the loop takes time of its own.
+    """
     varying = depending(program.ops, [*program.xs, *program.state])
     on_state = depending(program.ops, program.state)
     once = [op for op in program.ops if op.outputs[0] not in varying]
@@ -61,6 +65,9 @@ def split(program: Program) -> Parts:
 
     def batchable(op: Op) -> bool:
         return can_batch(op.primitive, [x in varying for x in op.inputs])
+
+    def stays(op: Op) -> bool:
+        return is_light(op) or (brief and is_product(op))
 
     # Before: heavy work on inputs alone, and what it needs
     free = set(program.xs)
@@ -72,7 +79,7 @@ def split(program: Program) -> Parts:
                 free.update(op.outputs)
             else:
                 notes.append(f"{op.primitive.name}: has no batching rule, stays in the loop")
-    heavy = [op for op in rest if op.outputs[0] in free and not is_light(op)]
+    heavy = [op for op in rest if op.outputs[0] in free and not stays(op)]
     before = needed_ops(
         [op for op in rest if op.outputs[0] in free], [y for op in heavy for y in op.outputs]
     )
@@ -85,7 +92,7 @@ def split(program: Program) -> Parts:
     sunk: set[Op] = set()
     moved: set[Value] = set()
     for op in rest:
-        if op not in must and (not is_light(op) or any(x in moved for x in op.values())):
+        if op not in must and (not stays(op) or any(x in moved for x in op.values())):
             sunk.add(op)
             moved.update(op.outputs)
     readers = consumers(rest)

@@ -11,7 +11,6 @@ from tinygrad_rnn.replay.program import Op, Program, Value, needed_ops
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
-
 DETACH = Primitive("detach", lambda xp, x: x, [None], kernel="x0")
 """What a step computes under no_grad: the value, for which no gradient is wanted."""
 

@@ -85,7 +85,7 @@ class Whole:
             return self.xp.sum(self.series(v), axis=0)
         if is_product(op):
             return self._total_product(*op.inputs)
-        if op.primitive in _LINEAR:
+        if op.primitive in _LINEAR and v.dtype.kind == "f":
             found = op.primitive(self.total(op.inputs[0]), **op.params)  # pyright: ignore
             return found.copy() if op.primitive is P.broadcast_to else found
         if op.primitive in (ops.add, ops.subtract) and all(

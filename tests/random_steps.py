@@ -313,6 +313,14 @@ def computed_weight(p: Pool, a: int, b: int, c: int) -> None:
 
 
 @operation
+def left_product(p: Pool, a: int, b: int, c: int) -> None:
+    """A parameter times what changes."""
+    x, size = p.matrix(a)
+    rows = x.shape[-2]
+    p.put(p.captured.weight((p.case.K, rows), b) @ x, size * rows)
+
+
+@operation
 def attention(p: Pool, a: int, b: int, c: int) -> None:
     """Products of matrices of which both change."""
     x, size = p.matrix(a)
@@ -383,7 +391,7 @@ def parts(p: Pool, a: int, b: int, c: int) -> None:
         case 1:
             y = x[..., : n - start]
         case 2:
-            y = x[..., start]
+            y = x[..., start - n if b & 8 else start]
         case 3:
             y = x[b % len(x)]
         case 4:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import ops
 
 RNG = np.random.default_rng(0)
 
@@ -255,3 +256,19 @@ def test_retain_graph_runs_it_again() -> None:
     np.testing.assert_allclose(x.grad.numpy(), 4 * x.numpy())
     with pytest.raises(RuntimeError, match="freed"):
         loss.backward()
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_dropout_of_a_checkpoint_inside_a_time_step(unroll: bool) -> None:
+    """Every step draws its part of one block, and draws the same when it is computed again."""
+
+    def step(x: tg.Tensor, h: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
+        y = tg.checkpoint(lambda a: ops.dropout(a, 0.5) * a)(x)
+        return y, h + y
+
+    x = tg.tensor(np.ones((4, 3, 5)), requires_grad=True)
+    tg.manual_seed(1)
+    y, _ = tg.scan(step, x, tg.zeros((3, 5), "float64"), unroll=unroll)
+    y.sum().backward()
+    assert 0 < np.count_nonzero(y.numpy()) < y.size
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * y.numpy())

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from row_emitter import row_by_row
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
 from tinygrad_rnn.ops import primitives as P
+from tinygrad_rnn.replay import emitters
 from tinygrad_rnn.replay.emitters import has_numba
 from tinygrad_rnn.replay.lower import is_product
 
@@ -25,13 +27,18 @@ B, I, H = 3, 4, 5
 scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
 
 
-@pytest.fixture(params=["array", "jit"])
-def emitter(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Array calls, and the loop compiled by Numba where that is installed."""
+@pytest.fixture(params=["array", "jit", "rows"])
+def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Array calls, Numba where that is installed, and all that the contract of a loop allows."""
+    if request.param == "rows":
+        scan_module._cache.known.clear()
+        monkeypatch.setattr(emitters, "_compile", row_by_row)
     if request.param == "jit" and not has_numba():
         pytest.skip("the extra jit is not installed")
-    with replay.using(jit=request.param == "jit"):
+    with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
         yield request.param
+    if request.param == "rows":
+        scan_module._cache.known.clear()
 
 
 def normal(*shape: int, seed: int = 0, grad: bool = True, dtype: Any = np.float64) -> tg.Tensor:
@@ -649,6 +656,55 @@ def test_one_step_one_sequence_and_as_many_as_steps(emitter: str, T: int, batch:
     state = LSTMState(normal(batch, H, seed=4), normal(batch, H, seed=5))
     for options in ({}, {"reverse": True}, {"checkpoint": 1}):
         compare(cell, xs, state, [xs, *cell.parameters, *state], **options)
+
+
+def test_a_state_read_elsewhere_than_where_it_is_written(emitter: str) -> None:
+    xs, h = normal(4, H, H), normal(H, H, seed=1)
+    steps: list[Callable[[Any], Any]] = [
+        lambda s: s + tg.transpose(s),
+        lambda s: s + s[1:2],
+        lambda s: s - tg.sum(s, -1, keepdims=True),
+        lambda s: s - tg.max(tg.tanh(s), -1, keepdims=True) * tg.transpose(s),
+        lambda s: tg.softmax(s, -1) + tg.concat([s[:, 2:], s[:, :2]], -1),
+        lambda s: tg.concat([s[2:], s[:2]], 0) * s,
+        lambda s: tg.flip(s, -1) * s,
+    ]
+    for change in steps:
+        compare(lambda x, s, f=change: (x, tg.tanh(f(s) + x)), xs, h, [xs, h])
+        compare(lambda x, s, f=change: (tg.sum(f(s)), f(s) * 0.1 + x), xs, h, [xs, h])
+    narrow = normal(H, 1, seed=2)
+    compare(
+        lambda x, s: (x, (tg.sum(s[0] * x, -1, keepdims=True), tg.tanh(s[1] * s[0]))),
+        xs, (narrow, h), [xs, narrow, h],
+    )  # fmt: skip
+    compare(
+        lambda x, s: (x, (tg.sum(s[1], -1, keepdims=True), tg.sum(s[0], -1, keepdims=True))),
+        xs, (narrow, narrow), [xs, narrow],
+    )  # fmt: skip
+
+
+def test_one_value_as_a_part_and_as_a_whole(emitter: str) -> None:
+    """What is reshaped in one piece can't lie within a concatenation as well."""
+    xs, h, w = normal(4, B, H), normal(B, H, seed=1), normal(2 * H, H, seed=2)
+
+    def step(x: Any, s: Any) -> Any:
+        a = tg.tanh(s + x)
+        flat = tg.reshape(a, (-1,)) * 0.5
+        return flat, tg.tanh(tg.concat([a, x], -1) @ w + tg.reshape(flat, (B, H)))
+
+    compare(step, xs, h, [xs, h, w])
+
+
+def test_a_parameter_on_the_left_and_one_that_is_spread(emitter: str) -> None:
+    xs, h, w, v = normal(4, B, H), normal(B, H, seed=1), normal(B, B, seed=2), normal(H, seed=3)
+    compare(lambda x, s: (tg.sum(v), tg.tanh(w @ s + x)), xs, h, [xs, h, w, v])
+    truth: Any = None
+    for unroll in (True, False):
+        v.grad = None
+        several = [tg.scan(lambda x, s: (tg.sum(v), s), xs, h, unroll=unroll) for _ in range(3)]
+        loss_of(several, ()).backward()
+        truth = truth or [v.grad.numpy().copy()]
+        assert_same([v.grad.numpy()], truth)
 
 
 # What is moved out of the loop

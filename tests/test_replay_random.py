@@ -6,18 +6,23 @@ hold to central differences.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, event, given, note, settings
+from hypothesis import HealthCheck, assume, event, given, note, settings
 from random_steps import Captured, Case, Step, cases, form, inputs
+from row_emitter import row_by_row
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import backends, replay, tape
+from tinygrad_rnn import backends, ops, replay, tape
+from tinygrad_rnn.replay import emitters
 from tinygrad_rnn.replay.emitters import has_numba
+
+scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
 
 FIRST, SECOND = 1e-12, 1e-10
 """Relative to the larger of 1 and the largest value."""
@@ -66,7 +71,7 @@ class Run:
             )
         self.values = [*tape.leaves(ys), *tape.leaves(ends)]
         self.form = tape.tree_map(lambda v: (v.shape, v.dtype), (ys, ends))
-        self.state = tg.ops.generator_state()
+        self.state = ops.generator_state()
         self.groups: list[list[Any]] = [[host(v) for v in self.values]]
         self.count = 0
         if not order:
@@ -205,3 +210,19 @@ def test_inference(case: Case) -> None:
 @given(cases())
 def test_strict_backend(case: Case) -> None:
     check(case, "strict", 1)
+
+
+@settings(
+    max_examples=settings().max_examples * 5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(case=cases())
+def test_kernels_row_by_row(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compiled kernels may do, the plan must allow."""
+    monkeypatch.setattr(emitters, "_compile", row_by_row)
+    scan_module._cache.known.clear()
+    try:
+        with replay.using(jit=False), np.errstate(all="ignore"):
+            check(case, "cpu", 1)
+    finally:
+        scan_module._cache.known.clear()

@@ -21,6 +21,7 @@ class _Anomaly(Observer):
     def __init__(self, inside: str = "") -> None:
         self.inside = inside
         self.where = ""
+        self.waiting = False
         self.arrived: tuple[Any, ...] = ()
 
     def at_step(self, t: int) -> None:
@@ -28,24 +29,31 @@ class _Anomaly(Observer):
         self.where = f"{self.inside}, time step {t}"
 
     def after_forward(self, record: Record) -> None:
-        if _is_finite(record.results) or not _is_finite(record.inputs):
+        if self.waiting or _is_finite(record.results) or not _is_finite(record.inputs):
             return
         if is_replayed(record):
-            inner = _Anomaly(" in a replayed loop")
-            with observe(inner):
-                rerun(record, at_step=inner.at_step)
+            self._look_inside(record, None, " in a replayed loop")
         raise AnomalyError(self._message(record, "the result has a nan or an infinity"))
 
     def before_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
         self.arrived = cotangents
 
     def after_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
-        if _is_finite(cotangents) or not _is_finite(self.arrived):
+        if self.waiting or _is_finite(cotangents) or not _is_finite(self.arrived):
             return
         if is_replayed(record):
-            with observe(_Anomaly(" in a replayed loop, backwards")):
-                rerun(record, self.arrived)
+            self._look_inside(record, self.arrived, " in a replayed loop, backwards")
         raise AnomalyError(self._message(record, "its gradient rule gives a nan or an infinity"))
+
+    def _look_inside(self, record: Record, cotangents: Any, inside: str) -> None:
+        """Run a replayed loop again step by step under an observer of its own."""
+        inner = _Anomaly(inside)
+        self.waiting = True
+        try:
+            with observe(inner):
+                rerun(record, cotangents, inner.at_step)
+        finally:
+            self.waiting = False
 
     def _message(self, record: Record, what: str) -> str:
         line = f" ({record.frame})" if record.frame else ""
@@ -53,7 +61,7 @@ class _Anomaly(Observer):
             f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
             for x in (v.array if isinstance(v, Traced) else v for v in record.inputs)
         )
-        where = self.where or self.inside
+        where = self.where if "backwards" not in self.inside else self.inside
         return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){line}"
 
 

@@ -43,6 +43,32 @@ def blocks_of_steps(blocks: Blocks) -> Generator[Blocks | None]:
         _blocks.reset(token)
 
 
+class Remembered:
+    """Random numbers of a step that is run twice, such as to recompute it: the same both times."""
+
+    def __init__(self) -> None:
+        self.source = _blocks.get()
+        self.drawn: list[Any] = []
+        self.count = 0
+
+    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
+        """What was drawn in this place before, or else what the loop around gives."""
+        if self.count == len(self.drawn) and self.source is not None:
+            self.drawn.append(self.source.read(shape, draw))
+        self.count += 1
+        return self.drawn[self.count - 1]
+
+    @contextmanager
+    def again(self) -> Generator[None]:
+        """Draw from the first number on within the block; outside a loop this changes nothing."""
+        self.count = 0
+        if self.source is None:
+            yield
+        else:
+            with blocks_of_steps(self):
+                yield
+
+
 def from_blocks(shape: Shape, draw: Callable[[Shape], Array]) -> Any:
     """Random numbers of ``shape``: those of the current time step, or ``draw(())`` outside one."""
     blocks = _blocks.get()

@@ -108,23 +108,24 @@ class Replay:
         self, consts: Arrays, xs: Arrays, state: Arrays, steps: int, held: Held | None
     ) -> list[Array]:
         """Outputs, final states and totals."""
-        count = len(self.program.ys)
-        if held is None or held.every is not None:
-            form = self.inference(steps)
-        else:
-            form = self.training(held.wanted).forward
-        every = None if held is None else held.every
+        if held is None:
+            ys, ends, sums = self.inference(steps).run(
+                consts, xs, state, steps, Lease(self.backend)
+            )
+            return [*ys, *ends, *sums]
+        count, every = len(self.program.ys), held.every
+        form = self.training(held.wanted).forward if every is None else self.inference(steps)
         pieces: list[tuple[slice, list[Array]]] = []
         totals: list[Array] = []
         for part in self.segments(steps, every):
-            lease = Lease(self.backend) if held is None or every is not None else held.lease
-            if held is not None and every is not None:
+            lease = held.lease if every is None else Lease(self.backend)
+            if every is not None:
                 held.starts.append([*state])
             ys, state, sums = form.run(
                 consts, [x[part] for x in xs], state, part.stop - part.start, lease
             )
             totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
-            if held is not None and every is None:
+            if every is None:
                 held.residuals = ys[count:]
             pieces.append((part, ys[:count]))
         return [*self._joined(pieces), *state, *totals]

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,13 +57,13 @@ def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
     return runner
 
 
-def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None]:
-    """The loop on these arrays, to be run any number of times.
+def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
+    """The loop bound to the memory of these arrays, to be run any number of times.
 
-    It may be bound to the memory of the arrays, so another array in the list takes a new binding.
+    It does not hold the arrays. None where the loop is more than one compiled function.
     """
     binds: Any = getattr(runner, "bind", None)
-    return partial(runner, arrays, steps) if binds is None else binds(arrays, steps)
+    return None if binds is None else binds(arrays, steps)
 
 
 def loop_notes(loop: Loop, backend: Backend) -> list[str]:

@@ -19,7 +19,10 @@ from tinygrad_rnn.tape import format_bytes
 
 
 def explain_replay(replay: Replay, wanted: Wanted | None) -> str:
-    """The program of a step, and what became of it, forward and backward."""
+    """The program of a step, and what became of it, forward and backward.
+
+    ``wanted`` says which gradients are wanted (see :func:`wanted_of`), None for none.
+    """
     parts = ["the step, as traced", _indented(str(replay.program))]
     if wanted is None:
         return "\n".join([*parts, *_compiled("forward, without gradients", replay.inference())])

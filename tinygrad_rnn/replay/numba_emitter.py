@@ -16,7 +16,7 @@ from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 from tinygrad_rnn.replay.numba_cache import function
 from tinygrad_rnn.replay.numba_expressions import Unsupported
 from tinygrad_rnn.replay.numba_source import kernel_source, module_source, product_code
-from tinygrad_rnn.replay.numba_table import Bound, Table, matrix
+from tinygrad_rnn.replay.numba_table import Table, matrix
 
 Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
 StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
@@ -129,40 +129,38 @@ class _Program:
         ]
 
     def __call__(self, arrays: Sequence[np.ndarray], length: int) -> None:
-        self.bind(arrays, length)()
-
-    def bind(self, arrays: Sequence[np.ndarray], length: int) -> Callable[[], None]:
-        """The loop on the memory of these arrays, to be run any number of times."""
-        self._check(arrays, length)
-        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
-        return partial(self._run, arrays, bounds, length)
-
-    def _run(
-        self, arrays: Sequence[np.ndarray], bounds: Sequence[Bound | None], length: int
-    ) -> None:
-        if length <= 0 or not bounds:
+        run = self.bind(arrays, length)
+        if run is not None:
+            run()
             return
-        times = (length - 1, -1, -1) if self._reverse else (0, length, 1)
+        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
+        runs: list[Callable[[int], None]] = []
+        for part, bound in zip(self._parts, bounds, strict=True):
+            if bound is not None:
+                runs.append(bound.once)
+            elif not isinstance(part, Table):
+                runs.append(partial(part, arrays))
         try:
             for bound in bounds:
                 if bound is not None:
                     bound.begin(length)
-            if len(bounds) == 1 and bounds[0] is not None:
-                bounds[0].run(*times)
-                return
-            runs: list[Callable[[int], None]] = []
-            for part, bound in zip(self._parts, bounds, strict=True):
-                if bound is not None:
-                    runs.append(bound.once)
-                elif not isinstance(part, Table):
-                    runs.append(partial(part, arrays))
-            for t in range(*times):
+            for t in range(*self._times(length)):
                 for run in runs:
                     run(t)
         finally:
             for bound in reversed(bounds):
                 if bound is not None:
                     bound.end()
+
+    def bind(self, arrays: Sequence[np.ndarray], length: int) -> Callable[[], None] | None:
+        """The loop on the memory of these arrays, if it is one function; it does not hold them."""
+        self._check(arrays, length)
+        if len(self._parts) != 1 or not isinstance(self._parts[0], Table) or length <= 0:
+            return None
+        return partial(self._parts[0].bind(arrays).run, length, *self._times(length))
+
+    def _times(self, length: int) -> tuple[int, int, int]:
+        return (length - 1, -1, -1) if self._reverse else (0, length, 1)
 
     def _check(self, arrays: Sequence[np.ndarray], length: int) -> None:
         if len(arrays) != len(self._specs):

@@ -152,6 +152,7 @@ class Bound:
         self, function: Run, table: np.ndarray, packs: list[_Pack], single: Blas | None
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
+        self._unpacked = table
         self._start = address(table)
         self._held: list[np.ndarray] = []
         self._undo: list[Callable[[], object]] = []
@@ -166,6 +167,8 @@ class Bound:
                 self._pack(*pack)
 
     def _pack(self, how: Packing, position: int, blas: Blas) -> None:
+        if not self._held:
+            self._unpacked = self._table.copy()
         memory = POOL.take(how.size(blas) + 64)
         self._held.append(memory)
         start = -(-address(memory) // 64) * 64
@@ -173,21 +176,23 @@ class Bound:
         self._table[position + 1] = blas.compute[how.code]
         self._table[position + 10 : position + 12] = start, 0
 
-    def _unpack(self, table: np.ndarray) -> None:
-        self._table[:] = table
-        self._held.clear()
-
     def end(self) -> None:
-        """Give the libraries back the numbers of threads that they had."""
+        """Give the libraries back the numbers of threads that they had, and the memory."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
-        POOL.give(self._held)
-        self._held = []
+        if self._held:
+            self._table[:] = self._unpacked
+            POOL.give(self._held)
+            self._held = []
 
-    def run(self, start: int, stop: int, step: int) -> None:
+    def run(self, length: int, start: int, stop: int, step: int) -> None:
         """All time steps from ``start`` to ``stop``, which is not among them."""
-        self._function(self._start, start, stop, step)
+        try:
+            self.begin(length)
+            self._function(self._start, start, stop, step)
+        finally:
+            self.end()
 
     def once(self, t: int) -> None:
         """One time step."""

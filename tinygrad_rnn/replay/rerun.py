@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn import tape
 from tinygrad_rnn.replay.compiled import Replay
 from tinygrad_rnn.replay.program import evaluate
@@ -36,7 +38,8 @@ def rerun(
     consts, xs, state = inputs[:first], inputs[first:second], inputs[second:]
     columns = [[Tensor(row, x.requires_grad) for row in x.array] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
-    with tape.enable_grad() if cotangents is not None else tape.no_grad():
+    recording = tape.no_grad() if cotangents is None else tape.enable_grad()
+    with recording, np.errstate(all="ignore"):
         for t in reversed(range(steps)) if replay.reverse else range(steps):
             at_step(t)
             known = evaluate(program, consts, [column[t] for column in columns], state)
@@ -52,9 +55,9 @@ def rerun(
             pairs += [(y, Tensor(part)) for y, part in zip(series, _raw(g), strict=True)]
     pairs += [(y, Tensor(_raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
     pairs = [(y, g) for y, g in pairs if y.requires_grad]
-    tape.differentiate(
-        [y for y, _ in pairs], [g for _, g in pairs], [x for x in consts if x.needs_grad]
-    )
+    targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]
+    with np.errstate(all="ignore"):
+        tape.differentiate([y for y, _ in pairs], [g for _, g in pairs], targets)
 
 
 def _raw(g: Any) -> Any:

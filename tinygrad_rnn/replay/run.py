@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emitters import Runner, bind, emit
-from tinygrad_rnn.replay.frames import LARGEST, Frame, Frames
+from tinygrad_rnn.replay.emitters import Runner, emit
+from tinygrad_rnn.replay.frames import Frames
 from tinygrad_rnn.replay.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.memory import Lease
 from tinygrad_rnn.replay.plan import plan
@@ -55,14 +54,10 @@ class Compiled:
                 *(x for op in (*self.parts.before, *self.parts.after) for x in op.values()),
             ],
         )
-        self.leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
-        self.constants = [k for v, k in self.plan.inputs.items() if v in set(program.consts)]
-        early = {y for op in self.parts.before for y in op.outputs}
-        self.is_left_early = not early.isdisjoint(self.program.ys)
-        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
-        self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
-        self.keeps_frames = brief and backend.xp is np
-        self.frames = Frames()
+        leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
+        self.leaving = leaving
+        keeps_frames = brief and backend.xp is np and self._is_bare()
+        self.frames = Frames(self.program, self.plan) if keeps_frames else None
         self._runners: dict[Any, Runner] = {}
 
     def run(
@@ -74,23 +69,37 @@ class Compiled:
         lease: Lease,
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
+        runner = self.runner(steps)
+        if self.frames is not None:
+            results = self.frames.run(runner, consts, xs, state, steps)
+            if results is not None:
+                return results
         xp, plan, program = self.backend.xp, self.plan, self.program
         scratch = Lease(self.backend)
-        single = self._single(consts)
+        single: dict[Value, Array] = dict(zip(program.consts, consts, strict=True))
+        for op in self.used_once:
+            inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
+            found = op.primitive.forward(xp, *inputs, **op.params)
+            results = found if op.primitive.multiple else (found,)
+            single.update(zip(op.outputs, map(xp.asarray, results), strict=True))
         stacked: dict[Value, Array] = dict(zip(program.xs, xs, strict=True))
-        take = lease.take if self.is_left_early else scratch.take
-        before = Whole(xp, steps, single, stacked, self.parts.before, take)
-        inputs = [
-            (k, single[v] if v in single else before.series(v)) for v, k in plan.inputs.items()
-        ]
+        early = {y for op in self.parts.before for y in op.outputs}
+        take = lease.take if early & set(program.ys) else scratch.take
+        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
 
-        runner = self.runner(steps)
-        key = (steps, runner, *map(id, consts)) if self.keeps_frames else None
-        frame = self.frames.take(key) if self.keeps_frames else None
-        if frame is None or not frame.enter(inputs):
-            frame = self._frame(inputs, runner, steps, lease, scratch)
-        arrays = frame.arrays
+        arrays: list[Any] = [None] * len(plan.loop.arrays)
+        for v, k in plan.inputs.items():
+            found = single[v] if v in single else before.series(v)
+            arrays[k] = xp.ascontiguousarray(found).reshape(found.shape)  # 0-d stays
         start: list[Any] = [*state, *(None for _ in range(len(program.state) - len(state)))]
+        for k, spec in enumerate(plan.loop.arrays):
+            if arrays[k] is None:
+                rows = (steps + plan.is_state(k),) if spec.stacked else ()
+                shape = (*rows, *spec.shape)
+                if k in self.leaving:
+                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
+                else:
+                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
         for s, k in zip(start, plan.state, strict=True):
             if k is not None:
                 target = arrays[k]
@@ -98,7 +107,7 @@ class Compiled:
                     target = target[steps if self.reverse else 0, ...]
                 target[...] = 0 if s is None else s
 
-        frame.run()
+        runner(arrays, steps)
 
         last = 0 if self.reverse else steps
         finals: list[Array] = []
@@ -112,8 +121,9 @@ class Compiled:
         for v, (k, rows) in plan.crossing.items():
             if plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
-        after = Whole(xp, steps, single, stacked, [*self.parts.before, *self.parts.after], xp.empty)
-        ys = self._outputs(after, frame.kept)
+        lines = [*self.parts.before, *self.parts.after]
+        after = Whole(self.backend, steps, single, stacked, lines, xp.empty)
+        ys = self._outputs(after)
         sums = {v: after.total(v) for v in dict.fromkeys(program.totals)}
         totals = [
             sums[v] if v not in program.totals[:k] else sums[v].copy()
@@ -123,70 +133,31 @@ class Compiled:
             inside = iter(finals[len(finals) - sum(self.summed) :])
             outside = iter(totals)
             totals = [next(inside) if is_inside else next(outside) for is_inside in self.summed]
-        if frame.kept:
-            self.frames.give(key, frame)
         scratch.release()
         return ys, finals[: len(state)], totals
 
-    def _single(self, consts: Sequence[Array]) -> dict[Value, Array]:
-        """The values that are the same at every step."""
-        single: dict[Value, Array] = dict(zip(self.program.consts, consts, strict=True))
-        for op in self.used_once:
-            inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
-            found = op.primitive.forward(self.backend.xp, *inputs, **op.params)
-            results = found if op.primitive.multiple else (found,)
-            single.update(zip(op.outputs, map(self.backend.xp.asarray, results), strict=True))
-        return single
-
-    def _frame(
-        self,
-        inputs: Sequence[tuple[int, Array]],
-        runner: Runner,
-        steps: int,
-        lease: Lease,
-        scratch: Lease,
-    ) -> Frame:
-        """Arrays for the loop, with these inputs; of its own where they can be kept."""
-        xp, plan = self.backend.xp, self.plan
-        specs = plan.loop.arrays
-        shapes = [
-            (*((steps + plan.is_state(k),) if spec.stacked else ()), *spec.shape)
-            for k, spec in enumerate(specs)
-        ]
-        arrays: list[Any] = [None] * len(specs)
-        for k, array in inputs:
-            arrays[k] = xp.ascontiguousarray(array)
-        size = sum(
-            math.prod(shape) * spec.dtype.itemsize
-            for k, (shape, spec) in enumerate(zip(shapes, specs, strict=True))
-            if k not in self.constants
+    def _is_bare(self) -> bool:
+        """Whether the loop reads nothing but constants and inputs and gives the outputs itself."""
+        given = {*self.program.consts, *self.program.xs}
+        arrays = self.plan.loop.arrays
+        places = [self.plan.crossing.get(y) for y in self.program.ys]
+        return (
+            given.issuperset(self.plan.inputs)
+            and all(place is not None and arrays[place[0]].stacked for place in places)
+            and not (self.program.totals or self.summed)
         )
-        held = dict(inputs)
-        kept = (
-            self.keeps_frames
-            and size <= LARGEST
-            and all(arrays[k] is held[k] for k in self.constants)
-        )
-        for k, (shape, spec) in enumerate(zip(shapes, specs, strict=True)):
-            if arrays[k] is None:
-                if kept or k in self.leaving:
-                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
-                else:
-                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
-            elif kept and k not in self.constants:
-                arrays[k] = arrays[k].copy()
-        return Frame(arrays, self.constants, bind(runner, arrays, steps), kept)
 
-    def _outputs(self, after: Whole, kept: bool) -> list[Array]:
+    def _outputs(self, after: Whole) -> list[Array]:
         """The outputs over time; what a user gets shares its memory with nothing else."""
         taken: set[Any] = set()
+        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
+        fresh -= {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
         ys: list[Array] = []
         for k, v in enumerate(self.program.ys):
             array = after.series(v)
             if k < len(self.given):
                 place = self.plan.crossing[v][0] if v in self.plan.crossing else v
-                owned = v in self.fresh if place is v else not kept
-                if place in taken or not owned:
+                if place in taken or (place is v and v not in fresh):
                     array = array.copy()
                 taken.add(place)
             ys.append(array)

@@ -34,7 +34,7 @@ class _Cache:
         self.known: OrderedDict[Any, Replay] = OrderedDict()
 
     def find(self, program: Program, reverse: bool, like: Array) -> Replay:
-        key = (reverse, device_of(like), program_key(program))
+        key = (reverse, backend_of(like), device_of(like), program_key(program))
         with self.lock:
             found = self.known.get(key)
             if found is None:
@@ -192,13 +192,20 @@ def apply(
     if replay is None:
         replay = _cache.find(program, reverse, arrays[0])
     held = None
-    if not tape.is_tracing():
+    tracing = tape.is_tracing()
+    if tape.is_recording() and not tracing:
         wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
-        if tape.is_recording() and any(wants):
+        if any(wants):
             a, b, _ = _roles(program, wants)
             wanted = _all_outputs(program, Wanted(tuple(a), tuple(b), True, ()))
             held = Held(wanted, every, replay.backend)
-    found = _scan(*inputs, replay=replay, steps=steps, held=held)
+    if held is not None or tracing or tape.is_observed():
+        found = _scan(*inputs, replay=replay, steps=steps, held=held)
+    else:  # the same without what is there for the tape
+        found = replay.forward(*_roles(program, arrays), steps, None)
+        leader = next((x for x in inputs if isinstance(x, tape.Traced)), None)
+        if leader is not None:
+            found = [leader.output_type(y) for y in found]
     first = len(program.ys)
     second = first + len(program.state)
     return [*found[:first]], [*found[first:second]], [*found[second:]]
@@ -237,13 +244,26 @@ class Recipe:
         )
         return tape.rebuild(self.y_form, ys), tape.rebuild(self.state_form, ends)
 
+    def run_arrays(
+        self, xs: Sequence[Array], state: Sequence[Array], steps: int
+    ) -> tuple[list[Array], list[Array]]:
+        """Outputs over time and the last state as arrays, where nothing is to be recorded."""
+        consts = [x.array for x in self.captured]
+        found = self.replay.forward(consts, xs, state, steps, None)
+        count = len(self.replay.program.ys)
+        return found[:count], found[count : count + len(state)]
+
     def draw(self, steps: int) -> list[Any]:
         """New random numbers for another run."""
         return [drawn(None, steps, shape, draw) for shape, draw in self.draws]
 
 
 def trace(step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> tuple[Recipe, list[Any]]:
-    """The recipe of a step, and the random numbers that were drawn for all steps meanwhile."""
+    """Trace a step on the first of ``steps`` inputs: its recipe, and the random numbers of all steps.
+
+    Arguments are those of :func:`scan`. The traced program is ``recipe.replay.program``; the numbers
+    were drawn meanwhile, in the order in which the step asks for them.
+    """
     at = steps - 1 if reverse else 0
     x = tape.tree_map(partial(_leaf, at=(at, ...)), xs)
     start = tape.tree_map(partial(_leaf, at=...), state)

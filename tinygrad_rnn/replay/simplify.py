@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.lower import SLICE, Lowering, is_elementwise
 from tinygrad_rnn.replay.program import Op, Program, Rewriter, Value, consumers, rewrite
 
@@ -80,18 +79,11 @@ def raise_slices(program: Program) -> Program:
         op = producers.get(x)
         if op is None or x not in only_sliced:
             return Lowering(r).slice(x, axis, start, stop)
-        if is_elementwise(op):
-            inputs = [operand(r, w, axis - len(x.shape), start, stop) for w in op.inputs]
-            shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
-            y = r.emit(op.primitive, inputs, shape, x.dtype, **op.params)
-            producers[y] = r.ops[-1]
-            return y
-        if op.primitive is SLICE and op.params["axis"] == axis:
-            begin = op.params["start"]
-            inner = op.inputs[0]
-            assert isinstance(inner, Value)
-            return sliced(r, inner, axis, begin + start, begin + stop)
-        return Lowering(r).slice(x, axis, start, stop)
+        inputs = [operand(r, w, axis - len(x.shape), start, stop) for w in op.inputs]
+        shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+        y = r.emit(op.primitive, inputs, shape, x.dtype, **op.params)
+        producers[y] = r.ops[-1]
+        return y
 
     def operand(r: Rewriter, w: Any, axis: int, start: int, stop: int) -> Any:
         """The part of an operand, whose axes are counted from the end as broadcasting does."""
@@ -102,15 +94,15 @@ def raise_slices(program: Program) -> Program:
     producers: dict[Value, Op] = {}
 
     def rule(rewriter: Rewriter, op: Op) -> bool:
-        if op.primitive is P.concat:
-            producers[op.outputs[0]] = op
         if op.primitive is not SLICE:
             if is_elementwise(op):
                 inputs = [rewriter.current(x) for x in op.inputs]
                 producers[op.outputs[0]] = Op(op.primitive, inputs, op.params, op.outputs)
             return False
         x = rewriter.current(op.inputs[0])
-        rewriter.replacement[op.outputs[0]] = sliced(rewriter, x, **op.params)
+        part = rewriter.replacement[op.outputs[0]] = sliced(rewriter, x, **op.params)
+        if op.outputs[0] in only_sliced:
+            only_sliced.add(part)
         return True
 
     return rewrite(program, rule)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinygrad_rnn.backends import DeviceError, find_backend, to_host
-from tinygrad_rnn.nn import Module, check_like
+from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
+from tinygrad_rnn.nn import CHANGES, Module, check_like
 from tinygrad_rnn.ops import expand_dims, reshape, squeeze, swapaxes, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
@@ -39,8 +41,17 @@ class Layout:
         self.batch_first = batch_first and self.batched
         batched = ("B", "T", size) if batch_first else ("T", "B", size)
         check_inputs(who, x, batched if self.batched else ("T", size), module)
-        if x.shape[1 if self.batch_first else 0] == 0:
+        steps, batch = x.shape[:2] if self.batched else (x.shape[0], 1)
+        if self.batch_first:
+            steps, batch = batch, steps
+        self.batch = batch
+        if steps == 0:
             raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether inputs and outputs are laid out as inside."""
+        return self.batched and not self.batch_first
 
     def enter(self, x: Tensor) -> Tensor:
         """Inputs as (T, B, I)."""
@@ -54,11 +65,11 @@ class Layout:
             return squeeze(y, 1)
         return swapaxes(y, 0, 1) if self.batch_first else y
 
-    def enter_state(self, who: str, given: Any, expected: Any, axis: int) -> Any:
-        """The given state, or the expected one for None, with a batch axis."""
+    def enter_state(self, who: str, given: Any, module: HasState, axis: int) -> Any:
+        """The given state, or the initial one for None, with a batch axis."""
         if self.batched or given is None:
-            return fit_state(who, given, expected)
-        fitted = fit_state(who, given, self.leave_state(expected, axis))
+            return fit_state(who, given, module, self.batch)
+        fitted = fit_state(who, given, module, None, lambda s: self.leave_state(s, axis))
         return tree_map(lambda s: expand_dims(s, axis), fitted)
 
     def leave_state(self, state: Any, axis: int) -> Any:
@@ -108,10 +119,78 @@ def keep_valid(valid: Tensor, new: Tensor, old: Any) -> Tensor:
     return where(reshape(valid, shape), new, old)
 
 
-def fit_state(who: str, given: Any, expected: Any) -> Any:
-    """The given state in the containers of the expected one, or the expected one for None."""
+class HasState(Protocol):
+    """What begins with a state."""
+
+    def initial_state(self, batch_size: int) -> Any: ...
+
+
+class Accepted:
+    """The kinds of states that a module has accepted, each with the containers that it takes.
+
+    That is forgotten when anything but the value of a parameter changes in any module.
+    """
+
+    def __init__(self) -> None:
+        self.count = -1
+        self.forms: dict[Any, Any] = {}
+
+    def present(self) -> dict[Any, Any]:
+        """What still holds."""
+        if self.count != CHANGES.count or len(self.forms) > KINDS:
+            self.forms = {}
+            self.count = CHANGES.count
+        return self.forms
+
+
+KINDS = 64
+"""Kinds of states that are remembered per module."""
+_accepted: WeakKeyDictionary[HasState, Accepted] = WeakKeyDictionary()
+
+
+def fit_state(
+    who: str,
+    given: Any,
+    module: HasState,
+    batch: int | None,
+    changed: Callable[[Any], Any] = lambda state: state,
+) -> Any:
+    """The given state in the containers of the module's initial one, which stands in for None.
+
+    ``changed`` gives the state that is expected from the initial one; without a batch, where
+    ``batch`` is None, from that of one row.
+    """
     if given is None:
-        return expected
+        return module.initial_state(1 if batch is None else batch)
+    accepted = _accepted.get(module)
+    if accepted is None:
+        accepted = _accepted[module] = Accepted()
+    forms = accepted.present()
+    kind = (batch, kind_of(given))
+    form = forms.get(kind)
+    if form is None:
+        expected = changed(module.initial_state(1 if batch is None else batch))
+        _check_state(who, given, expected)
+        form = forms[kind] = tree_map(lambda _: 0, expected)
+    return rebuild(form, leaves(given))
+
+
+def kind_of(tree: Any) -> Any:
+    """Containers, shapes, dtypes and devices, to be compared."""
+    if isinstance(tree, Tensor):
+        array = tree.array
+        return array.shape, array.dtype, device_of(array)
+    if isinstance(tree, tuple):
+        return type(tree), *map(kind_of, tree)
+    if isinstance(tree, list):
+        return list, *map(kind_of, tree)
+    if isinstance(tree, dict):
+        return dict, *((key, kind_of(value)) for key, value in tree.items())
+    return type(tree)
+
+
+def _check_state(who: str, given: Any, expected: Any) -> None:
+    """Refuse a state that is not what a module expects."""
     found = leaves(given)
     error = None
     if not _same_form(given, expected):
@@ -128,7 +207,6 @@ def fit_state(who: str, given: Any, expected: Any) -> Any:
                 break
     if error is not None:
         raise error(f"{who}: the state must be {_describe(expected)}, got {_describe(given)}")
-    return rebuild(expected, found)
 
 
 def detach(state: Any) -> Any:

@@ -74,7 +74,7 @@ class Cell(Module):
         """One step from inputs (B, I) and a state (by default the initial one)."""
         who = type(self).__name__
         check_inputs(who, x, ("B", self.input_size), self)
-        return self.step(x, fit_state(who, state, self.initial_state(x.shape[0])))
+        return self.step(x, fit_state(who, state, self, x.shape[0]))
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"

@@ -9,6 +9,7 @@ from typing import Any
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat, dropout, stack, unstack
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.rnn.calls import Used, again, remember
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import How, check_options, explain_cell, one_step, run
 from tinygrad_rnn.tape import leaves, rebuild
@@ -108,6 +109,10 @@ class StackedCells(Module):
             state's order, with the time laid out as in the outputs.
         reverse : turn every direction of this call round.
         """
+        plain = lengths is None and not record and not reverse
+        found = again(self, x, state, stacked=True) if plain else None
+        if found is not None:
+            return found
         who = type(self).__name__
         cells = self.cells()
         layout = Layout(who, x, self.input_size, self.batch_first, self)
@@ -115,23 +120,25 @@ class StackedCells(Module):
         valid = valid_steps(who, lengths, output)
         if valid is not None:
             output = keep_valid(valid, output, 0)
-        expected = self.initial_state(output.shape[1])
-        states = self._part(layout.enter_state(who, state, expected, 1))
+        states = self._part(layout.enter_state(who, state, self, 1))
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         recorded: dict[str, list[Tensor]] = {name: [] for name in record}
         ways = 2 if self.bidirectional else 1
+        used = Used()
         for k in range(0, len(cells), ways):
             output = self._dropped(k, output)
             outputs: list[Tensor] = []
             for way in range(ways):
                 turned = reverse != (way == 1)
-                how = How(valid, turned, tuple(record), None, self.unroll, self.checkpoint)
+                how = How(valid, turned, tuple(record), None, self.unroll, self.checkpoint, used)
                 y, states[k + way], series = run(cells[k + way], output, states[k + way], how)
                 outputs.append(y)
                 for name, values in series.items():
                     recorded[name].append(layout.leave(values))
             output = concat(outputs, -1) if ways == 2 else outputs[0]
+        if plain and layout.is_plain and not self._drops:
+            remember(self, x, state, used, len(cells), ways)
         found = (layout.leave(output), layout.leave_state(self._join(states), 1))
         if not record:
             return found
@@ -139,15 +146,22 @@ class StackedCells(Module):
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        found = again(self, x, state, single=True, stacked=True)
+        if found is not None:
+            return found
         who = type(self).__name__
         if self.bidirectional:
             raise ValueError(f"{who}.step: a stream has no end to begin the second direction at")
         check_inputs(f"{who}.step", x, ("B", self.input_size), self)
         cells = self.cells()
-        states = self._part(fit_state(who, state, self.initial_state(x.shape[0])))
+        states = self._part(fit_state(who, state, self, x.shape[0]))
+        used = Used()
+        y = x
         for k, cell in enumerate(cells):
-            x, states[k] = one_step(cell, self._dropped(k, x), states[k], self.unroll)
-        return x, self._join(states)
+            y, states[k] = one_step(cell, self._dropped(k, y), states[k], self.unroll, used)
+        if not self._drops:
+            remember(self, x, state, used, len(cells), single=True)
+        return y, self._join(states)
 
     def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
         """What the replay makes of each cell; see :meth:`Recurrent.explain`."""
@@ -157,9 +171,13 @@ class StackedCells(Module):
             for k, (suffix, cell) in enumerate(self._cells.items())
         )
 
+    @property
+    def _drops(self) -> bool:
+        return bool(self.dropout and self.training)
+
     def _dropped(self, k: int, x: Tensor) -> Tensor:
         """The inputs of the k-th cell after the dropout between layers."""
-        return dropout(x, self.dropout) if k and self.dropout and self.training else x
+        return dropout(x, self.dropout) if k and self._drops else x
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
@@ -185,6 +203,7 @@ class RNN(StackedCells):
 
     x (T, B, I) to output (T, B, H) and h (num_layers, B, H). ``dropout`` acts in training on the
     outputs of each layer but the last; ``bidirectional`` runs each layer from both ends.
+    ``unroll`` and ``checkpoint`` are those of :class:`Recurrent`.
     """
 
     def __init__(
@@ -213,7 +232,8 @@ class LSTM(StackedCells):
 
     x (T, B, I) to output (T, B, H), h and c (num_layers, B, H). ``dropout`` acts in training on
     the outputs of each layer but the last; ``bidirectional`` runs each layer from both ends. With
-    ``proj_size`` P the outputs and h are P wide.
+    ``proj_size`` P the outputs and h are P wide. ``forget_bias`` is that of :class:`LSTMCell`,
+    ``unroll`` and ``checkpoint`` are those of :class:`Recurrent`.
     """
 
     def __init__(
@@ -244,6 +264,7 @@ class GRU(StackedCells):
 
     x (T, B, I) to output (T, B, H) and h (num_layers, B, H). ``dropout`` acts in training on the
     outputs of each layer but the last; ``bidirectional`` runs each layer from both ends.
+    ``unroll`` and ``checkpoint`` are those of :class:`Recurrent`.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops import add, expand_dims, squeeze
 from tinygrad_rnn.replay import explain_replay, scan, segment_length, trace, wanted_of
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.rnn.calls import Used, again, remember
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
 from tinygrad_rnn.rnn.recipes import recipes_of
@@ -27,6 +28,7 @@ class How(NamedTuple):
     probe: Any
     unroll: bool
     checkpoint: int | str | None
+    used: Used
 
 
 class Recurrent(Module):
@@ -89,20 +91,27 @@ class Recurrent(Module):
         reverse : turn the direction of this call round.
         probe : Tensors (T, B, ...) in the containers of the state, which are added to the state
             after each step. The gradient of zeros is the total gradient of the state at every
-            step.
+            step: through the steps that follow and the last state, not through what the step
+            itself gave out.
         """
+        plain = lengths is None and not record and not reverse and probe is None
+        found = again(self, x, state) if plain else None
+        if found is not None:
+            return found
         who = f"Recurrent({type(self.cell).__name__})"
         layout = Layout(who, x, self.cell.input_size, self.batch_first, self.cell)
         xs = layout.enter(x)
         valid = valid_steps(who, lengths, xs)
         if valid is not None:
             xs = keep_valid(valid, xs, 0)
-        state = layout.enter_state(who, state, self.cell.initial_state(xs.shape[1]), 0)
+        given, state = state, layout.enter_state(who, state, self.cell, 0)
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         turned = reverse != self.reverse
-        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint)
+        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint, Used())
         output, state, recorded = run(self.cell, xs, state, how)
+        if plain and layout.is_plain:
+            remember(self, x, given, how.used, 1)
         found = (layout.leave(output), layout.leave_state(state, 0))
         if not record:
             return found
@@ -112,17 +121,26 @@ class Recurrent(Module):
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
         if self.reverse:
             raise ValueError("Recurrent.step: a stream has no end to begin a reversed run at")
+        found = again(self, x, state, single=True)
+        if found is not None:
+            return found
         who = f"Recurrent({type(self.cell).__name__}).step"
         check_inputs(who, x, ("B", self.cell.input_size), self.cell)
-        state = fit_state(who, state, self.cell.initial_state(x.shape[0]))
-        return one_step(self.cell, x, state, self.unroll)
+        used = Used()
+        start = fit_state(who, state, self.cell, x.shape[0])
+        found = one_step(self.cell, x, start, self.unroll, used)
+        remember(self, x, state, used, 1, single=True)
+        return found
 
     def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
         """What the replay makes of the cell: its program, the parts in which it is run, the
         products and kernels of the loop, the memory per step, and why anything is left slow.
 
-        With ``gradients`` as in training (for all parameters, the inputs and the first state), else
-        as under ``no_grad``.
+        Parameters
+        ----------
+        batch_size : B of the shapes and bytes that are shown.
+        gradients : as in training, with gradients of all parameters, the inputs and the first
+            state; else as under ``no_grad``.
         """
         return explain_cell(self.cell, batch_size, self.reverse, gradients)
 
@@ -163,11 +181,11 @@ def run(
     return output, state, dict(zip(how.record, series, strict=True))
 
 
-def one_step(cell: Cell, x: Tensor, state: Any, unroll: bool) -> tuple[Tensor, Any]:
-    """One step of a stream: a loop of one step, without copies of its trace."""
+def one_step(cell: Cell, x: Tensor, state: Any, unroll: bool, used: Used) -> tuple[Tensor, Any]:
+    """One step of a stream: a loop of one step."""
     if unroll:
         return cell.step(x, state)
-    how = How(None, False, (), None, False, None)
+    how = How(None, False, (), None, False, None, used)
     y, state, _ = run(cell, expand_dims(x, 0), state, how)
     return squeeze(y, 0), state
 
@@ -204,8 +222,9 @@ def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: Ho
     recipe = None if is_tracing() else known.find(key)
     if recipe is None:
         recipe, blocks = trace(step, inputs, state, steps, how.reverse)
-        known.keep(key, recipe, cell)
+        how.used.recipes.append(recipe if known.keep(key, recipe, cell) else None)
     else:
+        how.used.recipes.append(recipe)
         blocks = recipe.draw(steps)
     return recipe.run(xs, start, blocks, steps, every)
 

@@ -41,15 +41,17 @@ class Recipes:
             self.count = CHANGES.count
         return self.known.get(key)
 
-    def keep(self, key: Any, recipe: Recipe, cell: Module) -> None:
+    def keep(self, key: Any, recipe: Recipe, cell: Module) -> bool:
         """Keep a recipe, if the cell's step depends on the cell alone."""
         if recipe.looked_outside or self.count != CHANGES.count:
-            return
+            return False
         own = {id(value) for value in _tensors(cell)}
-        if all(id(x) in own for x in recipe.captured) and looks_at_itself_only(cell):
-            self.known[key] = recipe
-            while len(self.known) > KEPT:
-                self.known.popitem(last=False)
+        if not (all(id(x) in own for x in recipe.captured) and looks_at_itself_only(cell)):
+            return False
+        self.known[key] = recipe
+        while len(self.known) > KEPT:
+            self.known.popitem(last=False)
+        return True
 
 
 _recipes: WeakKeyDictionary[Module, Recipes] = WeakKeyDictionary()

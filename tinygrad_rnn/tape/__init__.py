@@ -18,6 +18,8 @@ from tinygrad_rnn.tape.primitive import (
 from tinygrad_rnn.tape.state import (
     Observer,
     enable_grad,
+    is_observed,
+    is_quiet,
     is_recording,
     is_tracing,
     no_grad,
@@ -45,6 +47,8 @@ __all__ = [
     "differentiate",
     "enable_grad",
     "format_bytes",
+    "is_observed",
+    "is_quiet",
     "is_recording",
     "is_tracing",
     "key_of",

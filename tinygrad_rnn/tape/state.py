@@ -98,6 +98,17 @@ def is_tracing() -> bool:
     return current_state.get().reader is not None
 
 
+def is_quiet() -> bool:
+    """Whether nothing is recorded in this thread or context, and nobody sees the operations."""
+    state = current_state.get()
+    return not (state.recording or state.observers or state.reader is not None)
+
+
+def is_observed() -> bool:
+    """Whether observers see the operations of this thread or context."""
+    return bool(current_state.get().observers)
+
+
 def reading(value: Any) -> None:
     """Say that the elements of a value are about to be looked at."""
     reader = current_state.get().reader

@@ -46,6 +46,7 @@ class _Call:
         self.captured: list[Tensor] = []
         self.arrays: tuple[Any, ...] = ()
         self.random = ops.generator_state()
+        self.blocks = ops.Remembered()
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -53,7 +54,8 @@ class _Call:
     def run(self, given: Iterable[Tensor]) -> Any:
         """The result with other Tensors in place of the given ones."""
         args, options = _replaced(self.arguments, given)
-        return self.function(*args, **options)
+        with self.blocks.again():
+            return self.function(*args, **options)
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
         """The outputs, with the random numbers of the first run."""

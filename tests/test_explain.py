@@ -1,0 +1,65 @@
+"""What explain() says of a replayed cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn, rnn
+
+
+def loops(text: str) -> list[str]:
+    """The lines of the loops, forward and backward."""
+    return [
+        line.strip() for line in text.splitlines() if line.startswith("    ") and "%" not in line
+    ]
+
+
+def test_an_lstm_is_one_product_and_one_kernel_per_step() -> None:
+    text = rnn.LSTM(12, 8).explain(batch_size=4)
+    kinds = [line.split()[0] for line in loops(text) if line.split()[0] in ("product", "kernel")]
+    assert kinds == ["product", "kernel", "kernel", "product"]
+    assert "product temp" in text
+    assert text.count("summed over time") == 4
+    assert "per step in" in text
+
+
+def test_without_gradients_nothing_is_left_for_backward() -> None:
+    cell = rnn.LSTMCell(12, 8)
+    text = rnn.Recurrent(cell).explain(batch_size=4, gradients=False)
+    assert "forward, without gradients" in text
+    assert "backward" not in text
+    assert "out" not in "".join(loops(text))  # nothing is stored over time but the outputs, state0
+
+
+def test_every_layer_of_a_stack_is_explained() -> None:
+    text = rnn.GRU(3, 4, num_layers=2, bidirectional=True).explain()
+    assert [line.split(":")[0] for line in text.splitlines() if "GRUCell" in line] == [
+        "l0", "l0_reverse", "l1", "l1_reverse",
+    ]  # fmt: skip
+
+
+def test_what_cannot_leave_the_loop_is_named() -> None:
+    class Odd(rnn.Cell):
+        def __init__(self) -> None:
+            self.input_size = self.hidden_size = 4
+            self.weight = nn.Parameter(np.ones((4, 4), np.float32))
+            self.twice = tg.primitive("twice", lambda xp, x: 2 * x, [lambda g, y, x: 2 * g])
+
+        def step(self, x: Any, h: Any) -> Any:
+            h = tg.tanh(self.twice(x) @ self.weight + h)
+            return h, h
+
+    text = rnn.Recurrent(Odd()).explain()
+    assert "call twice, as it is" in text
+    assert "note: twice: has no batching rule, stays in the loop" in text
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_emitter_is_named(jit: bool) -> None:
+    with tg.replay.using(jit=jit):
+        text = rnn.RNN(3, 4).explain()
+    assert ("NumPy" in text) or (jit and "one compiled function" in text)

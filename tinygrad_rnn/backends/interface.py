@@ -104,6 +104,10 @@ class Backend(ABC):
             if target is not None and new is not None:
                 target[...] = new if keep is None else xp.where(keep, new, target)
 
+    def contiguous(self, array: Array) -> Array:
+        """The array itself where its elements lie in C order, else a copy of which that holds."""
+        return array if array.flags.c_contiguous else self.xp.ascontiguousarray(array)
+
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The product of two matrices (or stacks of them), written to ``out`` where it is given."""
         return self.xp.matmul(a, b) if out is None else self.xp.matmul(a, b, out=out)

@@ -15,6 +15,8 @@ __all__ = [
     "ReadError",
     "Recipe",
     "explain_replay",
+    "is_replayed",
+    "rerun",
     "scan",
     "segment_length",
     "trace",

@@ -41,12 +41,14 @@ def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
     yield from _section("once", "depends on constants alone", compiled.used_once, names)
     yield from _section("before", "for all T at once, needs no state", parts.before, names)
     loop = compiled.plan.loop
-    yield f"  loop: {len(loop.steps)} steps at each t"
+    yield f"  loop: {_count(len(loop.steps), 'step')} at each t"
     for step in loop.steps:
         yield f"    {_step(step, loop.arrays)}"
+    yield from _places(compiled, names)
     yield from _section("after", "for all T at once, no state waits for it", parts.after, names)
-    for v in compiled.program.totals:
-        yield f"    summed over time: {names.operand(v)}"
+    if compiled.program.totals:
+        sums = ", ".join(dict.fromkeys(map(names.operand, compiled.program.totals)))
+        yield f"    summed over time: {sums}"
     stacked = sum(_bytes(spec) for spec in loop.arrays if spec.stacked)
     fixed = sum(_bytes(spec) for spec in loop.arrays if not spec.stacked)
     count = sum(spec.stacked for spec in loop.arrays)
@@ -56,6 +58,23 @@ def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
     )
     for note in [*loop_notes(loop, compiled.backend), *parts.notes]:
         yield f"  note: {note}"
+
+
+def _places(compiled: Compiled, names: Names) -> Iterator[str]:
+    """Which values the loop's arrays hold."""
+    plan = compiled.plan
+    arrays = plan.loop.arrays
+    held = {k: names.operand(v) for v, k in plan.inputs.items()}
+    for v, (k, _) in plan.crossing.items():
+        if k not in plan.state:
+            held.setdefault(k, names.operand(v))
+    if held:
+        places = [f"{arrays[k].name} = {held[k]}" for k in sorted(held)]
+        yield f"    where {', '.join(places)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _section(title: str, why: str, ops: Sequence[Op], names: Names) -> Iterator[str]:
@@ -70,7 +89,7 @@ def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
         return f"{arrays[ref.array].name}{at}"
 
     if isinstance(step, Product):
-        kept = ", b packed once" if step.constant else ""
+        kept = ", constant" if step.constant else ""
         return (
             f"product {place(step.out)} {step.out.shape} = {place(step.a)} {step.a.shape} @ "
             f"{place(step.b)} {step.b.shape}{kept}"
@@ -82,7 +101,7 @@ def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
         writes |= {place(ref) for phase in step.phases for _, _, ref in phase.reduces}
         widths = " + ".join(str(phase.width) for phase in step.phases)
         return (
-            f"kernel over {step.lead} x {widths}: {lines} operations, reads "
+            f"kernel over {step.lead} x {widths}: {_count(lines, 'operation')}, reads "
             f"{', '.join(sorted(reads))}; writes {', '.join(sorted(writes))}"
         )
     return f"call {step.primitive.name}, as it is"

@@ -62,6 +62,11 @@ class Frame:
         """Whether the loop is bound to these constants."""
         return all(seen() is consts[n] for n, seen in self.constants)
 
+    @property
+    def is_of_use(self) -> bool:
+        """Whether the constants are still there."""
+        return all(seen() is not None for _, seen in self.constants)
+
     def call(self, xs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> Results:
         """(ys, final state, no totals)."""
         for target, x in zip(self.xs, xs, strict=True):
@@ -104,6 +109,8 @@ class Frames:
         key = (steps, runner, *map(id, consts))
         frame = self._take(key)
         if frame is None or not frame.fits(consts):
+            with self._lock:
+                self._idle = [known for known in self._idle if known[1].is_of_use]
             frame = self._made(runner, consts, steps)
             if frame is None:
                 return None

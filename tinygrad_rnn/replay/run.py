@@ -56,6 +56,11 @@ class Compiled:
         )
         leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
         self.leaving = leaving
+        self.around = [*self.parts.before, *self.parts.after]
+        early = {y for op in self.parts.before for y in op.outputs}
+        self.gives_early = not early.isdisjoint(self.program.ys)
+        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
+        self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
         keeps_frames = brief and backend.xp is np and self._is_bare()
         self.frames = Frames(self.program, self.plan) if keeps_frames else None
         self._runners: dict[Any, Runner] = {}
@@ -71,26 +76,25 @@ class Compiled:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
         runner = self.runner(steps)
         if self.frames is not None:
-            results = self.frames.run(runner, consts, xs, state, steps)
-            if results is not None:
-                return results
+            at_once = self.frames.run(runner, consts, xs, state, steps)
+            if at_once is not None:
+                return at_once
         xp, plan, program = self.backend.xp, self.plan, self.program
         scratch = Lease(self.backend)
         single: dict[Value, Array] = dict(zip(program.consts, consts, strict=True))
         for op in self.used_once:
             inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
             found = op.primitive.forward(xp, *inputs, **op.params)
-            results = found if op.primitive.multiple else (found,)
-            single.update(zip(op.outputs, map(xp.asarray, results), strict=True))
+            results: Sequence[Any] = found if op.primitive.multiple else (found,)
+            single.update(zip(op.outputs, [xp.asarray(y) for y in results], strict=True))
         stacked: dict[Value, Array] = dict(zip(program.xs, xs, strict=True))
-        early = {y for op in self.parts.before for y in op.outputs}
-        take = lease.take if early & set(program.ys) else scratch.take
+        take = lease.take if self.gives_early else scratch.take
         before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
 
         arrays: list[Any] = [None] * len(plan.loop.arrays)
         for v, k in plan.inputs.items():
             found = single[v] if v in single else before.series(v)
-            arrays[k] = xp.ascontiguousarray(found).reshape(found.shape)  # 0-d stays
+            arrays[k] = self.backend.contiguous(found)
         start: list[Any] = [*state, *(None for _ in range(len(program.state) - len(state)))]
         for k, spec in enumerate(plan.loop.arrays):
             if arrays[k] is None:
@@ -121,8 +125,7 @@ class Compiled:
         for v, (k, rows) in plan.crossing.items():
             if plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
-        lines = [*self.parts.before, *self.parts.after]
-        after = Whole(self.backend, steps, single, stacked, lines, xp.empty)
+        after = Whole(self.backend, steps, single, stacked, self.around, xp.empty)
         ys = self._outputs(after)
         sums = {v: after.total(v) for v in dict.fromkeys(program.totals)}
         totals = [
@@ -150,14 +153,12 @@ class Compiled:
     def _outputs(self, after: Whole) -> list[Array]:
         """The outputs over time; what a user gets shares its memory with nothing else."""
         taken: set[Any] = set()
-        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
-        fresh -= {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
         ys: list[Array] = []
         for k, v in enumerate(self.program.ys):
             array = after.series(v)
             if k < len(self.given):
                 place = self.plan.crossing[v][0] if v in self.plan.crossing else v
-                if place in taken or (place is v and v not in fresh):
+                if place in taken or (place is v and v not in self.fresh):
                     array = array.copy()
                 taken.add(place)
             ys.append(array)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array, backend_of, device_of
+from tinygrad_rnn.replay.checks import check_arguments, checked_step
 from tinygrad_rnn.replay.compiled import Held, Replay, carried
 from tinygrad_rnn.replay.gradient import Wanted, backward_step
 from tinygrad_rnn.replay.program import Program, Value, replace_outputs
@@ -259,10 +260,10 @@ class Recipe:
 
 
 def trace(step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> tuple[Recipe, list[Any]]:
-    """Trace a step on the first of ``steps`` inputs: its recipe, and the random numbers of all steps.
+    """Trace a step on the first of ``steps`` inputs: its recipe, and random numbers for all steps.
 
-    Arguments are those of :func:`scan`. The traced program is ``recipe.replay.program``; the numbers
-    were drawn meanwhile, in the order in which the step asks for them.
+    Arguments are those of :func:`scan`. The traced program is ``recipe.replay.program``. The random
+    numbers were drawn meanwhile, in the order in which the step asks for them.
     """
     at = steps - 1 if reverse else 0
     x = tape.tree_map(partial(_leaf, at=(at, ...)), xs)
@@ -313,53 +314,6 @@ def unrolled(step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> tupl
             outputs[t] = tape.leaves(form)
     series = [ops.stack(values, 0) for values in zip(*outputs, strict=True)]
     return tape.rebuild(form, series), state
-
-
-def checked_step(found: Any, state: Any) -> tuple[Any, Any]:
-    """What a step returned, if it is (y, state) with a state like the one that it was given."""
-    if type(found) is not tuple or len(cast("tuple[Any, ...]", found)) != 2:
-        raise TypeError(f"scan: the step must return (y, state), got {type(found).__name__}")
-    y, end = cast("tuple[Any, Any]", found)
-    for value in (*tape.leaves(y), *tape.leaves(end)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"scan: the step must return Tensors, got a {type(value).__name__}")
-    if _form(end) != _form(state):
-        raise TypeError(
-            f"scan: the step must return a state like the one that it was given, {_form(state)}, "
-            f"got {_form(end)}"
-        )
-    return y, end
-
-
-def _form(tree: Any) -> Any:
-    """The containers, shapes and dtypes of a tree, to be compared and shown."""
-    if isinstance(tree, tape.Traced):
-        return f"{tree.array.dtype} {tuple(tree.array.shape)}"
-    if isinstance(tree, dict):
-        inner = ", ".join(f"{key}: {_form(value)}" for key, value in tree.items())  # pyright: ignore
-        return f"dict({inner})"
-    if isinstance(tree, tuple | list):
-        return f"{type(tree).__name__}({', '.join(map(_form, tree))})"  # pyright: ignore
-    return type(tree).__name__
-
-
-def check_arguments(xs: Any, state: Any) -> int:
-    """T, if the arguments of scan are what they should be."""
-    inputs = tape.leaves(xs)
-    if not inputs:
-        raise ValueError("scan: expected at least one Tensor over time")
-    for what, values in (("xs", inputs), ("state", tape.leaves(state))):
-        for value in values:
-            if not isinstance(value, Tensor):
-                kind = type(value).__name__
-                raise TypeError(f"scan: {what} must be Tensors in containers, got a {kind}")
-    lengths = {x.shape[0] if x.ndim else 0 for x in inputs}
-    if len(lengths) > 1 or min(lengths) < 1:
-        shapes = ", ".join(str(x.shape) for x in inputs)
-        raise ValueError(
-            f"scan: xs must have one leading axis of at least one time step, got {shapes}"
-        )
-    return lengths.pop()
 
 
 def segment_length(checkpoint: int | str | None, steps: int) -> int | None:

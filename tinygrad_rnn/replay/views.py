@@ -23,7 +23,8 @@ def viewed(op: Op, ref: Ref) -> Ref | None:
         axis, start = op.params["axis"], op.params["start"]
         return ref._replace(shape=shape, offset=ref.offset + start * ref.strides[axis])
     if op.primitive is P.transpose:
-        return ref._replace(shape=shape, strides=tuple(ref.strides[a] for a in op.params["axes"]))
+        axes: tuple[int, ...] = op.params["axes"]
+        return ref._replace(shape=shape, strides=tuple(ref.strides[a] for a in axes))
     if op.primitive is P.broadcast_to:
         return spread(ref, shape)
     strides = _reshaped(ref.shape, ref.strides, shape)

@@ -46,7 +46,7 @@ def remember(
 ) -> None:
     """Remember a call of a layer of so many cells, so many at each level, if it can be repeated."""
     recipes = [r for r in used.recipes if r is not None and not r.draws]
-    if used.count != CHANGES.count or len(recipes) != cells or not is_quiet():
+    if state is None or used.count != CHANGES.count or len(recipes) != cells or not is_quiet():
         return
     calls = _calls.get(layer)
     if calls is None or calls.count != used.count or len(calls.known) >= KEPT:
@@ -66,7 +66,7 @@ def again(
     stacked : whether the Tensors of the state have a first axis for the cells.
     """
     calls = _calls.get(layer)
-    if calls is None or calls.count != CHANGES.count or not is_quiet():
+    if state is None or calls is None or calls.count != CHANGES.count or not is_quiet():
         return None
     levels = calls.known.get((single, kind_of(x), kind_of(state)))
     if levels is None:

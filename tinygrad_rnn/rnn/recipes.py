@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,8 +23,9 @@ from tinygrad_rnn.tensor import Tensor
 KEPT = 16
 """Recipes per cell; beyond, those that were not used for longest go."""
 
-_PACKAGE = __name__.partition(".")[0]
-_PLAIN = (bool, int, float, str, type(None), np.dtype, types.ModuleType, type, np.number)
+_KNOWN = (__name__.partition(".")[0], "numpy", "math", "builtins", "typing", "functools")
+_NUMBERS = (bool, int, float, str, Tensor)
+_PLAIN = (*_NUMBERS, Module, type(None), np.dtype, np.number)
 
 
 class Recipes:
@@ -81,54 +82,67 @@ def _tensors(cell: Module) -> Iterator[Tensor]:
 
 def looks_at_itself_only(cell: Module) -> bool:
     """Whether the step can depend on nothing but assigned attributes of the cell."""
+    seen: set[Any] = set()
     for module in cell.modules():
-        if module.has_hooks or not all(map(_is_fixed, vars(module).values())):
+        if module.has_hooks or not all(_is_fixed(v, seen) for v in vars(module).values()):
             return False
         for kind in type(module).__mro__:
-            if kind.__module__.partition(".")[0] == _PACKAGE:
+            if _is_known(kind):
                 break
-            members = vars(kind).values()
-            functions = [getattr(m, "fget", m) for m in members]
-            if not all(_is_closed(f) for f in functions if isinstance(f, types.FunctionType)):
+            if not _is_fixed_class(kind, seen):
                 return False
     return True
 
 
-def _is_fixed(value: Any) -> bool:
-    """Whether an attribute changes by assignment only."""
+def _is_fixed(value: Any, seen: set[Any]) -> bool:
+    """Whether a value that a step may look at changes by assignment to a module only."""
     if isinstance(value, tuple):
-        return all(map(_is_fixed, value))
-    if isinstance(value, list | dict):
-        items = value.values() if isinstance(value, dict) else value
-        return all(isinstance(item, Tensor | Module) for item in items)
-    if isinstance(value, types.FunctionType):
-        return _is_closed(value)
-    return isinstance(value, (*_PLAIN, Tensor, Module)) or _is_known(value)
+        return all(_is_fixed(item, seen) for item in value)
+    if isinstance(value, types.ModuleType):
+        return value.__name__.partition(".")[0] in _KNOWN
+    if isinstance(value, _PLAIN) or _is_known(value):
+        return True
+    if isinstance(value, type):
+        return _is_fixed_class(value, seen)
+    return isinstance(value, types.FunctionType) and _is_closed(value, seen)
 
 
 def _is_known(value: Any) -> bool:
-    """Whether a callable is a function of this package, of NumPy or built in."""
-    if not callable(value):
-        return False
-    home = getattr(type(value) if not hasattr(value, "__module__") else value, "__module__", "")
-    return str(home).partition(".")[0] in (_PACKAGE, "builtins", "numpy", "math")
+    """Whether a function or class belongs to this package, NumPy or Python, which do not change."""
+    return callable(value) and str(getattr(value, "__module__", "")).partition(".")[0] in _KNOWN
 
 
-def _is_closed(function: Callable[..., Any]) -> bool:
-    """Whether a function reads no variable of its surroundings but modules, classes, functions."""
-    code: Any = getattr(function, "__code__", None)
-    if code is None or function.__module__.partition(".")[0] == _PACKAGE:
+def _is_fixed_class(kind: type, seen: set[Any]) -> bool:
+    """Whether a class has no values of its own, and functions that look at nothing that changes."""
+    if kind in seen:
         return True
-    names: list[Any] = []
-    codes = [code]
+    seen.add(kind)
+    for name, member in vars(kind).items():
+        function = getattr(member, "fget", getattr(member, "__func__", member))
+        if isinstance(function, types.FunctionType):
+            if not _is_closed(function, seen):
+                return False
+        elif not name.startswith("_") and not hasattr(member, "__get__"):
+            return False
+    return True
+
+
+def _is_closed(function: types.FunctionType, seen: set[Any]) -> bool:
+    """Whether a function reads no variable of its surroundings but what is fixed itself."""
+    if function in seen or _is_known(function):
+        return True
+    seen.add(function)
+    names: list[str] = []
+    codes = [function.__code__]
     while codes:
-        one = codes.pop()
-        names += one.co_names
-        codes += [c for c in one.co_consts if isinstance(c, types.CodeType)]
+        code = codes.pop()
+        names += code.co_names
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
     around = function.__globals__
-    seen = [around[name] for name in names if name in around]
-    seen += [c.cell_contents for c in function.__closure__ or () if _is_filled(c)]
-    return all(isinstance(v, types.ModuleType | type) or callable(v) for v in seen)
+    read = [around[name] for name in names if name in around]
+    read += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    read += [c.cell_contents for c in function.__closure__ or () if _is_filled(c)]
+    return all(not isinstance(v, _NUMBERS) and _is_fixed(v, seen) for v in read)
 
 
 def _is_filled(cell: Any) -> bool:

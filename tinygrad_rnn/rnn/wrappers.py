@@ -107,6 +107,15 @@ class Wrapper(Module):
         output, state, *recorded = self.through(x, state, options)
         return (output, state, *recorded) if record else (output, state)
 
+    def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
+        """What the replay makes of each layer within; see :meth:`Recurrent.explain`."""
+        found: list[tuple[str, Any]] = [
+            (name, module)
+            for name, module in self.named_modules()
+            if hasattr(module, "explain") and not isinstance(module, Wrapper)
+        ]
+        return "\n\n".join(f"{name}: {m.explain(batch_size, gradients)}" for name, m in found)
+
     def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
         """(output, state), or (output, state, recorded) where the options have ``record``."""
         raise NotImplementedError

@@ -120,7 +120,10 @@ class StackedCells(Module):
         valid = valid_steps(who, lengths, output)
         if valid is not None:
             output = keep_valid(valid, output, 0)
-        states = self._part(layout.enter_state(who, state, self, 1))
+        if state is None:
+            states = [cell.initial_state(output.shape[1]) for cell in cells]
+        else:
+            states = self._part(layout.enter_state(who, state, self, 1))
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         recorded: dict[str, list[Tensor]] = {name: [] for name in record}

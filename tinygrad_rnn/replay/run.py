@@ -79,65 +79,74 @@ class Compiled:
             at_once = self.frames.run(runner, consts, xs, state, steps)
             if at_once is not None:
                 return at_once
-        xp, plan, program = self.backend.xp, self.plan, self.program
         scratch = Lease(self.backend)
-        single: dict[Value, Array] = dict(zip(program.consts, consts, strict=True))
+        single = self._once(consts)
+        stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))
+        take = lease.take if self.gives_early else scratch.take
+        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
+        arrays = self._arrays(before, steps, lease, scratch)
+        start: list[Any] = [*state, *(None for _ in range(len(self.program.state) - len(state)))]
+        first, last = (steps, 0) if self.reverse else (0, steps)
+        for s, place in zip(start, self._states(arrays, first), strict=True):
+            if place is not None:
+                place[...] = 0 if s is None else s
+
+        runner(arrays, steps)
+
+        ends = self._states(arrays, last)
+        finals = [(s if e is None else e).copy() for s, e in zip(start, ends, strict=True)]
+        for v, (k, rows) in self.plan.crossing.items():
+            if self.plan.loop.arrays[k].stacked:
+                stacked[v] = arrays[k][rows]
+        after = Whole(self.backend, steps, single, stacked, self.around, self.backend.xp.empty)
+        found = self._outputs(after), finals[: len(state)], self._totals(after, finals)
+        scratch.release()
+        return found
+
+    def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
+        """The constants, and what depends on them alone."""
+        xp = self.backend.xp
+        single: dict[Value, Array] = dict(zip(self.program.consts, consts, strict=True))
         for op in self.used_once:
             inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
             found = op.primitive.forward(xp, *inputs, **op.params)
             results: Sequence[Any] = found if op.primitive.multiple else (found,)
             single.update(zip(op.outputs, [xp.asarray(y) for y in results], strict=True))
-        stacked: dict[Value, Array] = dict(zip(program.xs, xs, strict=True))
-        take = lease.take if self.gives_early else scratch.take
-        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
+        return single
 
-        arrays: list[Any] = [None] * len(plan.loop.arrays)
-        for v, k in plan.inputs.items():
-            found = single[v] if v in single else before.series(v)
-            arrays[k] = self.backend.contiguous(found)
-        start: list[Any] = [*state, *(None for _ in range(len(program.state) - len(state)))]
-        for k, spec in enumerate(plan.loop.arrays):
-            if arrays[k] is None:
-                rows = (steps + plan.is_state(k),) if spec.stacked else ()
-                shape = (*rows, *spec.shape)
-                if k in self.leaving:
-                    arrays[k] = xp.empty(shape, dtype=spec.dtype)
-                else:
-                    arrays[k] = (lease if spec.stacked else scratch).take(shape, spec.dtype)
-        for s, k in zip(start, plan.state, strict=True):
-            if k is not None:
-                target = arrays[k]
-                if plan.loop.arrays[k].stacked:
-                    target = target[steps if self.reverse else 0, ...]
-                target[...] = 0 if s is None else s
-
-        runner(arrays, steps)
-
-        last = 0 if self.reverse else steps
-        finals: list[Array] = []
-        for s, k in zip(start, plan.state, strict=True):
-            if k is None:
-                finals.append(s.copy())
+    def _arrays(self, before: Whole, steps: int, lease: Lease, scratch: Lease) -> list[Any]:
+        """The arrays of the loop: its inputs, and memory for what it computes."""
+        given = {k: before.operand(v) for v, k in self.plan.inputs.items()}
+        arrays: list[Any] = []
+        for k, spec in enumerate(self.plan.loop.arrays):
+            if k in given:
+                arrays.append(self.backend.contiguous(given[k]))
+                continue
+            rows = (steps + self.plan.is_state(k),) if spec.stacked else ()
+            shape = (*rows, *spec.shape)
+            if k in self.leaving:
+                arrays.append(self.backend.xp.empty(shape, dtype=spec.dtype))
             else:
-                finals.append(
-                    arrays[k][last, ...].copy() if plan.loop.arrays[k].stacked else arrays[k].copy()
-                )
-        for v, (k, rows) in plan.crossing.items():
-            if plan.loop.arrays[k].stacked:
-                stacked[v] = arrays[k][rows]
-        after = Whole(self.backend, steps, single, stacked, self.around, xp.empty)
-        ys = self._outputs(after)
-        sums = {v: after.total(v) for v in dict.fromkeys(program.totals)}
-        totals = [
-            sums[v] if v not in program.totals[:k] else sums[v].copy()
-            for k, v in enumerate(program.totals)
+                arrays.append((lease if spec.stacked else scratch).take(shape, spec.dtype))
+        return arrays
+
+    def _states(self, arrays: Sequence[Array], row: int) -> list[Array | None]:
+        """Where each state lies before the first step or after the last; None for an unused one."""
+        specs = self.plan.loop.arrays
+        return [
+            None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
+            for k in self.plan.state
         ]
-        if self.summed:
-            inside = iter(finals[len(finals) - sum(self.summed) :])
-            outside = iter(totals)
-            totals = [next(inside) if is_inside else next(outside) for is_inside in self.summed]
-        scratch.release()
-        return ys, finals[: len(state)], totals
+
+    def _totals(self, after: Whole, finals: Sequence[Array]) -> list[Array]:
+        """What is summed over time, after the loop or inside it; no two are one array."""
+        wanted = self.program.totals
+        sums = {v: after.total(v) for v in dict.fromkeys(wanted)}
+        totals = [sums[v] if v not in wanted[:k] else sums[v].copy() for k, v in enumerate(wanted)]
+        if not self.summed:
+            return totals
+        inside, outside = iter(finals[len(finals) - sum(self.summed) :]), iter(totals)
+        return [next(inside) if is_inside else next(outside) for is_inside in self.summed]
 
     def _is_bare(self) -> bool:
         """Whether the loop reads nothing but constants and inputs and gives the outputs itself."""

@@ -27,6 +27,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
+from tinygrad_rnn.tape import tree_map
 
 CELLS: dict[str, Callable[[int, int], rnn.Cell]] = {
     "tanh": rnn.RNNCell,
@@ -541,3 +542,40 @@ def test_names_inside_wrappers() -> None:
     ]
     assert len(stack) == 2
     assert stack[1] is stack.layers[1]
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+@pytest.mark.parametrize("lengths", [None, [6, 4]])
+@pytest.mark.parametrize("make", [rnn.LSTMCell, rnn.GRUCell])
+def test_the_total_gradient_of_the_state_at_every_step(
+    make: Any, unroll: bool, lengths: Any
+) -> None:
+    """It is what the tape of a loop written by hand says of each state."""
+    cell = randomise(make(3, 4))
+    x, weight = draw(6, 2, 3), draw(6, 2, 4)
+    probe = tg.zeros((6, 2, 4), "float64")
+    start = cell.initial_state(2)
+    probe = type(start)(probe, probe.copy()) if isinstance(start, tuple) else probe
+    for part in leaves(probe):
+        part.requires_grad = True
+    layer = rnn.Recurrent(cell, unroll=unroll)
+    y, last = layer(x, lengths=lengths, probe=probe)
+    (tg.sum(y * weight) + total(last)).backward()
+
+    state, loss, states = start, 0.0, []
+    for t in range(6):
+        _, after = cell.step(x[t], state)
+        after = tree_map(lambda a: 1.0 * a, after)  # as it is handed on
+        out = leaves(after)[0]
+        for leaf in leaves(after):
+            leaf.retain_grad()
+        states.append(leaves(after))
+        if lengths is not None:
+            valid = tg.tensor(np.array([t < n for n in lengths]))
+            out = tg.where(valid.reshape(2, 1), out, 0.0)
+            after = tree_map(lambda a, b, v=valid: tg.where(v.reshape(2, 1), a, b), after, state)
+        state = after
+        loss = loss + tg.sum(out * weight[t])
+    (loss + total(state)).backward()
+    for k, part in enumerate(leaves(probe)):
+        close(part.grad, np.stack([s[k].grad.numpy() for s in states]), 1e-12)

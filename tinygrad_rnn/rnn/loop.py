@@ -90,9 +90,9 @@ class Recurrent(Module):
             then the result is ``(output, state, {name: (T, B, ...)})``.
         reverse : turn the direction of this call round.
         probe : Tensors (T, B, ...) in the containers of the state, which are added to the state
-            after each step. The gradient of zeros is the total gradient of the state at every
-            step: through the steps that follow and the last state, not through what the step
-            itself gave out.
+            after each step. The gradient of zeros is the total gradient of the state as every
+            step hands it on: through the steps that follow, the last state, and the output of the
+            step where that is a field of the state, as h is.
         """
         plain = lengths is None and not record and not reverse and probe is None
         found = again(self, x, state) if plain else None
@@ -242,7 +242,10 @@ def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any)
     notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
     series = tuple(_noted(cell, name, notes) for name in record)
     if "probe" in inputs:
-        after = tree_map(add, after, inputs["probe"])
+        probed = tree_map(add, after, inputs["probe"])
+        same = {id(old): new for old, new in zip(leaves(after), leaves(probed), strict=True)}
+        y, series = tree_map(lambda value: same.get(id(value), value), (y, series))
+        after = probed
     if "valid" in inputs:
         valid = inputs["valid"]
         y, series = tree_map(lambda value: keep_valid(valid, value, 0), (y, series))

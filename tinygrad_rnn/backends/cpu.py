@@ -104,11 +104,18 @@ class NumPyBackend(Backend):
         return out
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """By MKL, where that is installed and the product is large: see :mod:`.products`."""
+        """By MKL, where that is installed and the product is large: see :mod:`.products`.
+
+        Stacked rows times one matrix are one product, and not one for each matrix of the stack.
+        """
+        if out is None and a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0] and a.size:
+            return self.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
         found = products.multiply(a, b, out)
         return np.matmul(a, b, out=out) if found is None else found
 
     def matmul_transposed(self, x: Array, w: Array) -> Array:
+        if x.ndim > 2 and x.size:
+            return self.matmul(x, w.T)
         found = products.multiply(x, w.T, None)
         if found is not None:
             return found

@@ -779,7 +779,14 @@ CASES = [
         reads_host=True,
     ),
     # Losses
-    row("cross_entropy", ops.cross_entropy, _cross_entropy, labelled, reads_host=True),
+    row(
+        "cross_entropy",
+        ops.cross_entropy,
+        _cross_entropy,
+        labelled,
+        covers=("cross_entropy", "cross_entropy_cotangent"),
+        reads_host=True,
+    ),
     row(
         "one_hot",
         ops.one_hot,

@@ -64,3 +64,29 @@ def test_the_emitter_is_named(jit: bool) -> None:
     with tg.replay.using(jit=jit):
         text = rnn.RNN(3, 4).explain()
     assert ("NumPy" in text) or (jit and "one compiled function" in text)
+
+
+class ThreeMasks(rnn.Cell):
+    """A step that draws three times."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.weight = nn.Parameter(tg.randn((hidden_size, hidden_size)))
+
+    def step(self, x: tg.Tensor, state: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
+        masks = [tg.ops.dropout_mask(state, rate) for rate in (0.1, 0.2, 0.3)]
+        h = tg.tanh(tg.linear(state * masks[0], self.weight) + x * masks[1]) * masks[2]
+        return h, h
+
+
+def test_random_blocks_are_inputs_without_gradients_and_nothing_is_drawn() -> None:
+    layer = rnn.Recurrent(ThreeMasks(4, 4))
+    before = tg.ops.generator_state()
+    text = layer.explain()
+    assert tg.ops.generator_state() == before
+    assert "backward, from t = T-1 on" in text
+    x, state = tg.randn((3, 2, 4)), tg.randn((2, 4))
+    x.requires_grad = state.requires_grad = True
+    layer(x, state)[0].sum().backward()  # what is explained is what is run
+    assert x.grad is not None
+    assert state.grad is not None

@@ -341,14 +341,16 @@ def test_partial_use_of_the_results(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (1, 3), (4, 1), (3, 0)])
-def test_one_step_one_row_and_no_row(name: str, steps: int, batch: int) -> None:
+def test_one_step_one_row_and_no_row(name: str, steps: int, batch: int, jit: bool) -> None:
     layer = randomise(LAYERS[name]())
     batch_first = getattr(layer, "batch_first", False)
     x = draw(*((batch, steps) if batch_first else (steps, batch)), 3, requires_grad=True)
-    y, state = layer(x)
-    assert y.shape[:2] == x.shape[:2]
-    total(y, state).backward()
+    with tg.replay.using(jit=jit):
+        y, state = layer(x)
+        assert y.shape[:2] == x.shape[:2]
+        total(y, state).backward()
     assert x.grad.shape == x.shape
     for p in layer.parameters():
         assert p.grad.shape == p.shape

@@ -453,9 +453,12 @@ def normalised(momentum: float | None = 0.1) -> Any:
     )
 
 
-def test_batch_norm_counts_the_steps_that_count() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_batch_norm_counts_the_steps_that_count(nested: bool) -> None:
     layer = normalised(1.0)
     gru, norm = layer.layers[:2]
+    if nested:
+        layer.layers[1] = nn.Sequential(nn.Sequential(norm), tg.tanh)
     x = draw(5, 4, 3)
     layer(x, lengths=LENGTHS)
     inner = gru(x, lengths=LENGTHS)[0].numpy()[keep(LENGTHS)[..., 0]]

@@ -68,6 +68,8 @@ class NumPyBackend(Backend):
     def strided(
         self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
     ) -> Array:
+        if not array.size:
+            return np.empty(shape, array.dtype)
         size = array.itemsize
         steps = [size * stride for stride in strides]
         return np.ndarray(shape, array.dtype, array, offset * size, steps)

@@ -129,7 +129,12 @@ class LayerNorm(Module):
 
 
 class Sequential(Module):
-    """Layers or functions applied one after the other."""
+    """Layers or functions applied one after the other.
+
+    ``mask`` says which elements count, to the layers that ask for it, such as BatchNorm1d.
+    """
+
+    takes_mask = True
 
     def __init__(self, *layers: Callable[..., Any]) -> None:
         for layer in layers:
@@ -137,9 +142,10 @@ class Sequential(Module):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__}")
         self.layers = list(layers)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, mask: Any = None) -> Any:
         for layer in self.layers:
-            x = layer(x)
+            takes_mask = mask is not None and getattr(layer, "takes_mask", False)
+            x = layer(x, mask=mask) if takes_mask else layer(x)
         return x
 
     def __len__(self) -> int:

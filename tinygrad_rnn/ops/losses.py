@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.elementwise import exp
 from tinygrad_rnn.ops.indexing import check_range
+from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import dimensions, expand_dims
 from tinygrad_rnn.tape import Primitive, Traced
 
@@ -23,7 +24,9 @@ def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
     wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits
     rows = wide.reshape(-1, wide.shape[-1])
     top = xp.max(rows, axis=-1)
-    total = xp.log(xp.sum(xp.exp(rows - top[:, None]), axis=-1)) + top
+    likelihood = rows - top[:, None]
+    xp.exp(likelihood, out=likelihood)
+    total = xp.log(xp.sum(likelihood, axis=-1)) + top
     picked = rows[xp.arange(len(rows)), labels.reshape(-1)]
     total, loss = (v.reshape(labels.shape).astype(logits.dtype) for v in (total, total - picked))
     return loss, total
@@ -34,17 +37,45 @@ def _rule(
 ) -> list[Any]:
     """softmax(logits) - one_hot(labels), weighted by the cotangents of loss and total."""
     g_loss, g_total = gs
-    likelihood = exp(logits - expand_dims(ys[1], -1))
-    weight = g_loss if g_total is None else g_total if g_loss is None else g_loss + g_total
-    cotangent = likelihood * expand_dims(weight, -1)
-    if g_loss is not None:
-        hot = one_hot_p(labels, classes=logits.shape[-1], dtype=logits.dtype)
-        cotangent = cotangent - hot * expand_dims(g_loss, -1)
-    return [cotangent, None]
+    if g_loss is None:
+        return [exp(logits - expand_dims(ys[1], -1)) * expand_dims(g_total, -1), None]
+    weight = g_loss if g_total is None else g_loss + g_total
+    return [cross_entropy_cotangent_p(logits, ys[1], labels, weight, g_loss), None]
+
+
+def _cotangent_forward(
+    xp: Any, logits: Array, total: Array, labels: Array, weight: Array, g: Array
+) -> Array:
+    """exp(logits - total) * weight - one_hot(labels) * g, in one array."""
+    found = logits.reshape(-1, logits.shape[-1]) - total.reshape(-1, 1)
+    xp.exp(found, out=found)
+    found *= weight.reshape(-1, 1)
+    found[xp.arange(len(found)), labels.reshape(-1)] -= g.reshape(-1)
+    return found.reshape(logits.shape)
+
+
+def _cotangent_rule(
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Sequence[Array],
+    logits: Array,
+    total: Array,
+    labels: Array,
+    weight: Array,
+    g: Array,
+) -> list[Any]:
+    (outer,) = gs
+    slope = outer * exp(logits - expand_dims(total, -1))
+    to_logits = slope * expand_dims(weight, -1)
+    hot = one_hot_p(labels, classes=logits.shape[-1], dtype=logits.dtype)
+    return [to_logits, -sum(to_logits, -1), None, sum(slope, -1), -sum(outer * hot, -1)]
 
 
 one_hot_p = Primitive("one_hot", _one_hot_forward, [None])
 cross_entropy_p = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
+cross_entropy_cotangent_p = Primitive(
+    "cross_entropy_cotangent", _cotangent_forward, joint_rule=_cotangent_rule
+)
 
 
 def _check_labels(labels: Array, who: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import add, expand_dims, squeeze
+from tinygrad_rnn.ops import add, expand_dims, generator_state, set_generator_state, squeeze
 from tinygrad_rnn.replay import explain_replay, scan, segment_length, trace, wanted_of
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
 from tinygrad_rnn.rnn.calls import Used, again, remember
@@ -198,9 +198,11 @@ def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) ->
     state = cell.initial_state(batch_size)
     for value in (x, *leaves(state)):
         value.requires_grad = gradients and value.is_leaf and value.dtype.kind == "f"
+    before = generator_state()
     with enable_grad() if gradients else no_grad():
-        recipe, _ = trace(partial(_step, cell, ()), {"x": x}, state, 1, reverse)
-    inputs = [*recipe.captured, x, *leaves(state)]
+        recipe, blocks = trace(partial(_step, cell, ()), {"x": x}, state, 1, reverse)
+    set_generator_state(before)
+    inputs = [*recipe.captured, x, *blocks, *leaves(state)]
     wanted = wanted_of(recipe.replay, inputs) if gradients else None
     return f"{type(cell).__name__}({cell.extra_repr()})\n{explain_replay(recipe.replay, wanted)}"
 

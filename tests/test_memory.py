@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
 import sys
 import tracemalloc
 import weakref
@@ -169,3 +171,26 @@ def test_transforms_leave_nothing_behind() -> None:
     tg.jvp(lambda v: chain(v, 3), [x], [x])
     assert now() - before < 0.1
     assert gc.collect() == 0
+
+
+UPDATES = """
+import resource
+import tinygrad_rnn as tg
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+x = tg.ones((6, 128, 1024))  # 3 MiB
+for update in range(13):
+    if update == 3:
+        before = faults()
+    results = [x + k for k in range(4)]
+    del results
+print((faults() - before) / 10)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's memory")
+def test_freed_memory_is_used_again() -> None:
+    ran = subprocess.run([sys.executable, "-c", UPDATES], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 100  # of 3,072 pages

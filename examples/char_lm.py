@@ -91,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="time steps that gradients travel back (%(default)s)",
     )
     add("--lr", type=at_least(0, float), default=0.008, help="first learning rate (%(default)s)")
-    add("--epochs", type=count, default=4, help="how often the text is read (%(default)s)")
+    add("--epochs", type=count, default=5, help="how often the text is read (%(default)s)")
     add("--minutes", type=at_least(0, float), help="stop after this time, wherever training is")
     add("--device", default="cpu", help="cpu, cuda or cuda:<number>")
     add("--seed", type=at_least(0, int), default=1, help="decides first weights and the sample")

@@ -192,5 +192,7 @@ print((faults() - before) / 10)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's memory")
 def test_freed_memory_is_used_again() -> None:
-    ran = subprocess.run([sys.executable, "-c", UPDATES], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", UPDATES], capture_output=True, text=True, check=True
+    )
     assert float(ran.stdout) < 100  # of 3,072 pages

@@ -707,6 +707,26 @@ def test_a_parameter_on_the_left_and_one_that_is_spread(emitter: str) -> None:
         assert_same([v.grad.numpy()], truth)
 
 
+def test_parameters_in_pieces(emitter: str) -> None:
+    """Gradients of pieces that were joined, and of a whole that was taken apart."""
+    xs, h, w = normal(4, B, H), normal(B, H, seed=1), normal(2 * H, H, seed=2)
+    pieces = [normal(H, H, seed=3), normal(H, H, seed=4)]
+
+    def step(x: Any, s: Any, pieces: Any = pieces) -> Any:
+        first, second = tg.split(w, 2, axis=0)
+        z = tg.linear(x, tg.concat(pieces, 0))
+        s = tg.tanh(tg.tanh(s @ first.T) @ second + tg.sum(z, axis=1, keepdims=True))
+        return z, s
+
+    compare(step, xs, h, [xs, h, w, *pieces])
+    gradient = tg.grad(
+        lambda *p: loss_of(*tg.scan(lambda x, s: step(x, s, p), xs, h)), argnums=(0, 1)
+    )
+    parts = [part.array for part in gradient(*pieces)]
+    assert not np.shares_memory(*parts)
+    assert all(part.base is None for part in parts)  # a piece does not hold the whole
+
+
 # What is moved out of the loop
 
 

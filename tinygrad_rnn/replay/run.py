@@ -141,8 +141,11 @@ class Compiled:
     def _totals(self, after: Whole, finals: Sequence[Array]) -> list[Array]:
         """What is summed over time, after the loop or inside it; no two are one array."""
         wanted = self.program.totals
-        sums = {v: after.total(v) for v in dict.fromkeys(wanted)}
-        totals = [sums[v] if v not in wanted[:k] else sums[v].copy() for k, v in enumerate(wanted)]
+        sums = [after.total(v) for v in wanted]
+        totals = [
+            array.copy() if array.base is not None or v in wanted[:k] else array
+            for k, (v, array) in enumerate(zip(wanted, sums, strict=True))
+        ]
         if not self.summed:
             return totals
         inside, outside = iter(finals[len(finals) - sum(self.summed) :]), iter(totals)

@@ -47,6 +47,7 @@ class Whole:
         self.single, self.stacked = single, stacked
         self.producers = {y: op for op in lines for y in op.outputs}
         self.take = take
+        self.totals: dict[Value, Array] = {}
 
     def operand(self, x: Any) -> Any:
         """A value of all steps, or one that does not change, or a number."""
@@ -77,7 +78,12 @@ class Whole:
         return out
 
     def total(self, v: Value) -> Array:
-        """The sum of a value over all steps."""
+        """The sum of a value over all steps; others may share its memory."""
+        if v not in self.totals:
+            self.totals[v] = self._total(v)
+        return self.totals[v]
+
+    def _total(self, v: Value) -> Array:
         op = None if v in self.stacked or v in self.single else self.producers.get(v)
         if v in self.single:
             return self.single[v] * self.steps
@@ -86,8 +92,7 @@ class Whole:
         if is_product(op):
             return self._total_product(*op.inputs)
         if op.primitive in _LINEAR and v.dtype.kind == "f":
-            found = op.primitive(self.total(op.inputs[0]), **op.params)  # pyright: ignore
-            return found.copy() if op.primitive is P.broadcast_to else found
+            return op.primitive(self.total(op.inputs[0]), **op.params)  # pyright: ignore
         if op.primitive in (ops.add, ops.subtract) and all(
             isinstance(x, Value) and x.shape == v.shape for x in op.inputs
         ):
@@ -96,6 +101,8 @@ class Whole:
             for x, factor in (op.inputs, op.inputs[::-1]):
                 if not isinstance(factor, Value) or factor in self.single:
                     return self.total(x) * self.operand(factor)  # pyright: ignore
+        if op.primitive is P.concat and v.dtype.kind == "f":
+            return op.primitive(*(self.total(x) for x in op.inputs), **op.params)  # pyright: ignore
         if op.primitive is P.scatter_add:
             values, indices = (self.series(x) for x in op.inputs)  # pyright: ignore
             tail = values.shape[indices.ndim :]

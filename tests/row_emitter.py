@@ -1,4 +1,4 @@
-"""An emitter for tests that takes the contract of loop.py by its word."""
+"""Emitters for tests: one takes the contract of loop.py by its word, one runs parts of the rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import loop_cases
 import numpy as np
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.replay import array_emitter
 from tinygrad_rnn.replay.loop import Call, Loop, Product, Ref
+from tinygrad_rnn.replay.rows import divided
 
 loop_cases.NAMES["erf"] = lambda x: ops.erf.forward(np, x)
 
@@ -49,5 +51,19 @@ def row_by_row(loop: Loop, *_: Any) -> Any:
                                 (1,) * len(index),
                                 lambda ref, index=index, look=look: look(at(ref, index)),
                             )
+
+    return run
+
+
+def in_parts(loop: Loop, backend: Any, _: Any) -> Any:
+    """The last rows through all time, then those before them: what they need of each other is not
+    there yet.
+    """
+    parts = divided(loop, 3) or divided(loop, 2) or [loop]
+    runs = [array_emitter.compile_loop(part, backend) for part in reversed(parts)]
+
+    def run(arrays: Sequence[np.ndarray], steps: int) -> None:
+        for part in runs:
+            part(arrays, steps)
 
     return run

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from row_emitter import row_by_row
+from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
@@ -27,17 +27,22 @@ B, I, H = 3, 4, 5
 scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
 
 
-@pytest.fixture(params=["array", "jit", "rows"])
+OWN = {"rows": row_by_row, "parts": in_parts}
+
+
+@pytest.fixture(params=["array", "jit", *OWN])
 def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Array calls, Numba where that is installed, and all that the contract of a loop allows."""
-    if request.param == "rows":
+    """Array calls, Numba where that is installed, all that the contract of a loop allows, and parts
+    of the rows one after the other.
+    """
+    if request.param in OWN:
         scan_module._cache.known.clear()
-        monkeypatch.setattr(emitters, "_compile", row_by_row)
+        monkeypatch.setattr(emitters, "_compile", OWN[request.param])
     if request.param == "jit" and not has_numba():
         pytest.skip("the extra jit is not installed")
     with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
         yield request.param
-    if request.param == "rows":
+    if request.param in OWN:
         scan_module._cache.known.clear()
 
 

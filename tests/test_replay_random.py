@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, event, given, note, settings
 from random_steps import Captured, Case, Step, cases, form, inputs
-from row_emitter import row_by_row
+from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, ops, replay, tape
@@ -212,14 +212,17 @@ def test_strict_backend(case: Case) -> None:
     check(case, "strict", 1)
 
 
+@pytest.mark.parametrize("emitter", [row_by_row, in_parts])
 @settings(
     max_examples=settings().max_examples * 5,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(case=cases())
-def test_kernels_row_by_row(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compiled kernels may do, the plan must allow."""
-    monkeypatch.setattr(emitters, "_compile", row_by_row)
+def test_kernels_row_by_row_and_rows_in_parts(
+    emitter: Any, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What compiled kernels may do, the plan must allow; what is divided is independent."""
+    monkeypatch.setattr(emitters, "_compile", emitter)
     scan_module._cache.known.clear()
     try:
         with replay.using(jit=False), np.errstate(all="ignore"):

@@ -126,3 +126,15 @@ def refs(step: Step) -> Iterator[Ref]:
     else:
         yield from (x for x in step.operands if isinstance(x, Ref))
         yield from (x for x in step.outputs if x is not None)
+
+
+def written(step: Step) -> Iterator[Ref]:
+    """The places that a step writes."""
+    if isinstance(step, Kernel):
+        for phase in step.phases:
+            yield from (ref for _, ref in phase.writes)
+            yield from (ref for _, _, ref in phase.reduces)
+    elif isinstance(step, Product):
+        yield step.out
+    else:
+        yield from (x for x in step.outputs if x is not None)

@@ -12,11 +12,23 @@ from typing import TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends.blas import openblas
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref, Step, refs
+from tinygrad_rnn.backends.team import together
+from tinygrad_rnn.replay.loop import (
+    ArraySpec,
+    Call,
+    Kernel,
+    Loop,
+    Product,
+    Ref,
+    Step,
+    refs,
+    written,
+)
 from tinygrad_rnn.replay.numba_cache import function
 from tinygrad_rnn.replay.numba_expressions import Unsupported
 from tinygrad_rnn.replay.numba_source import kernel_source, module_source, product_code
 from tinygrad_rnn.replay.numba_table import Table, matrix
+from tinygrad_rnn.replay.rows import divided
 
 Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
 StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
@@ -84,15 +96,7 @@ def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = Tr
         close()
         parts.append(fallback(step))
     close()
-    return _Program(loop, parts)
-
-
-def writes(step: Step) -> list[Ref]:
-    """The places that a step writes."""
-    if isinstance(step, Kernel):
-        written = [ref for phase in step.phases for _, ref in phase.writes]
-        return written + [ref for phase in step.phases for _, _, ref in phase.reduces]
-    return [step.out] if isinstance(step, Product) else [ref for ref in step.outputs if ref]
+    return _Program(loop, parts, packed)
 
 
 def inside(ref: Ref, spec: ArraySpec) -> bool:
@@ -112,19 +116,25 @@ def _stretch(steps: list[Kernel | Product], loop: Loop, packed: bool) -> Table:
 
 
 class _Program:
-    """The parts of a loop, one after the other at each t; one part alone runs through all t."""
+    """The parts of a loop, one after the other at each t.
 
-    def __init__(self, loop: Loop, parts: list[Part]) -> None:
-        self._parts, self._reverse = parts, loop.reverse
+    One part alone runs through all t, and if the rows are independent, then each of several
+    threads with some of them.
+    """
+
+    def __init__(self, loop: Loop, parts: list[Part], packed: bool) -> None:
+        self._loop, self._parts, self._packed = loop, parts, packed
+        self._reverse = loop.reverse
+        self._threads: dict[int, list[Table]] = {}
         rows = [0] * len(loop.arrays)
-        written = {ref.array for step in loop.steps for ref in writes(step)}
+        changing = {ref.array for step in loop.steps for ref in written(step)}
         for step in loop.steps:
             for ref in refs(step):
                 rows[ref.array] = max(rows[ref.array], ref.time or 0)
                 if not inside(ref, loop.arrays[ref.array]):
                     raise ValueError(f"{ref} leaves the array {loop.arrays[ref.array].name}")
         self._specs = [
-            (spec.name, spec.dtype, spec.shape, rows[k] if spec.stacked else None, k in written)
+            (spec.name, spec.dtype, spec.shape, rows[k] if spec.stacked else None, k in changing)
             for k, spec in enumerate(loop.arrays)
         ]
 
@@ -157,7 +167,22 @@ class _Program:
         self._check(arrays, length)
         if len(self._parts) != 1 or not isinstance(self._parts[0], Table) or length <= 0:
             return None
-        return partial(self._parts[0].bind(arrays).run, length, *self._times(length))
+        bounds = [table.bind(arrays) for table in self._divided(self._parts[0], length)]
+        runs = [partial(bound.run, length, *self._times(length)) for bound in bounds]
+        return partial(together, runs) if len(runs) > 1 else runs[0]
+
+    def _divided(self, whole: Table, length: int) -> list[Table]:
+        """A table for each thread."""
+        count = whole.useful_threads(length)
+        if count not in self._threads:
+            loops = divided(self._loop, count) if count > 1 else None
+            self._threads[count] = [whole]
+            if loops is not None:
+                self._threads[count] = [
+                    Table(loop.steps, loop, whole.function, self._packed, single=True)
+                    for loop in loops
+                ]
+        return self._threads[count]
 
     def _times(self, length: int) -> tuple[int, int, int]:
         return (length - 1, -1, -1) if self._reverse else (0, length, 1)
@@ -165,14 +190,14 @@ class _Program:
     def _check(self, arrays: Sequence[np.ndarray], length: int) -> None:
         if len(arrays) != len(self._specs):
             raise ValueError(f"the loop has {len(self._specs)} arrays, got {len(arrays)}")
-        for array, (name, dtype, shape, more, written) in zip(arrays, self._specs, strict=True):
+        for array, (name, dtype, shape, more, changes) in zip(arrays, self._specs, strict=True):
             inner = array.shape if more is None else array.shape[1:]
             if array.dtype != dtype or inner != shape or not array.flags.c_contiguous:
                 raise ValueError(
                     f"array {name} must be a contiguous {dtype} with shape {shape} at each step,"
                     f" got {array.dtype} {array.shape}"
                 )
-            if written and not array.flags.writeable:
+            if changes and not array.flags.writeable:
                 raise ValueError(f"array {name} is written, but it is read-only")
             if more is not None and length > 0 and len(array) < length + more:
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from tinygrad_rnn.backends.blas import (
     one_thread,
     openblas,
 )
-from tinygrad_rnn.replay.loop import Kernel, Loop, Phase, Product, Ref
+from tinygrad_rnn.backends.team import team_size
+from tinygrad_rnn.replay.loop import Kernel, Loop, Phase, Product, Ref, Step
 from tinygrad_rnn.replay.memory import POOL
 from tinygrad_rnn.replay.numba_cache import Run
 from tinygrad_rnn.replay.numba_expressions import Unsupported
@@ -35,6 +37,12 @@ PACKED_ROWS = 48
 SMALL, LARGE = 2**19, 3e6
 """Up to the first OpenBLAS takes one thread and is as fast as MKL; between the two it takes all
 threads although one is as fast.
+"""
+WORTH = 2e7
+"""Operations of all products of a loop from which on its rows are divided among threads."""
+NEAR, REUSED = 1 << 20, 16
+"""Every thread reads the whole matrices at each step: that is quick where they lie in the cache of
+a core, up to so many bytes, and does not count where they are used for so many rows.
 """
 
 
@@ -68,12 +76,22 @@ class _Pack(NamedTuple):
 
 
 class Table:
-    """The table of a stretch of steps, without the addresses, which each run has of its own."""
+    """The table of a stretch of steps, without the addresses, which each run has of its own.
+
+    With ``single`` it is one of several that run side by side, each in one thread.
+    """
 
     def __init__(
-        self, steps: tuple[Kernel | Product, ...], loop: Loop, function: Run, packed: bool
+        self,
+        steps: tuple[Step, ...],
+        loop: Loop,
+        function: Run,
+        packed: bool,
+        single: bool = False,
     ) -> None:
         self.function = function
+        self._single = single
+        self._by_mkl: list[Product] = []
         self._arrays = loop.arrays
         self._entries: list[int] = []
         self._slots: list[int] = []
@@ -84,7 +102,7 @@ class Table:
         for step in steps:
             if isinstance(step, Kernel):
                 self._kernel(step)
-            else:
+            elif isinstance(step, Product):
                 self._product(step)
         self._template = np.array(self._entries or [0], dtype=np.int64)
         self._index = np.array(self._slots, dtype=np.intp)
@@ -132,7 +150,9 @@ class Table:
         self._entries.append(PACKED)
         if provider is None:
             self._largest = max(self._largest, work)
-        elif product.constant and b is product.b:
+            return
+        self._by_mkl.append(product)
+        if product.constant and b is product.b:
             packing = Packing(code, m, n, k, right.transposed, right.stride)
             self._packs.append(_Pack(packing, position, provider))
 
@@ -141,15 +161,30 @@ class Table:
         starts = np.array([address(array) for array in arrays], dtype=np.int64)
         table = self._template.copy()
         table[self._index] += starts[self._which]
-        single = SMALL < self._largest < LARGE
-        return Bound(self.function, table, self._packs, openblas() if single else None)
+        single: list[Blas | None] = [mkl()] if self._single and self._by_mkl else []
+        if self._largest > SMALL and (self._single or self._largest < LARGE):
+            single.append(openblas())
+        return Bound(self.function, table, self._packs, [x for x in single if x is not None])
+
+    def useful_threads(self, length: int) -> int:
+        """Among how many threads it pays to divide the rows of a loop over so many steps."""
+        count = team_size() if self._by_mkl else 1
+        if count == 1:
+            return 1
+        work = sum(2 * p.a.shape[0] * math.prod(p.b.shape) for p in self._by_mkl)
+        size = max(
+            math.prod(p.b.shape) * self._arrays[p.b.array].dtype.itemsize for p in self._by_mkl
+        )
+        rows = self._by_mkl[0].a.shape[0] // count
+        pays = length * work >= WORTH and rows and (size <= NEAR or rows >= REUSED)
+        return count if pays else 1
 
 
 class Bound:
     """A table with addresses. It holds the memory of packed matrices and the numbers of threads."""
 
     def __init__(
-        self, function: Run, table: np.ndarray, packs: list[_Pack], single: Blas | None
+        self, function: Run, table: np.ndarray, packs: list[_Pack], single: list[Blas]
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
         self._unpacked = table
@@ -160,8 +195,7 @@ class Bound:
 
     def begin(self, length: int) -> None:
         """Pack what is worth it for so many steps, and set the numbers of threads."""
-        if self._single is not None:
-            self._undo.append(one_thread(self._single))
+        self._undo += map(one_thread, self._single)
         for pack in self._packs:
             if length * pack.how.m >= PACKED_ROWS:
                 self._pack(*pack)

@@ -38,9 +38,16 @@ def functional(module: nn.Module, call: Callable[..., Any]) -> tuple[Callable[..
 
 
 def _assign(owner: Any, path: list[str], value: Any) -> None:
+    above = owner
     for key in path[:-1]:
-        owner = owner[int(key)] if isinstance(owner, list) else getattr(owner, key)
-    setattr(owner, path[-1], value)
+        above = owner
+        owner = owner[int(key)] if isinstance(owner, list | tuple) else getattr(owner, key)
+    if isinstance(owner, tuple):  # of parameters
+        items = list(owner)
+        items[int(path[-1])] = value
+        setattr(above, path[-2], tuple(items))
+    else:
+        setattr(owner, path[-1], value)
 
 
 def draw(*shape: int, seed: int = 1, device: str | None = None, **options: Any) -> tg.Tensor:
@@ -106,6 +113,34 @@ class CountingCell(rnn.Cell):
         new = tg.tanh(tg.linear(x, self.weight) + 0.5 * state.h)
         h = tg.where(state.t % 2 == 0, new, state.h)
         return h, Counting(h, state.t + 1)
+
+
+# Every built-in cell beyond RNNCell, LSTMCell and GRUCell as PyTorch has them, with its options
+
+CELLS: dict[str, Callable[[int, int], rnn.Cell]] = {
+    "elman, leaky relu": lambda i, h: rnn.RNNCell(i, h, nonlinearity="leaky_relu"),
+    "irnn": rnn.IRNNCell,
+    "jordan": lambda i, h: rnn.JordanCell(i, h, 2, output="sigmoid"),
+    "jordan, decay": lambda i, h: rnn.JordanCell(i, h, 2, False, "sigmoid", tg.softmax, 0.6),
+    "jordan, teacher": lambda i, h: rnn.JordanCell(i - 2, h, 2, decay=0.3, teacher_forcing=True),
+    "lstm, activations": lambda i, h: rnn.LSTMCell(
+        i, h, activation="leaky_relu", output_activation=tg.sin
+    ),
+    "lstm, no forget gate": rnn.NoForgetLSTMCell,
+    "lstm, coupled": lambda i, h: rnn.CoupledLSTMCell(i, h, forget_bias=1.0),
+    "lstm, peepholes": rnn.PeepholeLSTMCell,
+    "lstm, full peepholes": lambda i, h: rnn.PeepholeLSTMCell(
+        i, h, full=True, candidate=True, output_sees="old"
+    ),
+    "lstm, layer norm": lambda i, h: rnn.LayerNormLSTMCell(i, h, forget_bias=1.0),
+    "gru, reset before": lambda i, h: rnn.GRUCell(i, h, reset="before"),
+    "gru, simplified": rnn.SimplifiedGRUCell,
+    "gru, layer norm": rnn.LayerNormGRUCell,
+    "elman, layer norm": lambda i, h: rnn.LayerNormRNNCell(i, h, bias=False),
+    "clockwork": lambda i, h: rnn.ClockworkRNNCell(i, h, (1, 3)),
+    "scrn": lambda i, h: rnn.SCRNCell(i, h, 2, decay=0.8),
+    "scrn, learned": lambda i, h: rnn.SCRNCell(i, h, 2, learned=True),
+}
 
 
 # States

@@ -689,12 +689,14 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: rnn.RNN(3, 4, nonlinearity="sigmod"),
         ValueError,
-        "RNNCell: nonlinearity must be one of ['relu', 'tanh'] or a function, got 'sigmod'",
+        "RNNCell: nonlinearity must be one of ['identity', 'leaky_relu', 'relu', 'sigmoid', "
+        "'tanh'] or a function, got 'sigmod'",
     ),
     (
         lambda: rnn.RNNCell(3, 4, nonlinearity=2),
         ValueError,
-        "RNNCell: nonlinearity must be one of ['relu', 'tanh'] or a function, got 2",
+        "RNNCell: nonlinearity must be one of ['identity', 'leaky_relu', 'relu', 'sigmoid', "
+        "'tanh'] or a function, got 2",
     ),
     (
         lambda: rnn.Recurrent(rnn.LSTM(3, 4)),

@@ -1,0 +1,141 @@
+"""What a cell is, and what cells share: gate blocks, first values, nonlinearities by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.nn import Module, Parameter, check_size, init
+from tinygrad_rnn.ops import identity, leaky_relu, relu, sigmoid, tanh
+from tinygrad_rnn.rnn.arguments import check_inputs, fit_state
+from tinygrad_rnn.tensor import Tensor, zeros
+
+Nonlinearity = str | Callable[[Tensor], Tensor]
+
+NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": identity,
+    "leaky_relu": leaky_relu,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+}
+
+
+class Cell(Module):
+    """The equations of one time step. A cell of your own defines ``step`` and ``initial_state``.
+
+    ``step(x, state)`` returns ``(y, state)``. A state is a Tensor or a NamedTuple of them, with
+    the batch as first axis; nothing outside the cell looks into it. ``input_size`` and
+    ``hidden_size`` are attributes.
+
+    >>> import tinygrad_rnn as tg
+    >>> class Leaky(tg.rnn.Cell):
+    ...     def __init__(self, input_size, hidden_size):
+    ...         self.input_size, self.hidden_size = input_size, hidden_size
+    ...         self.weight = tg.nn.Parameter(tg.zeros((hidden_size, input_size)))
+    ...     def step(self, x, h):
+    ...         h = 0.9 * h + tg.tanh(tg.linear(x, self.weight))
+    ...         return h, h
+    >>> output, h = tg.rnn.Recurrent(Leaky(3, 5))(tg.ones((7, 2, 3)))
+    >>> output.shape, h.shape
+    ((7, 2, 5), (2, 5))
+    """
+
+    input_size: int
+    hidden_size: int
+
+    @property
+    def output_size(self) -> int:
+        """The size of y: by default that of the hidden state."""
+        return self.hidden_size
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """(y_t, state_t) from x_t and state_{t-1}."""
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first step: by default h = 0, of shape (B, H)."""
+        return self.zeros(batch_size, self.hidden_size)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros in the dtype and on the device of the cell's parameters."""
+        like = self.some_tensor()
+        return zeros(shape) if like is None else zeros(shape, like.dtype, like.device)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step from inputs (B, I) and a state (by default the initial one)."""
+        who = type(self).__name__
+        check_inputs(who, x, ("B", self.input_size), self)
+        return self.step(x, fit_state(who, state, self, x.shape[0]))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+
+class GatedCell(Cell):
+    """What cells share whose gates are one product of x and one of h, each with a bias.
+
+    weight_ih (G H, I), weight_hh (G H, Y), bias_ih and bias_hh (G H,), for G gates and outputs of
+    size Y, which is H unless the cell projects them.
+    """
+
+    gates: int
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        check_size(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size = input_size, hidden_size
+        rows = self.gates * hidden_size
+        self.weight_ih = drawn(hidden_size, rows, input_size)
+        self.weight_hh = drawn(hidden_size, rows, self.output_size)
+        self.bias_ih = drawn(hidden_size, rows) if bias else None
+        self.bias_hh = drawn(hidden_size, rows) if bias else None
+
+
+def drawn(hidden_size: int, *shape: int) -> Parameter:
+    """A Parameter uniform on +-1 / sqrt(H)."""
+    parameter = Parameter(np.zeros(shape, np.float32))
+    bound = 1 / math.sqrt(hidden_size)
+    init.uniform_(parameter, -bound, bound)
+    return parameter
+
+
+def is_whole(number: Any) -> bool:
+    """Whether this is an integer, and not a bool."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def check_nonlinearity(who: str, name: str, given: Any) -> None:
+    """Refuse what is neither a function nor the name of one."""
+    if not callable(given) and given not in NONLINEARITIES:
+        raise ValueError(
+            f"{who}: {name} must be one of {sorted(NONLINEARITIES)} or a function, got {given!r}"
+        )
+
+
+def function_of(nonlinearity: Nonlinearity) -> Callable[[Tensor], Tensor]:
+    """The function that a name stands for, or the function itself."""
+    return NONLINEARITIES[nonlinearity] if isinstance(nonlinearity, str) else nonlinearity
+
+
+def set_bias(
+    cell: Cell, gate: int, value: float, first: Parameter | None, second: Parameter | None
+) -> None:
+    """Let the two biases of a gate add up to a value: the first holds it, the second 0."""
+    if first is None or second is None:
+        raise ValueError(f"{type(cell).__name__}: forget_bias needs bias=True")
+    rows = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)
+    for parameter, number in ((first, value), (second, 0.0)):
+        parameter.data = parameter.detach().at[rows].set(number)
+
+
+def described(cell: Cell, **defaults: Any) -> str:
+    """The sizes of a cell, and its options where they are not the defaults."""
+    parts = [f"{cell.input_size}, {cell.hidden_size}"]
+    for name, default in defaults.items():
+        value = getattr(cell, name)
+        if value != default:
+            parts.append(f"{name}={getattr(value, '__name__', repr(value))}")
+    return ", ".join(parts)

@@ -1,0 +1,160 @@
+"""Names in context: a word that only what follows can explain.
+
+    He said Teddy Roosevelt was a great president.
+    He said Teddy bears are on sale.
+
+Is the third word a person's name? When a network that reads forward has come to it, it has read
+"He said Teddy" in both sentences, and whatever its cell, it must give the same answer to both: it
+is right in half of them. A bidirectional network has also read the sentence from its end.
+
+Measured with the default settings, seeds 1 to 5, on 400 new sentences: Elman, GRU and LSTM had
+50.0 per cent of the third words right with every seed, the bidirectional network (two Elman cells)
+100.0; of the other words all four had 100.0. 25 seconds of processor time with the extra jit.
+
+    python examples/names_in_context.py
+    python examples/names_in_context.py --quick             small, in a few seconds
+
+The file reads from top to bottom: the sentences, the networks, training, and `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import data, nn, optim, rnn
+
+# The sentences. Every opening and every name stands equally often before a person and a thing.
+
+OPENINGS = ("he said", "she wrote", "they thought", "we heard", "i read", "you knew")
+NAMES = {  # a first name: what follows it as a person, and as a part of a thing's name
+    "teddy": ("roosevelt", "bears"), "jack": ("london", "knives"), "rose": ("kennedy", "gardens"),
+    "lincoln": ("steffens", "cars"), "tiffany": ("trump", "lamps"), "barbie": ("ferreira", "dolls"),
+    "cherry": ("jones", "pies"), "victoria": ("beckham", "plums"), "georgia": ("meloni", "peaches"),
+    "kelly": ("clarkson", "bags"), "holly": ("hunter", "wreaths"), "ginger": ("rogers", "cookies"),
+}  # fmt: skip
+PERSON_ENDINGS = ("was a great leader", "was here", "had won again", "was not amused")
+THING_ENDINGS = ("are on sale", "were all gone", "are back in fashion", "were sold again")
+ASKED = 2
+"""Where the third word stands, which may be a name."""
+
+
+def make_sentences(count: int, random: np.random.Generator) -> list[data.Tagged]:
+    """Sentences in pairs: the same first three words, once a person's name, once not."""
+    sentences: list[data.Tagged] = []
+    for _ in range(count // 2):
+        opening = OPENINGS[random.integers(len(OPENINGS))]
+        name = list(NAMES)[random.integers(len(NAMES))]
+        for kind, endings in enumerate((PERSON_ENDINGS, THING_ENDINGS)):
+            ending = endings[random.integers(len(endings))]
+            words = f"{opening} {name} {NAMES[name][kind]} {ending}".split()
+            tags = ["O"] * len(words)
+            if kind == 0:
+                tags[ASKED : ASKED + 2] = ["B-person", "I-person"]
+            sentences.append(data.Tagged(words, tags))
+    return sentences
+
+
+# The networks: words -> vectors -> one layer over time -> a score for each tag.
+
+TAGS = data.Labels(["O", "B-person", "I-person"])
+CELLS = {"Elman": rnn.RNNCell, "GRU": rnn.GRUCell, "LSTM": rnn.LSTMCell}
+
+
+def make_layer(network: str, size: int) -> tuple[nn.Module, int]:
+    """A layer over time, and the size of its outputs."""
+    if network != "bidirectional":
+        return rnn.Recurrent(CELLS[network](size, size)), size
+    forward, backward = (rnn.Recurrent(rnn.RNNCell(size, size)) for _ in range(2))
+    return rnn.Bidirectional(forward, backward), 2 * size
+
+
+class Tagger(nn.Module):
+    """Words (T, B) as integers to scores (T, B, 3) of their tags."""
+
+    def __init__(self, network: str, words: int, size: int) -> None:
+        self.embedding = nn.Embedding(words, size)
+        self.layer, outputs = make_layer(network, size)
+        self.output = nn.Linear(outputs, len(TAGS))
+
+    def forward(self, words: tg.Tensor, lengths: np.ndarray) -> tg.Tensor:
+        return self.output(self.layer(self.embedding(words), lengths=lengths)[0])
+
+
+# Training, and what is measured.
+
+
+def train(network: str, options: argparse.Namespace, seed: int) -> tuple[float, float]:
+    """Train on pairs; per cent of right tags in new ones: of the third word, and of all others."""
+    tg.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    sentences, asked = (make_sentences(n, random) for n in (options.sentences, 400))
+    vocabulary = data.Vocabulary.of(word for words, _ in sentences for word in words)
+    model = Tagger(network, len(vocabulary), options.size).to(options.device)
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+
+    def scores(chosen: Sequence[data.Tagged]) -> tg.Tensor:
+        words, lengths = data.pad([vocabulary.encode(words) for words, _ in chosen])
+        return model(tg.tensor(words, device=options.device), lengths)
+
+    for _ in range(options.epochs):
+        for batch in data.bucketed([len(words) for words, _ in sentences], 16, random):
+            chosen = [sentences[k] for k in batch]
+            labels, _ = data.pad([TAGS.encode(tags) for _, tags in chosen], value=-100)
+            loss = nn.cross_entropy(scores(chosen), tg.tensor(labels, device=options.device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    labels, _ = padded = data.pad([TAGS.encode(tags) for _, tags in asked])
+    with tg.no_grad():
+        right = tg.argmax(scores(asked), axis=-1).numpy() == labels
+    others = padded.mask
+    others[ASKED] = False
+    return 100 * float(np.mean(right[ASKED])), 100 * float(np.mean(right[others]))
+
+
+def tell(options: argparse.Namespace) -> None:
+    """Train each network with each seed and print what it can tell."""
+    last = options.seed + options.seeds - 1
+    print(f"{options.sentences} sentences to learn from, 400 new ones to be asked, all in pairs.")
+    print(f"Right tags in per cent: mean of seeds {options.seed} to {last}, lowest and highest.\n")
+    print(f"{'':14}{'third word':>24}{'all other words':>24}")
+    for network in (*CELLS, "bidirectional"):
+        seeds = range(options.seed, options.seed + options.seeds)
+        runs = [train(network, options, seed) for seed in seeds]
+        columns = [
+            f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in zip(*runs, strict=True)
+        ]
+        print(f"{network:14}", *(f"{column:>23}" for column in columns))
+
+
+def main() -> None:
+    """Read the options; what is wrong with them is said in one sentence."""
+    parser = argparse.ArgumentParser(description="A name that only the words after it explain.")
+    parser.add_argument("--quick", action="store_true", help="few sentences, one seed: seconds")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<number>")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--seeds", type=int, help="how many; 5 if not given, 1 with --quick")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
+    options.seeds = options.seeds or (1 if options.quick else 5)
+    options.sentences, options.epochs, options.size = (
+        (200, 6, 16) if options.quick else (600, 6, 32)
+    )
+    try:
+        if options.seeds < 1 or options.seed < 0:
+            raise ValueError("--seeds must be at least 1 and --seed at least 0")
+        tell(options)
+    except KeyboardInterrupt:
+        sys.exit("names_in_context: aborted")
+    except (ValueError, tg.DeviceError) as error:
+        sys.exit(f"names_in_context: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A name that only the words after it explain: examples/names_in_context.py."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+PROGRAM = Path(__file__).parents[1] / "examples" / "names_in_context.py"
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    """The example as a module."""
+    specification = importlib.util.spec_from_file_location("names_in_context", PROGRAM)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_sentences_come_in_balanced_pairs(program: ModuleType) -> None:
+    """The same words up to the third, which is a name in one of the two."""
+    sentences = program.make_sentences(200, np.random.default_rng(1))
+    assert len(sentences) == 200
+    for person, thing in zip(sentences[::2], sentences[1::2], strict=True):
+        assert person.words[: program.ASKED + 1] == thing.words[: program.ASKED + 1]
+        assert person.words[program.ASKED] in program.NAMES
+        assert person.words[program.ASKED + 1] != thing.words[program.ASKED + 1]
+        assert person.tags[program.ASKED :][:3] == ["B-person", "I-person", "O"]
+        assert set(thing.tags) == {"O"}
+        for sentence in (person, thing):
+            assert len(sentence.words) == len(sentence.tags)
+    assert len({tuple(words) for words, _ in sentences}) > 100
+
+
+@pytest.mark.parametrize("network", ["Elman", "GRU", "LSTM", "bidirectional"])
+def test_what_a_network_sees(program: ModuleType, network: str) -> None:
+    """Scores of a word depend on the words after it in a bidirectional network alone."""
+    tg.manual_seed(3)
+    model = program.Tagger(network, 9, 5)
+    words = np.random.default_rng(2).integers(0, 9, (6, 4))
+    other = words.copy()
+    other[3:] = (other[3:] + 1) % 9
+    a, b = (model(tg.tensor(w), np.array([6, 4, 6, 6])).numpy()[:3] for w in (words, other))
+    assert a.shape == (3, 4, 3)
+    assert (np.abs(a - b).max() > 1e-3) == (network == "bidirectional")
+    alone = model(tg.tensor(words[:4, 1:2]), np.array([4])).numpy()[:3, 0]
+    np.testing.assert_allclose(a[:, 1], alone, atol=1e-6)
+
+
+def test_forward_guesses_and_bidirectional_knows(program: ModuleType) -> None:
+    """Exactly half of balanced pairs, whatever was learnt."""
+    options = argparse.Namespace(sentences=200, epochs=8, size=16, device="cpu")
+    third, others = program.train("Elman", options, seed=5)
+    assert third == 50
+    assert others > 95
+    third, others = program.train("bidirectional", options, seed=5)
+    assert third > 99
+    assert others > 95
+
+
+def test_wrong_options(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, message in (
+        (["--device", "tpu"], r"^names_in_context: device 'tpu' is unknown"),
+        (["--seeds", "-1"], "^names_in_context: --seeds must be at least 1"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["names_in_context.py", "--quick", *arguments])
+        with pytest.raises(SystemExit, match=message):
+            program.main()

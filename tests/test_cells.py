@@ -350,6 +350,34 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "JordanCell: decay must satisfy 0 <= decay <= 1, got 1.5",
     ),
     (
+        lambda: rnn.JordanCell(3, 4, 2, decay="a"),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        "JordanCell: decay must satisfy 0 <= decay <= 1, got 'a'",
+    ),
+    (
+        lambda: rnn.RNNCell(3, 4, nonlinearity=["tanh"]),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        f"RNNCell: nonlinearity must be {NAMES} ['tanh']",
+    ),
+    *(
+        (
+            lambda cell=cell: cell(3, 4, forget_bias="1"),
+            ValueError,
+            f"{cell.__name__}: forget_bias must be a number, got '1'",
+        )
+        for cell in (rnn.LSTMCell, rnn.CoupledLSTMCell, rnn.PeepholeLSTMCell)
+    ),
+    (
+        lambda: rnn.IRNNCell(3, 4, std=-1.0),
+        ValueError,
+        "IRNNCell: std must be a number from 0, got -1.0",
+    ),
+    (
+        lambda: rnn.IRNNCell(3, 4, gain=math.nan),
+        ValueError,
+        "IRNNCell: gain must be a number, got nan",
+    ),
+    (
         lambda: rnn.JordanCell(3, 4, 2, decay=math.nan),
         ValueError,
         "JordanCell: decay must satisfy 0 <= decay <= 1, got nan",
@@ -378,10 +406,12 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         (
             lambda periods=periods: rnn.ClockworkRNNCell(3, 4, periods),
             ValueError,
-            f"ClockworkRNNCell: periods must be positive integers in ascending order, got "
-            f"{periods!r}",
+            "ClockworkRNNCell: periods must be a list or tuple of positive integers in ascending "
+            f"order, got {periods!r}",
         )
-        for periods in ((2, 1), (0, 1), (), (1.0, 2.0), 4, (True, True), "12", None, (-1,))
+        for periods in (
+            *((2, 1), (0, 1), (), (1.0, 2.0), 4, (True, True), "12", None, (-1,), (1, 2**70)),
+        )
     ),
     (
         lambda: rnn.SCRNCell(3, 4, -2),
@@ -396,7 +426,7 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: rnn.SCRNCell(3, 4, 2, decay=1, learned=True),
         ValueError,
-        "SCRNCell: decay must satisfy 0 < decay < 1, got 1",
+        "SCRNCell: a learned decay must satisfy 0 < decay < 1, got 1",
     ),
     (
         lambda: rnn.SCRNCell(3, 4, 2)(tg.ones((2, 3)), tg.ones((2, 4))),

@@ -468,6 +468,15 @@ def test_batch_norm_counts_the_steps_that_count(nested: bool) -> None:
     assert norm.num_batches_tracked.item() == 1
 
 
+def test_a_sequence_of_layers_of_ones_own_needs_no_mask() -> None:
+    class Doubled(nn.Sequential):
+        def forward(self, x: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return 2 * super().forward(x)
+
+    layer = rnn.Stacked([rnn.LSTM(3, 5), Doubled(nn.Linear(5, 4)), rnn.GRU(4, 2)])
+    layer(tg.randn(4, 2, 3), lengths=[4, 2])
+
+
 @given(lengths=st.lists(st.integers(0, 5), min_size=4, max_size=4))
 def test_batch_norm_in_evaluation_treats_each_row_alone(lengths: list[int]) -> None:
     layer = normalised()

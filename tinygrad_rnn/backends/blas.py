@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,13 +44,8 @@ _single = threading.Lock()
 _singles: list[int] = []  # the number of threads to go back to, once for each loop that runs
 
 
-def one_thread(blas: Blas) -> Callable[[], object]:
-    """Let the library use one thread until the answer is called, by the last of several users.
-
-    MKL has a number of its own for each thread that calls it.
-    """
-    if blas.name == "mkl":
-        return partial(blas.set_threads, blas.set_threads(1))
+def one_thread(blas: Blas) -> Callable[[], None]:
+    """Let the library use one thread until the answer is called, by the last of several users."""
     with _single:
         _singles.append(_singles[-1] if _singles else blas.set_threads(1))
 

@@ -10,7 +10,6 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.backends.blas import mkl
@@ -24,9 +23,12 @@ def _openmp() -> Any:
     blas = mkl()
     if blas is None or os.environ.get("MKL_THREADING_LAYER", "INTEL").upper() != "INTEL":
         return None
+    blas.threads()  # now MKL loads it, or takes the copy that the process has already
     for name in ("libiomp5.so", "libiomp5.dylib"):
-        path = Path(blas.library._name).parent / name
-        library = ctypes.CDLL(str(path)) if path.exists() else None
+        try:  # never a second copy, which would end the process
+            library = ctypes.CDLL(name, getattr(os, "RTLD_NOLOAD", 0))
+        except OSError:
+            continue
         if hasattr(library, "GOMP_parallel"):
             return library
     return None
@@ -41,15 +43,20 @@ def team_size() -> int:
 def together(jobs: Sequence[Callable[[], None]]) -> None:
     """Run jobs side by side, one of them in the calling thread; raises what one of them raised."""
     openmp = _openmp()
+    done: list[int] = []
     errors: list[BaseException] = []
 
     def part(_: Any) -> None:
-        for k in range(openmp.omp_get_thread_num(), len(jobs), openmp.omp_get_num_threads()):
-            try:
+        try:
+            for k in range(openmp.omp_get_thread_num(), len(jobs), openmp.omp_get_num_threads()):
                 jobs[k]()
-            except BaseException as error:
-                errors.append(error)
+                done.append(k)
+        except BaseException as error:
+            errors.append(error)
 
-    openmp.GOMP_parallel(_Function(part), None, len(jobs), 0)
+    openmp.GOMP_parallel(_Function(part), None, min(len(jobs), team_size()), 0)
     if errors:
         raise errors[0]
+    if len(done) < len(jobs):
+        # Ctrl-C before the first line of a part: Python drops what leaves a callback.
+        raise KeyboardInterrupt

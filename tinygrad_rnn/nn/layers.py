@@ -134,13 +134,16 @@ class Sequential(Module):
     ``mask`` says which elements count, to the layers that ask for it, such as BatchNorm1d.
     """
 
-    takes_mask = True
-
     def __init__(self, *layers: Callable[..., Any]) -> None:
         for layer in layers:
             if not callable(layer):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__}")
         self.layers = list(layers)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether any of the layers asks which elements count."""
+        return any(getattr(layer, "takes_mask", False) for layer in self.layers)
 
     def forward(self, x: Any, mask: Any = None) -> Any:
         for layer in self.layers:

@@ -78,7 +78,8 @@ class _Pack(NamedTuple):
 class Table:
     """The table of a stretch of steps, without the addresses, which each run has of its own.
 
-    With ``single`` it is one of several that run side by side, each in one thread.
+    With ``single`` it is one of several that run side by side, each in one thread: OpenBLAS is told
+    so, MKL takes one by itself within its own team.
     """
 
     def __init__(
@@ -161,10 +162,8 @@ class Table:
         starts = np.array([address(array) for array in arrays], dtype=np.int64)
         table = self._template.copy()
         table[self._index] += starts[self._which]
-        single: list[Blas | None] = [mkl()] if self._single and self._by_mkl else []
-        if self._largest > SMALL and (self._single or self._largest < LARGE):
-            single.append(openblas())
-        return Bound(self.function, table, self._packs, [x for x in single if x is not None])
+        single = self._largest > SMALL and (self._single or self._largest < LARGE)
+        return Bound(self.function, table, self._packs, openblas() if single else None)
 
     def useful_threads(self, length: int) -> int:
         """Among how many threads it pays to divide the rows of a loop over so many steps."""
@@ -184,7 +183,7 @@ class Bound:
     """A table with addresses. It holds the memory of packed matrices and the numbers of threads."""
 
     def __init__(
-        self, function: Run, table: np.ndarray, packs: list[_Pack], single: list[Blas]
+        self, function: Run, table: np.ndarray, packs: list[_Pack], single: Blas | None
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
         self._unpacked = table
@@ -195,7 +194,8 @@ class Bound:
 
     def begin(self, length: int) -> None:
         """Pack what is worth it for so many steps, and set the numbers of threads."""
-        self._undo += map(one_thread, self._single)
+        if self._single is not None:
+            self._undo.append(one_thread(self._single))
         for pack in self._packs:
             if length * pack.how.m >= PACKED_ROWS:
                 self._pack(*pack)

@@ -33,7 +33,10 @@ def reset(layer: HasState, state: Any, rows: Any) -> Any:
     """
     if state is None:
         return None
-    chosen = np.asarray(on_host(rows))
+    try:
+        chosen = np.asarray(on_host(rows))
+    except ValueError:  # lists of unequal lengths
+        raise ValueError(f"reset: rows must be B bools, one per sequence, got {rows!r}") from None
     if chosen.dtype != np.bool_ or chosen.ndim != 1:
         raise ValueError(
             f"reset: rows must be B bools, one per sequence, got {chosen.dtype} {chosen.shape}"

@@ -107,9 +107,21 @@ def is_whole(number: Any) -> bool:
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
+def check_number(
+    who: str, name: str, given: Any, lowest: float = -math.inf, highest: float = math.inf
+) -> None:
+    """Refuse what is no finite number, or lies beyond these two."""
+    number = isinstance(given, int | float | np.number) and not isinstance(given, bool)
+    if not number or not math.isfinite(given) or not lowest <= given <= highest:
+        wanted = f"satisfy {lowest} <= {name} <= {highest}"
+        if highest == math.inf:
+            wanted = "be a number" if lowest == -math.inf else f"be a number from {lowest}"
+        raise ValueError(f"{who}: {name} must {wanted}, got {given!r}")
+
+
 def check_nonlinearity(who: str, name: str, given: Any) -> None:
     """Refuse what is neither a function nor the name of one."""
-    if not callable(given) and given not in NONLINEARITIES:
+    if not callable(given) and not (isinstance(given, str) and given in NONLINEARITIES):
         raise ValueError(
             f"{who}: {name} must be one of {sorted(NONLINEARITIES)} or a function, got {given!r}"
         )
@@ -124,6 +136,7 @@ def set_bias(
     cell: Cell, gate: int, value: float, first: Parameter | None, second: Parameter | None
 ) -> None:
     """Let the two biases of a gate add up to a value: the first holds it, the second 0."""
+    check_number(type(cell).__name__, "forget_bias", value)
     if first is None or second is None:
         raise ValueError(f"{type(cell).__name__}: forget_bias needs bias=True")
     rows = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)

@@ -62,9 +62,11 @@ class ClockworkRNNCell(Cell):
         check_size(who, input_size=input_size, hidden_size=hidden_size)
         check_nonlinearity(who, "nonlinearity", nonlinearity)
         whole = isinstance(periods, Sequence) and all(map(is_whole, periods))
-        if not (whole and len(periods)) or list(periods) != sorted(periods) or periods[0] < 1:
+        known = whole and len(periods) and list(periods) == sorted(periods)
+        if not known or periods[0] < 1 or periods[-1] > np.iinfo(np.int64).max:
             raise ValueError(
-                f"{who}: periods must be positive integers in ascending order, got {periods!r}"
+                f"{who}: periods must be a list or tuple of positive integers in ascending order, "
+                f"got {periods!r}"
             )
         if hidden_size % len(periods):
             raise ValueError(

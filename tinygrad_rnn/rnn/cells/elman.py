@@ -10,6 +10,7 @@ from tinygrad_rnn.rnn.cells.cell import (
     GatedCell,
     Nonlinearity,
     check_nonlinearity,
+    check_number,
     described,
     drawn,
     function_of,
@@ -69,6 +70,8 @@ class IRNNCell(GatedCell):
         std: float = 0.001,
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
+        check_number("IRNNCell", "gain", gain)
+        check_number("IRNNCell", "std", std, 0)
         init.normal_(self.weight_ih, std=std)
         init.identity_(self.weight_hh, gain)
         for parameter in (self.bias_ih, self.bias_hh):
@@ -116,8 +119,7 @@ class JordanCell(Cell):
         check_size(who, input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         check_nonlinearity(who, "nonlinearity", nonlinearity)
         check_nonlinearity(who, "output", output)
-        if not 0 <= decay <= 1:
-            raise ValueError(f"{who}: decay must satisfy 0 <= decay <= 1, got {decay}")
+        check_number(who, "decay", decay, 0, 1)
         self.hidden_size = hidden_size
         self.nonlinearity, self.output = nonlinearity, output
         self.decay = decay

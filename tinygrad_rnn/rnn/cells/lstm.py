@@ -10,6 +10,7 @@ from tinygrad_rnn.rnn.cells.cell import (
     GatedCell,
     Nonlinearity,
     check_nonlinearity,
+    check_number,
     described,
     drawn,
     function_of,
@@ -152,6 +153,7 @@ class CoupledLSTMCell(LSTMBlock):
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
         if forget_bias is not None:
+            check_number("CoupledLSTMCell", "forget_bias", forget_bias)
             set_bias(self, 0, -forget_bias, self.bias_ih, self.bias_hh)
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:

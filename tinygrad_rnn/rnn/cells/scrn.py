@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_rnn.nn import Parameter, check_size
 from tinygrad_rnn.ops import concat, linear, sigmoid
-from tinygrad_rnn.rnn.cells.cell import Cell, described, drawn
+from tinygrad_rnn.rnn.cells.cell import Cell, check_number, described, drawn
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -46,9 +46,9 @@ class SCRNCell(Cell):
     ) -> None:
         who = "SCRNCell"
         check_size(who, input_size=input_size, hidden_size=hidden_size, context_size=context_size)
-        if not (0 < decay < 1 if learned else 0 <= decay <= 1):
-            sign = "<" if learned else "<="
-            raise ValueError(f"{who}: decay must satisfy 0 {sign} decay {sign} 1, got {decay}")
+        check_number(who, "decay", decay, 0, 1)
+        if learned and decay in (0, 1):
+            raise ValueError(f"{who}: a learned decay must satisfy 0 < decay < 1, got {decay}")
         self.input_size, self.hidden_size = input_size, hidden_size
         self.context_size = context_size
         self.decay = decay

@@ -50,6 +50,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "both ways": lambda: rnn.GRU(3, 4, bidirectional=True),
     "projected": lambda: rnn.LSTM(3, 4, proj_size=2),
     "a user's cell": lambda: rnn.Recurrent(Normed(3, 4)),
+    "a count of the steps": lambda: rnn.Recurrent(rnn.ClockworkRNNCell(3, 4, (1, 3))),
 }
 
 

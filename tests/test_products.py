@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,3 +75,74 @@ def test_matmul_of_all_kinds() -> None:
         np.testing.assert_allclose(backend.matmul(a, b), np.matmul(a, b), rtol=1e-12)
     with pytest.raises(ValueError, match="mismatch"):
         backend.matmul(big, big[:50])
+
+
+BESIDE_ANOTHER_OPENMP = """
+import ctypes, sys
+import numpy as np
+exec(sys.argv[1])
+from tinygrad_rnn.backends import backend_of
+from tinygrad_rnn.backends.blas import mkl
+random = np.random.default_rng(0)
+a, b = random.standard_normal((256, 2048)), random.standard_normal((2048, 1024))
+want = a @ b
+for _ in range(3):
+    np.testing.assert_allclose(backend_of(a).matmul(a, b), want, rtol=1e-10, atol=1e-10)
+if mkl() is not None:
+    import tinygrad_rnn as tg
+    layer, x = tg.rnn.LSTM(5, 256), tg.randn((40, 64, 5))
+    found = []
+    for packed in (True, False):
+        layer.zero_grad()
+        with tg.replay.using(packed=packed):
+            layer(x)[0].sum().backward()
+        found.append([p.grad.numpy() for p in layer.parameters()])
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+print("not used" if mkl() is None else "used")
+"""
+
+
+def beside(first: str, **environment: str) -> str:
+    """Whether MKL is used after these lines of Python; its products were right."""
+    ran = subprocess.run(
+        [sys.executable, "-c", BESIDE_ANOTHER_OPENMP, first],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+@pytest.fixture
+def gnu() -> str:
+    """Loads GNU's OpenMP for all of the process, as PyTorch's wheels do."""
+    sklearn = pytest.importorskip("sklearn")
+    folder = Path(sklearn.__file__).parents[1] / "scikit_learn.libs"
+    return f"ctypes.CDLL({str(next(folder.glob('libgomp*')))!r}, ctypes.RTLD_GLOBAL)"
+
+
+@needs_mkl
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a library names the one it calls")
+@pytest.mark.parametrize("layer", [None, "INTEL", "GNU", "SEQUENTIAL"])
+def test_another_openmp_is_there_before_mkl(gnu: str, layer: str | None) -> None:
+    """Threads of Intel's that GNU's OpenMP counts give wrong products, whoever asked for them."""
+    assert beside(gnu, **({"MKL_THREADING_LAYER": layer} if layer else {})) == "used"
+
+
+@needs_mkl
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a library names the one it calls")
+def test_another_library_chose_threads_that_give_wrong_products(gnu: str) -> None:
+    blas = mkl()
+    assert blas is not None
+    library = f"ctypes.CDLL({blas.library._name!r})"
+    chosen = f"{gnu}; m = {library}; m.MKL_Set_Threading_Layer(0); m.MKL_Get_Max_Threads()"
+    assert beside(chosen) == "not used"
+
+
+@needs_mkl
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch")
+@pytest.mark.parametrize("first", ["import torch", "import tinygrad_rnn, torch"])
+def test_pytorch_is_there_before_mkl(first: str) -> None:
+    assert beside(first) == "used"

@@ -304,6 +304,21 @@ def test_an_abandoned_forward_pass_gives_its_memory_back() -> None:
     assert POOL.bytes > before
 
 
+def test_memory_that_comes_back_while_other_is_taken() -> None:
+    """Garbage may be collected at any moment, and a lease with it."""
+    from tinygrad_rnn.replay.memory import LEAST, POOL, Lease
+
+    lease = Lease(tg.backends.backend_for("cpu"))
+    size = 64 * LEAST + 8
+    taken = lease.take((size,), np.uint8)
+    with POOL.lock:
+        release = threading.Thread(target=lease.release, daemon=True)
+        release.start()
+        release.join(timeout=60)
+        assert not release.is_alive()
+    assert np.shares_memory(POOL.take(size), taken)
+
+
 def test_several_passes_may_be_alive(emitter: str) -> None:
     cell, state = LSTM(), zero_state()
     inputs = [normal(64, B, I, seed=k) for k in range(3)]

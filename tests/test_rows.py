@@ -182,8 +182,8 @@ def test_an_error_in_one_thread_is_raised() -> None:
 
 def test_an_interrupt_that_got_lost_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python drops what a handler raises before the first line of a callback."""
-    deaf = SimpleNamespace(GOMP_parallel=lambda *_: None)
-    monkeypatch.setattr(team, "_openmp", lambda: deaf)
+    deaf = SimpleNamespace(openmp=SimpleNamespace(GOMP_parallel=lambda *_: None), threads=int)
+    monkeypatch.setattr(team, "mkl", lambda: deaf)
     with pytest.raises(KeyboardInterrupt):
         team.together([lambda: None] * 2)
 

@@ -7,15 +7,16 @@ missing is answered by None.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from tinygrad_rnn.backends.openmp import INTEL, of_the_process, threading_layer
 
 
 class Blas(NamedTuple):
@@ -29,6 +30,7 @@ class Blas(NamedTuple):
     compute : the address of the product with a packed matrix, empty where there is none.
     threads : how many threads it uses now.
     set_threads : sets that number (of MKL: for the calling thread) and returns the one before.
+    openmp : the library that runs the threads, where other work can be given to them.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Blas(NamedTuple):
     threads: Callable[[], int]
     set_threads: Callable[[int], int]
     library: ctypes.CDLL
+    openmp: Any = None
 
 
 _single = threading.Lock()
@@ -127,9 +130,9 @@ def _mkl_libraries() -> Iterator[Path]:
 def mkl() -> Blas | None:
     """MKL, for its products with a matrix that is packed once, or None.
 
-    The layer of threads is fixed by the first use in the process; where nobody has chosen one,
-    Intel's OpenMP is taken if it is there, as MKL ends the process where a layer is missing.
-    Functions with 64-bit integers are used whatever the interface is.
+    The layer of threads is fixed by the first use in the process. Where another has fixed one that
+    would give wrong products, MKL is not used. Functions with 64-bit integers are used whatever the
+    interface is.
     """
     for library in _load(_mkl_libraries()):
         gemm: dict[str, int] = {}
@@ -141,12 +144,14 @@ def mkl() -> Blas | None:
                 gemm[code], compute[code] = plain, packed
         if len(gemm) < 2:
             continue
-        if "MKL_THREADING_LAYER" not in os.environ:
-            beside = Path(library._name).parent.glob("*iomp5*")
-            library.MKL_Set_Threading_Layer(0 if any(beside) else 1)  # Intel's, or sequential
+        wanted = threading_layer(Path(library._name).parent)
+        layer = library.MKL_Set_Threading_Layer(wanted)
+        if layer == INTEL != wanted:
+            continue
         get: Callable[[], int] = library.MKL_Get_Max_Threads
         put: Callable[[int], int] = library.MKL_Set_Num_Threads_Local
-        return Blas("mkl", 64, gemm, compute, get, put, library)
+        get()  # loads the layer, before anybody loads another OpenMP
+        return Blas("mkl", 64, gemm, compute, get, put, library, of_the_process(layer))
     return None
 
 

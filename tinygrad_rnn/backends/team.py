@@ -7,9 +7,7 @@ share the cores with them. These are ready at once.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from tinygrad_rnn.backends.blas import mkl
@@ -17,32 +15,17 @@ from tinygrad_rnn.backends.blas import mkl
 _Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-@cache
-def _openmp() -> Any:
-    """Intel's OpenMP, by which MKL runs its threads, or None."""
-    blas = mkl()
-    if blas is None or os.environ.get("MKL_THREADING_LAYER", "INTEL").upper() != "INTEL":
-        return None
-    blas.threads()  # now MKL loads it, or takes the copy that the process has already
-    for name in ("libiomp5.so", "libiomp5.dylib"):
-        try:  # never a second copy, which would end the process
-            library = ctypes.CDLL(name, getattr(os, "RTLD_NOLOAD", 0))
-        except OSError:
-            continue
-        if hasattr(library, "GOMP_parallel"):
-            return library
-    return None
-
-
 def team_size() -> int:
     """How many threads there are; 1 where MKL has none, or is not installed."""
     blas = mkl()
-    return 1 if blas is None or _openmp() is None else blas.threads()
+    return 1 if blas is None or blas.openmp is None else blas.threads()
 
 
 def together(jobs: Sequence[Callable[[], None]]) -> None:
     """Run jobs side by side, one of them in the calling thread; raises what one of them raised."""
-    openmp = _openmp()
+    blas = mkl()
+    assert blas is not None  # team_size() is 1 without it
+    openmp = blas.openmp
     done: list[int] = []
     errors: list[BaseException] = []
 

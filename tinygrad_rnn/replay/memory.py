@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,22 @@ IDLE = 1 << 30
 
 
 class _Pool:
-    """Blocks of host memory that nobody uses, by size. NumPy would give them back to the system."""
+    """Blocks of host memory that nobody uses, by size. NumPy would give them back to the system.
+
+    A lease may go at any moment, also when garbage is collected in the midst of a method here; so
+    what comes back is queued first, which needs no lock.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.back: deque[np.ndarray] = deque()
         self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
         self.by_size: dict[int, list[np.ndarray]] = {}
         self.bytes = 0
 
     def take(self, size: int) -> np.ndarray:
         with self.lock:
+            self._sort()
             blocks = self.by_size.get(size)
             if blocks:
                 block = blocks.pop()
@@ -41,16 +47,25 @@ class _Pool:
         return np.empty(size, np.uint8)
 
     def give(self, blocks: list[np.ndarray]) -> None:
-        with self.lock:
-            for block in blocks:
-                self.idle[id(block)] = block
-                self.by_size.setdefault(block.size, []).append(block)
-                self.bytes += block.size
-            while self.bytes > IDLE:
-                _, oldest = self.idle.popitem(last=False)
-                same = self.by_size[oldest.size]
-                same[:] = [block for block in same if block is not oldest]
-                self.bytes -= oldest.size
+        self.back.extend(blocks)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._sort()
+            finally:
+                self.lock.release()
+
+    def _sort(self) -> None:
+        """Put what came back among the idle blocks, and free the oldest of too many."""
+        while self.back:
+            block = self.back.popleft()
+            self.idle[id(block)] = block
+            self.by_size.setdefault(block.size, []).append(block)
+            self.bytes += block.size
+        while self.bytes > IDLE:
+            _, oldest = self.idle.popitem(last=False)
+            same = self.by_size[oldest.size]
+            same[:] = [block for block in same if block is not oldest]
+            self.bytes -= oldest.size
 
 
 POOL = _Pool()

@@ -1,8 +1,8 @@
 """Every network side by side: parameters, time of a training step, and what it was seen to learn.
 
-    python benchmarks/networks.py [--rounds 3] [--seeds 3] [--quick] [--only time|tasks]
+    python benchmarks/networks.py [--rounds 9] [--seeds 3] [--quick] [--only names|time|tasks]
 
-Prints the table of docs/networks.md. The time is that of a training step at I = 128, H = 256, with
+Prints the tables of docs/networks.md. The time is that of a training step at I = 128, H = 256, with
 T = 50 and B = 32, relative to the LSTM's; all networks take turns in one process. What is learnt is
 measured by the examples themselves, with their settings: adding.py, copy_memory.py and
 sequential_digits.py.
@@ -125,11 +125,13 @@ NETWORKS = {
         lambda I, H: rnn.GRUCell(I, H, reset="before"),
         "n = tanh(W x + U (r h)), h = (1 - z) n + z h",
         "Cho et al. 2014",
+        "GRU, reset before",
     ),
     "LayerNormGRUCell": Network(
         rnn.LayerNormGRUCell,
         "GRU of LN(W x), LN(U h)",
         "Ba et al. 2016",
+        "GRU, layer norm",
     ),
     "SimplifiedGRUCell": Network(
         rnn.SimplifiedGRUCell,
@@ -218,40 +220,44 @@ def tasks(seeds: int, quick: bool) -> dict[str, list[str]]:
     return found
 
 
+def about(name: str, sizes: Sequence[int]) -> list[str]:
+    """A network in words, and its number of parameters."""
+    network = NETWORKS[name]
+    size = sum(p.size for p in network.make(*sizes[:2]).parameters())
+    return [f"`{name}`", network.equations, network.source, f"{size:,}"]
+
+
+def state(name: str, sizes: Sequence[int]) -> list[str]:
+    """A network's state_dict, names and shapes."""
+    arrays = NETWORKS[name].make(*sizes[:2]).state_dict()
+    return [f"`{name}`", ", ".join(f"`{key}` {a.shape}" for key, a in arrays.items())]
+
+
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description="Every network side by side.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all works")
-    parser.add_argument("--only", choices=("time", "tasks"))
+    parser.add_argument("--only", choices=("names", "time", "tasks"))
     options = parser.parse_args()
     sizes = QUICK if options.quick else (I, H, T, B)
     if options.quick:
         options.rounds = options.seeds = 1
     header = ["network", "equations", "source", "parameters"]
-    columns: list[dict[str, list[Any]]] = []
-    if options.only != "tasks":
+    rows = {name: about(name, sizes) for name in NETWORKS}
+    if options.only in (None, "time"):
         header += ["step / LSTM, jit", "step / LSTM, NumPy"]
         by_jit, by_numpy = (times(options.rounds, sizes, jit) for jit in (True, False))
-        columns.append({name: [by_jit[name], by_numpy[name]] for name in NETWORKS})
-    if options.only != "time":
+        for name, row in rows.items():
+            row += [f"{by[name]:.2f}" for by in (by_jit, by_numpy)]
+    if options.only in (None, "tasks"):
         header += ["adding: error", "copying: % right", "digits: % right"]
-        columns.append(
-            {name: [*cells] for name, cells in tasks(options.seeds, options.quick).items()}
-        )
-    rows = [
-        [
-            f"`{name}`",
-            network.equations,
-            network.source,
-            f"{sum(p.size for p in network.make(*sizes[:2]).parameters()):,}",
-            *(value for column in columns for value in column[name]),
-        ]
-        for name, network in NETWORKS.items()
-    ]
+        for name, cells in tasks(options.seeds, options.quick).items():
+            rows[name] += cells
     print(versions())
-    print(table(header, rows))
+    print(table(header, list(rows.values())))
+    print(table(["network", "state_dict"], [state(name, sizes) for name in NETWORKS]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What surrounds the layers: the main job, a stream, compilation, and how time and memory grow.
 
-    python benchmarks/scaling.py [--rounds 3] [--quick] [--only job|stream|compile|length ...]
+    python benchmarks/scaling.py [--rounds 3] [--quick] [--only job|stream|last|compile|length ...]
 
 - job: one update of examples/char_lm.py with its default settings, against PyTorch.
 - stream: one step of an LSTM for one sequence without gradients, against PyTorch's LSTMCell.
+- last: a training step of an LSTM (T 300, B 32, I 64, H 128) whose loss sees every output, or the
+  last one, so that the gradient vanishes on its way back; against PyTorch.
 - compile: from a new layer to one that is ready, beyond the time of a step; with an empty cache on
   disk, in a process that finds it filled, and for a second layer in the same process.
 - length: time and memory of a training step (B 16, I 32, H 64) over T, with and without
@@ -23,6 +25,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -33,6 +36,8 @@ CLASSES, EMBEDDING, HIDDEN, LENGTH, BATCH = 103, 64, 256, 64, 32
 
 STREAMS = (128, 256)
 LENGTHS = (100, 1000, 10000)
+LONG = (300, 32, 64, 128)
+"""(T, B, I, H) of a loss that sees the last output."""
 
 
 def our_update() -> Callable[[], None]:
@@ -124,6 +129,31 @@ def stream(kind: str, contender: str, seconds: float) -> dict[str, float]:
     return {f"H = {size}": 1e3 * median_time(step, seconds, 100) for size, step in steps.items()}
 
 
+def last(contender: str, sizes: Sequence[int], seconds: float) -> dict[str, float]:
+    """Milliseconds of a training step whose loss sees every output, or the last."""
+    T, B, I, H = sizes
+    values = np.random.default_rng(0).standard_normal((T, B, I), np.float32)
+    layer: Any
+    if contender == "PyTorch":
+        import torch
+
+        torch.set_num_threads(os.cpu_count() or 1)
+        layer, x = torch.nn.LSTM(I, H), torch.from_numpy(values)
+    else:
+        import tinygrad_rnn as tg
+
+        layer, x = tg.rnn.LSTM(I, H), tg.tensor(values)
+    found = {}
+    for case, first in (("every output", 0), ("the last", T - 1)):
+
+        def step(first: int = first) -> None:
+            layer.zero_grad()
+            layer(x)[0][first:].sum().backward()
+
+        found[case] = median_time(step, seconds, 3)
+    return found
+
+
 def compile_time(kind: str, setup: str) -> dict[str, float]:
     """Seconds that the first step of a layer takes beyond a later one; Numba has been imported."""
     from ours import our_step
@@ -175,6 +205,8 @@ def worker(name: str, quick: bool) -> dict[str, float]:
             return job(contender, 0.2 if quick else 4.0)
         if part == "stream":
             return stream(detail, contender, 0.1 if quick else 1.0)
+        if part == "last":
+            return last(contender, (5, 2, 3, 4) if quick else LONG, 0.1 if quick else 2.0)
         if part == "compile":
             return compile_time(detail, contender)
         checkpoint = None if detail == "plain" else detail
@@ -239,7 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
-    parser.add_argument("--only", choices=("job", "stream", "compile", "length"), nargs="+")
+    parser.add_argument("--only", choices=("job", "stream", "last", "compile", "length"), nargs="+")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -255,6 +287,10 @@ def main() -> None:
         "stream": (
             "One step of an LSTM with B = 1 and I = H, no gradients, microseconds",
             lambda: against_torch("stream", ["LSTM.step", "LSTMCell"], rounds, flags),
+        ),
+        "last": (
+            "A training step of an LSTM (T 300, B 32, I 64, H 128) by what the loss sees, ms",
+            lambda: against_torch("last", ["LSTM"], rounds, flags),
         ),
         "compile": (
             "Compilation, from a new layer to one that is ready",

@@ -31,7 +31,7 @@ def program() -> ModuleType:
 def test_every_cell_is_there(program: ModuleType) -> None:
     """No cell of the library is left out, and each makes an Adder."""
     made = {name: entry.make(8) for name, entry in program.CELLS.items()}
-    cells = {name for name in rnn.__all__ if name.endswith("Cell")} - {"Cell", "LayerNormGRUCell"}
+    cells = {name for name in rnn.__all__ if name.endswith("Cell")} - {"Cell"}
     assert {type(cell).__name__ for cell in made.values()} == cells
     for entry in program.CELLS.values():
         size = program.FULL._replace(steps=5, hidden=8)
@@ -79,9 +79,8 @@ def test_training(program: ModuleType) -> None:
     assert len(run.losses) == run.updates
     assert np.mean(run.losses[-50:]) < 0.02
     assert run.error < 0.03 < 0.1 < run.losses[0]
-    again = program.train(program.CELLS["GRU"], size._replace(updates=60), 1, "cpu")
-    assert again.losses == run.losses[:60]
-    assert again.updates == 60
+    assert program.train(program.CELLS["GRU"], size, 1, "cpu").losses == run.losses
+    assert program.train(program.CELLS["GRU"], size._replace(updates=60), 1, "cpu").updates == 60
 
 
 def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,6 +288,27 @@ def test_products(constant: bool, T: int, dtype: Any, monkeypatch: pytest.Monkey
     assert len(packed) == (2 if constant and T == 30 and blas.mkl() else 0)
 
 
+@pytest.mark.parametrize("dtype", [FLOAT, DOUBLE], ids=str)
+@pytest.mark.parametrize("apart", [1, 5])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_row_times_a_matrix(
+    transposed: bool, apart: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones are a matrix times a vector for OpenBLAS, whose elements may lie apart."""
+    monkeypatch.setattr(numba_table, "ONE_ROW", 0)
+    arrays = tuple(
+        spec(f"a{k}", shape, dtype, k != 1) for k, shape in enumerate(((4, 5), (7, 9), (3, 6)))
+    )
+    matrix = Ref(1, None, (4, 6), (1, 9), 2) if transposed else Ref(1, None, (4, 6), (9, 1), 2)
+    step = Product(Ref(0, 1, (1, 4), (20, apart)), matrix, Ref(2, 0, (1, 6), (6, 1), 6), False)
+    loop = Loop(arrays, (step,), False)
+    library = blas.openblas()
+    assert library is not None
+    table = numba_table.Table((step,), loop, print, packed=False)
+    assert library.gemv[dtype.str[1:]] in table._template
+    check(loop, 3, TOLERANCE[dtype], packed=False)
+
+
 def counted_packing(patch: pytest.MonkeyPatch) -> list[blas.Packing]:
     """Every matrix that is packed from now on."""
     made: list[blas.Packing] = []

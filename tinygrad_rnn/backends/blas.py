@@ -7,10 +7,11 @@ missing is answered by None.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,19 +28,23 @@ class Blas(NamedTuple):
     name : "openblas" or "mkl".
     bits : the width of its integers, 32 or 64.
     gemm : the address of ``cblas_sgemm`` and ``cblas_dgemm``, by "f4" and "f8".
+    gemv : likewise ``cblas_sgemv`` and ``cblas_dgemv``, a matrix times a vector.
     compute : the address of the product with a packed matrix, empty where there is none.
     threads : how many threads it uses now.
     set_threads : sets that number (of MKL: for the calling thread) and returns the one before.
-    openmp : the library that runs the threads, where other work can be given to them.
+    layer : what runs the threads of MKL: see :mod:`.openmp`.
+    openmp : the library that does, where other work can be given to them.
     """
 
     name: str
     bits: int
     gemm: dict[str, int]
+    gemv: dict[str, int]
     compute: dict[str, int]
     threads: Callable[[], int]
     set_threads: Callable[[int], int]
     library: ctypes.CDLL
+    layer: int | None = None
     openmp: Any = None
 
 
@@ -65,14 +70,16 @@ PACKED, B_MATRIX, ROW_MAJOR, AS_IS, TRANSPOSED = 151, 162, 101, 111, 112
 """The constants of cblas.h."""
 
 
-def _address(library: ctypes.CDLL, *names: str) -> int | None:
-    for name in names:
+def _addresses(library: ctypes.CDLL, name: str) -> dict[str, int]:
+    """Where a function lies by dtype (* is its letter in the name); empty where one is missing."""
+    found: dict[str, int] = {}
+    for code, letter in (("f4", "s"), ("f8", "d")):
         try:
-            function = getattr(library, name)
+            function = getattr(library, name.replace("*", letter))
         except AttributeError:
-            continue
-        return ctypes.cast(function, ctypes.c_void_p).value
-    return None
+            return {}
+        found[code] = ctypes.cast(function, ctypes.c_void_p).value or 0
+    return found
 
 
 def _load(paths: Iterator[Path]) -> Iterator[ctypes.CDLL]:
@@ -99,10 +106,10 @@ def openblas() -> Blas | None:
             (32, "scipy_", ""),
             (32, "", ""),
         ):
-            single = _address(library, f"{prefix}cblas_sgemm{suffix}")
-            double = _address(library, f"{prefix}cblas_dgemm{suffix}")
+            gemm = _addresses(library, f"{prefix}cblas_*gemm{suffix}")
+            gemv = _addresses(library, f"{prefix}cblas_*gemv{suffix}")
             name = f"{prefix}openblas_set_num_threads{suffix}"
-            if single is None or double is None or not hasattr(library, name):
+            if not gemm or not gemv or not hasattr(library, name):
                 continue
             get: Callable[[], int] = getattr(library, name.replace("_set_", "_get_"))
             put: Callable[[int], None] = getattr(library, name)
@@ -114,8 +121,7 @@ def openblas() -> Blas | None:
                 put(count)
                 return before
 
-            gemm = {"f4": single, "f8": double}
-            return Blas("openblas", bits, gemm, {}, get, set_threads, library)
+            return Blas("openblas", bits, gemm, gemv, {}, get, set_threads, library)
     return None
 
 
@@ -135,14 +141,9 @@ def mkl() -> Blas | None:
     interface is.
     """
     for library in _load(_mkl_libraries()):
-        gemm: dict[str, int] = {}
-        compute: dict[str, int] = {}
-        for code, letter in (("f4", "s"), ("f8", "d")):
-            plain = _address(library, f"cblas_{letter}gemm_64")
-            packed = _address(library, f"cblas_{letter}gemm_compute_64")
-            if plain is not None and packed is not None:
-                gemm[code], compute[code] = plain, packed
-        if len(gemm) < 2:
+        gemm = _addresses(library, "cblas_*gemm_64")
+        compute = _addresses(library, "cblas_*gemm_compute_64")
+        if not gemm or not compute:
             continue
         wanted = threading_layer(Path(library._name).parent)
         layer = library.MKL_Set_Threading_Layer(wanted)
@@ -151,7 +152,10 @@ def mkl() -> Blas | None:
         get: Callable[[], int] = library.MKL_Get_Max_Threads
         put: Callable[[int], int] = library.MKL_Set_Num_Threads_Local
         get()  # loads the layer, before anybody loads another OpenMP
-        return Blas("mkl", 64, gemm, compute, get, put, library, of_the_process(layer))
+        if hasattr(os, "register_at_fork"):
+            # A child has no threads of GNU's, nor of Intel's once scikit-learn has been imported.
+            os.register_at_fork(after_in_child=partial(library.MKL_Set_Num_Threads, 1))
+        return Blas("mkl", 64, gemm, {}, compute, get, put, library, layer, of_the_process(layer))
     return None
 
 

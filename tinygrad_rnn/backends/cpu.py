@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import products
-from tinygrad_rnn.backends.interface import Array, Backend
+from tinygrad_rnn.backends.interface import Array, Backend, T
+from tinygrad_rnn.backends.subnormal import flushed
+from tinygrad_rnn.backends.team import start_team
 
 BLOCK = 32_768
 """Elements that an update takes at a time, so that its temporaries stay in the cache."""
@@ -110,6 +112,10 @@ class NumPyBackend(Backend):
             for block, new in zip(blocks[1:], wide[1:], strict=True):
                 if block is not None and new is not block:
                     block[...] = new
+
+    def flushed(self, work: Callable[[], T]) -> T:
+        start_team()  # threads that begin within would compute so ever after
+        return flushed(work)
 
     def contiguous(self, array: Array) -> Array:
         if array.flags.c_contiguous:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
 Array: TypeAlias = Any
 """A raw array of some backend (``numpy.ndarray``, ``cupy.ndarray``)."""
 
+
+T = TypeVar("T")
 
 KernelLaunch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], Any]
 """A compiled kernel: it takes the grid, the block and the arguments.
@@ -103,6 +105,10 @@ class Backend(ABC):
         for target, new in zip(targets, wide, strict=True):
             if target is not None and new is not None:
                 target[...] = new if keep is None else xp.where(keep, new, target)
+
+    def flushed(self, work: Callable[[], T]) -> T:
+        """``work()``, with subnormal numbers counted as 0 where they would cost time."""
+        return work()
 
     def contiguous(self, array: Array) -> Array:
         """The array itself where its elements lie in C order, else a copy of which that holds."""

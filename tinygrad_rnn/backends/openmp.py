@@ -31,15 +31,16 @@ class _Place(ctypes.Structure):
 
 
 def threading_layer(folder: Path) -> int:
-    """The layer for an MKL in this folder; one that lacks its library would end the process.
+    """The layer for an MKL in this folder.
 
-    It is what MKL_THREADING_LAYER says, else Intel's, but never Intel's beside another OpenMP.
+    It is what MKL_THREADING_LAYER says, else Intel's if its library is there, as MKL ends the
+    process where one is missing; but it is never Intel's beside another OpenMP.
     """
     wanted = NAMED.get(os.environ.get("MKL_THREADING_LAYER", "INTEL").upper(), INTEL)
     if wanted != INTEL:
         return wanted
     answers = _answering()
-    if answers is None or "iomp5" in answers:
+    if answers is None or "iomp5" in Path(answers).name:
         return INTEL if any(folder.glob("*iomp5*")) else SEQUENTIAL
     return GNU if any(folder.glob("*mkl_gnu_thread*")) and _has_gnu() else SEQUENTIAL
 
@@ -58,11 +59,11 @@ def _answering() -> str | None:
         return None
     process = ctypes.CDLL(None)
     try:
-        function = process.omp_get_thread_num
+        function, tell = process.omp_get_thread_num, process.dladdr
     except AttributeError:
         return None
     place = _Place()
-    process.dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(place))
+    tell(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(place))
     return os.fsdecode(place.file or b"")
 
 

@@ -212,8 +212,11 @@ class Optimizer(ABC):
         if self.clip is not None:
             arrays = [self.parameters[k].array for k in active]
             gradients, clips = self.clip.apply(gradients, arrays, sizes)
-        for k, g in zip(active, gradients, strict=True):
-            self._update(backend, k, g, keep)
+        updates = [
+            functools.partial(self._update, backend, k, g, keep)
+            for k, g in zip(active, gradients, strict=True)
+        ]
+        backend.flushed(lambda: [update() for update in updates])
         return clips
 
     def _backend(self, parameters: list[Parameter]) -> Backend:

@@ -48,11 +48,9 @@ class _Pool:
 
     def give(self, blocks: list[np.ndarray]) -> None:
         self.back.extend(blocks)
-        if self.lock.acquire(blocking=False):
-            try:
+        if not self.lock.locked():  # by this thread, perhaps
+            with self.lock:
                 self._sort()
-            finally:
-                self.lock.release()
 
     def _sort(self) -> None:
         """Put what came back among the idle blocks, and free the oldest of too many."""

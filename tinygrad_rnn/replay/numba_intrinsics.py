@@ -212,6 +212,8 @@ def gemm(typing: Any, how: Any, table: Any, t: Any) -> Any:
     The table holds the functions ``gemm`` and ``compute`` (or 0), then what cblas takes:
     transpositions of the left and the right matrix, m, n, k, for each matrix address, bytes per
     time step and leading dimension, and the code under which ``compute`` takes its right matrix.
+    Then ``gemv`` (or 0), for one row times a matrix, how the matrix lies for it, its sizes, and the
+    distance of the row's elements.
     """
     kind, bits = _text(how)
     real, whole = KINDS[kind][1], ir.IntType(int(bits))
@@ -242,13 +244,19 @@ def gemm(typing: Any, how: Any, table: Any, t: Any) -> Any:
         one, zero = real(1.0), real(0.0)
         order, left = ir.IntType(32)(101), short(entry(2))
         packed = builder.icmp_unsigned("!=", entry(1), WORD(0))
+        one_row = builder.icmp_unsigned("!=", entry(17), WORD(0))
         with builder.if_else(packed) as (then, otherwise):
             with then:
                 head = [order, left, short(entry(16)), *sizes]
                 call(1, [*head, a, lda, b, ldb, zero, out, ldc])
-            with otherwise:
-                head = [order, left, short(entry(3)), *sizes]
-                call(0, [*head, one, a, lda, b, ldb, zero, out, ldc])
+            with otherwise, builder.if_else(one_row) as (row, matrix):
+                with row:
+                    rows, columns, distance = (long(entry(place)) for place in (19, 20, 21))
+                    head = [order, short(entry(18)), rows, columns]
+                    call(17, [*head, one, b, ldb, a, distance, zero, out, long(WORD(1))])
+                with matrix:
+                    head = [order, left, short(entry(3)), *sizes]
+                    call(0, [*head, one, a, lda, b, ldb, zero, out, ldc])
         return context.get_dummy_value()
 
     return types.void(how, types.intp, types.intp), write

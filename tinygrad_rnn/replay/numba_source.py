@@ -44,7 +44,7 @@ def run(table, start, stop, step):
     t = start
     while t != stop:
 """
-PRODUCT_ENTRIES = 17
+PRODUCT_ENTRIES = 22
 
 
 def unit(ref: Ref) -> int | None:

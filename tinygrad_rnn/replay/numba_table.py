@@ -35,8 +35,12 @@ from tinygrad_rnn.replay.numba_source import (
 PACKED_ROWS = 48
 """Rows over all steps from which packing the right matrix costs less than it saves."""
 SMALL, LARGE = 2**19, 3e6
-"""Up to the first OpenBLAS takes one thread and is as fast as MKL; between the two it takes all
-threads although one is as fast.
+"""Up to the first (half of it for one row) OpenBLAS is as fast as MKL, with one thread; between the
+two it takes all threads although one is as fast.
+"""
+ONE_ROW = 2e6
+"""Operations beyond which OpenBLAS brings the matrix into another order, for one row too; ``gemv``
+does not, and gains by all threads.
 """
 WORTH = 2e7
 """Operations of all products of a loop from which on its rows are divided among threads."""
@@ -143,14 +147,19 @@ class Table:
         how = [TRANSPOSED if left.transposed else AS_IS, TRANSPOSED if right.transposed else AS_IS]
         position = len(self._entries)
         work = 2 * m * n * k
-        provider = mkl() if self._packed and work > SMALL else None
+        small = SMALL // 2 if m == 1 else SMALL
+        provider = mkl() if self._packed and work > small else None
         self._entries += [(provider or library).gemm[code], 0, *how, m, n, k]
         for ref in (a, b, out):
             self._address(ref)
             self._entries.append(matrix(ref).stride)
         self._entries.append(PACKED)
+        by_row = provider is None and m == 1 and work > ONE_ROW
+        self._entries.append(library.gemv[code] if by_row else 0)
+        self._entries += [AS_IS, n, k] if right.transposed else [TRANSPOSED, k, n]
+        self._entries.append(left.stride if left.transposed else 1)
         if provider is None:
-            self._largest = max(self._largest, work)
+            self._largest = max(self._largest, LARGE if by_row else work)
             return
         self._by_mkl.append(product)
         if product.constant and b is product.b:

@@ -74,6 +74,16 @@ class Compiled:
         lease: Lease,
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
+        return self.backend.flushed(lambda: self._run(consts, xs, state, steps, lease))
+
+    def _run(
+        self,
+        consts: Sequence[Array],
+        xs: Sequence[Array],
+        state: Sequence[Array],
+        steps: int,
+        lease: Lease,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
         runner = self.runner(steps)
         if self.frames is not None:
             at_once = self.frames.run(runner, consts, xs, state, steps)

@@ -45,7 +45,7 @@ def flushed(work: Callable[[], _T]) -> _T:
     tell, put = functions
     before = _Environment()
     tell(before)
-    mode = _Environment(*before)
+    mode = _Environment.from_buffer_copy(before)
     mode[MXCSR] |= FLUSH
     try:
         put(mode)

@@ -13,7 +13,6 @@ from typing import Any
 
 from tinygrad_rnn.backends.blas import mkl
 from tinygrad_rnn.backends.openmp import GNU
-from tinygrad_rnn.backends.subnormal import flushed
 
 _Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -47,7 +46,7 @@ def together(jobs: Sequence[Callable[[], None]]) -> None:
     def part(_: Any) -> None:
         try:
             for k in range(openmp.omp_get_thread_num(), len(jobs), openmp.omp_get_num_threads()):
-                flushed(jobs[k])
+                jobs[k]()
                 done.append(k)
         except BaseException as error:
             errors.append(error)

@@ -8,7 +8,10 @@ places cannot overlap, so that inner loops become vector code without checks at 
 from __future__ import annotations
 
 import importlib
+import platform
 from typing import Any
+
+from tinygrad_rnn.backends.subnormal import FLUSH
 
 ir: Any = importlib.import_module("llvmlite.ir")
 extending: Any = importlib.import_module("numba.core.extending")
@@ -193,6 +196,51 @@ def _of_llvm(name: str, arguments: int) -> Any:
 floor, ceil, rint = (_of_llvm(f"llvm.{name}", 1) for name in ("floor", "ceil", "rint"))
 sqrt, fabs = _of_llvm("llvm.sqrt", 1), _of_llvm("llvm.fabs", 1)
 maximum, minimum = _of_llvm("llvm.maximum", 2), _of_llvm("llvm.minimum", 2)
+
+
+INT = ir.IntType(32)
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+def _mxcsr(builder: Any, name: str, place: Any) -> None:
+    """Store what says how this thread computes (MXCSR), or load it."""
+    shape = ir.FunctionType(ir.VoidType(), [ir.PointerType(BYTE)])
+    function = builder.module.declare_intrinsic(f"llvm.x86.sse.{name}", (), shape)
+    builder.call(function, [builder.bitcast(place, ir.PointerType(BYTE))])
+
+
+@extending.intrinsic
+def flush(typing: Any) -> Any:
+    """Count subnormal numbers as 0 from now on in this thread; the mode before. See subnormal.py.
+
+    On other processors than x86 nothing is changed.
+    """
+
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if not X86:
+            return INT(0)
+        place = builder.alloca(INT)
+        _mxcsr(builder, "stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.or_(before, INT(FLUSH)), place)
+        _mxcsr(builder, "ldmxcsr", place)
+        return before
+
+    return types.int32(), write
+
+
+@extending.intrinsic
+def set_mode(typing: Any, mode: Any) -> Any:
+    """Compute as before ``flush``."""
+
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if X86:
+            place = builder.alloca(INT)
+            builder.store(values[0], place)
+            _mxcsr(builder, "ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.int32), write
 
 
 @extending.intrinsic

@@ -26,8 +26,8 @@ from tinygrad_rnn.replay.numba_helpers import (
     remainder_float, remainder_i4, remainder_i8,
 )
 from tinygrad_rnn.replay.numba_intrinsics import (
-    apart, ceil, constant, fabs, floor, gemm, load, maximum, minimum, number, place, rint, select,
-    sqrt, store,
+    apart, ceil, constant, fabs, floor, flush, gemm, load, maximum, minimum, number, place, rint,
+    select, set_mode, sqrt, store,
 )
 from tinygrad_rnn.replay.vector_math import exp, tanh
 
@@ -41,6 +41,7 @@ RUN = """
     no_cfunc_wrapper=True,
 )
 def run(table, start, stop, step):
+    mode = flush()
     t = start
     while t != stop:
 """
@@ -273,4 +274,4 @@ def module_source(
     parts = [HEADER, "\n".join(f"{name} = {text}" for name, text in sorted(constants.items()))]
     for body, name in bodies.items():
         parts.append(f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n")
-    return "".join([*parts, RUN, "\n".join(calls), "\n        t += step\n"])
+    return "".join([*parts, RUN, "\n".join(calls), "\n        t += step\n    set_mode(mode)\n"])

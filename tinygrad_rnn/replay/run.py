@@ -74,21 +74,22 @@ class Compiled:
         lease: Lease,
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
-        return self.backend.flushed(lambda: self._run(consts, xs, state, steps, lease))
+        runner = self.runner(steps)
+        if self.frames is not None:
+            at_once = self.frames.run(runner, consts, xs, state, steps)
+            if at_once is not None:
+                return at_once
+        return self.backend.flushed(lambda: self._run(runner, consts, xs, state, steps, lease))
 
     def _run(
         self,
+        runner: Runner,
         consts: Sequence[Array],
         xs: Sequence[Array],
         state: Sequence[Array],
         steps: int,
         lease: Lease,
     ) -> tuple[list[Array], list[Array], list[Array]]:
-        runner = self.runner(steps)
-        if self.frames is not None:
-            at_once = self.frames.run(runner, consts, xs, state, steps)
-            if at_once is not None:
-                return at_once
         scratch = Lease(self.backend)
         single = self._once(consts)
         stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))

@@ -30,10 +30,10 @@ at length 1, and Jordan's network is fed its scores, not the probabilities made 
 On the generated requests, with seed 1, the four recurrent networks had an F1 of 100.0 with it, the
 feed-forward one 48.8 (69 seconds of processor time).
 
-Its speed, on sentences of 11 words with as many words and labels as ATIS has (572 and 127), in the
-fastest updates on one core of a busy machine: 2,900 words a second (Elman), 3,100 (Jordan), 2,100
-(LSTM) and 1,800 (bidirectional) with the extra jit, and 2,500, 2,600, 740 and 1,200 without it. So
-50 epochs of the 56,590 words of ATIS would take 15 to 26 minutes with it.
+Its speed, on sentences of 11 words with as many words and labels as ATIS has (572 and 127), on two
+cores of a shared machine: 2,300 words a second (Elman), 2,200 (Jordan), 2,000 (LSTM) and 2,000
+(bidirectional) with the extra jit, 2,400, 2,200, 1,600 and 1,600 without it. So 50 epochs of the
+56,590 words of ATIS would take 20 to 24 minutes with it.
 
 The file reads from top to bottom: the settings, the networks, the words, training, the two stories,
 and `main`. Letters: T words, B sentences in a batch, W words in a window, L labels.

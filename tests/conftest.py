@@ -7,6 +7,7 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,6 +49,17 @@ def usable(device: str) -> str:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return usable(request.param)
+
+
+@pytest.fixture
+def gnu_openmp() -> str:
+    """A file of GNU's OpenMP, which PyTorch's wheels load for all of the process."""
+    sklearn = pytest.importorskip("sklearn")
+    folder = Path(sklearn.__file__).parents[1] / "scikit_learn.libs"
+    library = next(folder.glob("libgomp*"), None)
+    if library is None:
+        pytest.skip("scikit-learn brings no OpenMP along")
+    return str(library)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,14 +115,9 @@ def beside(first: str, **environment: str) -> str:
 
 
 @pytest.fixture
-def gnu() -> str:
+def gnu(gnu_openmp: str) -> str:
     """Loads GNU's OpenMP for all of the process, as PyTorch's wheels do."""
-    sklearn = pytest.importorskip("sklearn")
-    folder = Path(sklearn.__file__).parents[1] / "scikit_learn.libs"
-    library = next(folder.glob("libgomp*"), None)
-    if library is None:
-        pytest.skip("scikit-learn brings no OpenMP along")
-    return f"ctypes.CDLL({str(library)!r}, ctypes.RTLD_GLOBAL)"
+    return f"ctypes.CDLL({gnu_openmp!r}, ctypes.RTLD_GLOBAL)"
 
 
 @needs_mkl

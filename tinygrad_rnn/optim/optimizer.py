@@ -212,11 +212,12 @@ class Optimizer(ABC):
         if self.clip is not None:
             arrays = [self.parameters[k].array for k in active]
             gradients, clips = self.clip.apply(gradients, arrays, sizes)
-        updates = [
-            functools.partial(self._update, backend, k, g, keep)
-            for k, g in zip(active, gradients, strict=True)
-        ]
-        backend.flushed(lambda: [update() for update in updates])
+
+        def update() -> None:
+            for k, g in zip(active, gradients, strict=True):
+                self._update(backend, k, g, keep)
+
+        backend.flushed(update)
         return clips
 
     def _backend(self, parameters: list[Parameter]) -> Backend:

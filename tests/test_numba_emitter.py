@@ -35,10 +35,11 @@ from loop_cases import (
 
 from tinygrad_rnn.backends import blas
 from tinygrad_rnn.ops import elementwise
-from tinygrad_rnn.replay import numba_cache, numba_table
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Line, Loop, Product, Ref, Step
-from tinygrad_rnn.replay.numba_emitter import compile_loop, reason
-from tinygrad_rnn.replay.numba_source import apart, module_source
+from tinygrad_rnn.replay.emit.numba import cache as numba_cache
+from tinygrad_rnn.replay.emit.numba import table as numba_table
+from tinygrad_rnn.replay.emit.numba.emitter import compile_loop, reason
+from tinygrad_rnn.replay.emit.numba.source import apart, module_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Line, Loop, Product, Ref, Step
 from tinygrad_rnn.tape import Primitive
 
 pytest.importorskip("numba")
@@ -687,8 +688,9 @@ import sys
 import numpy as np
 sys.path.insert(0, {tests!r})
 from loop_cases import allocate, lstm
-from tinygrad_rnn.replay import numba_cache, numba_table
-from tinygrad_rnn.replay.numba_emitter import compile_loop
+from tinygrad_rnn.replay.emit.numba import cache as numba_cache
+from tinygrad_rnn.replay.emit.numba import table as numba_table
+from tinygrad_rnn.replay.emit.numba.emitter import compile_loop
 loop = lstm(3, 5)
 arrays = allocate(loop, 4)
 compile_loop(loop, packed=False)(arrays, 4)
@@ -758,7 +760,7 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_importing_the_package_imports_no_numba() -> None:
-    text = "import sys, tinygrad_rnn, tinygrad_rnn.replay.numba_emitter as e; e.available()"
+    text = "import sys, tinygrad_rnn, tinygrad_rnn.replay.emit.numba.emitter as e; e.available()"
     text += "; print(sorted({'numba', 'llvmlite'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -18,9 +18,9 @@ from row_emitter import in_parts, row_by_row
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay import emitters
-from tinygrad_rnn.replay.emitters import has_numba
-from tinygrad_rnn.replay.lower import is_product
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import has_numba
+from tinygrad_rnn.replay.passes.lower import is_product
 
 B, I, H = 3, 4, 5
 
@@ -37,7 +37,7 @@ def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """
     if request.param in OWN:
         scan_module._cache.known.clear()
-        monkeypatch.setattr(emitters, "_compile", OWN[request.param])
+        monkeypatch.setattr(choice, "_compile", OWN[request.param])
     if request.param == "jit" and not has_numba():
         pytest.skip("the extra jit is not installed")
     with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
@@ -294,7 +294,7 @@ def test_the_cache_is_bounded_and_releases_what_was_captured() -> None:
 
 
 def test_an_abandoned_forward_pass_gives_its_memory_back() -> None:
-    from tinygrad_rnn.replay.memory import POOL
+    from tinygrad_rnn.replay.run.memory import POOL
 
     cell, xs = LSTM(), normal(211, B, I)
     found = tg.scan(cell, xs, zero_state())
@@ -306,7 +306,7 @@ def test_an_abandoned_forward_pass_gives_its_memory_back() -> None:
 
 def test_memory_that_comes_back_while_other_is_taken() -> None:
     """Garbage may be collected at any moment, and a lease with it."""
-    from tinygrad_rnn.replay.memory import LEAST, POOL, Lease
+    from tinygrad_rnn.replay.run.memory import LEAST, POOL, Lease
 
     lease = Lease(tg.backends.backend_for("cpu"))
     size = 64 * LEAST + 8

@@ -19,8 +19,8 @@ from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, ops, replay, tape
-from tinygrad_rnn.replay import emitters
-from tinygrad_rnn.replay.emitters import has_numba
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import has_numba
 
 scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
 
@@ -222,7 +222,7 @@ def test_kernels_row_by_row_and_rows_in_parts(
     emitter: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What compiled kernels may do, the plan must allow; what is divided is independent."""
-    monkeypatch.setattr(emitters, "_compile", emitter)
+    monkeypatch.setattr(choice, "_compile", emitter)
     scan_module._cache.known.clear()
     try:
         with replay.using(jit=False), np.errstate(all="ignore"):

@@ -12,12 +12,12 @@ from typing import Any
 
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array, backend_of, device_of
-from tinygrad_rnn.replay.checks import check_arguments, checked_step
-from tinygrad_rnn.replay.compiled import Held, Replay, carried
-from tinygrad_rnn.replay.gradient import Wanted, backward_step
-from tinygrad_rnn.replay.program import Program, Value, replace_outputs
-from tinygrad_rnn.replay.simplify import canonical
-from tinygrad_rnn.replay.trace import Random, Trace, drawn
+from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step
+from tinygrad_rnn.replay.passes.simplify import canonical
+from tinygrad_rnn.replay.program.checks import check_arguments, checked_step
+from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
+from tinygrad_rnn.replay.program.trace import Random, Trace, drawn
+from tinygrad_rnn.replay.run.replay import Held, Replay, carried
 from tinygrad_rnn.tape import Deferred, Primitive
 from tinygrad_rnn.tensor import Tensor
 

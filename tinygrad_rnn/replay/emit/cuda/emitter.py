@@ -11,8 +11,8 @@ from math import prod
 from typing import Any, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.cuda_source import NAME, kernel_launch, kernel_source
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
+from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_launch, kernel_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 
 Act: TypeAlias = Callable[[int], Any]
 """One step at time t, on arrays that it holds."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.cuda_expressions import (
+from tinygrad_rnn.replay.emit.cuda.expressions import (
     WIDEST,
     cast,
     literal,
@@ -22,8 +22,8 @@ from tinygrad_rnn.replay.cuda_expressions import (
     translate,
     value_type,
 )
-from tinygrad_rnn.replay.cuda_preamble import PREAMBLE
-from tinygrad_rnn.replay.loop import ArraySpec, DType, Kernel, Line, Phase, Ref
+from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
+from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Line, Phase, Ref
 
 NAME = "tinygrad_rnn_loop"
 """The name of every kernel."""

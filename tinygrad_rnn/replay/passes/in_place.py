@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.replay.loop import Kernel, Product, Ref, Step
-from tinygrad_rnn.replay.views import contiguous, spread
+from tinygrad_rnn.replay.passes.strides import contiguous, spread
+from tinygrad_rnn.replay.program.loop import Kernel, Product, Ref, Step
 
 
 def can_overwrite(steps: list[Step], place: Ref, home: Ref) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.replay.program import Op, Program, Value, needed_ops
+from tinygrad_rnn.replay.program.program import Op, Program, Value, needed_ops
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 

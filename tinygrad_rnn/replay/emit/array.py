@@ -15,8 +15,8 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.loop import Call, Kernel, Line, Loop, Phase, Product, Ref, Step
-from tinygrad_rnn.replay.views import contiguous
+from tinygrad_rnn.replay.passes.strides import contiguous
+from tinygrad_rnn.replay.program.loop import Call, Kernel, Line, Loop, Phase, Product, Ref, Step
 
 Runner = Callable[[Sequence[Array], int], None]
 

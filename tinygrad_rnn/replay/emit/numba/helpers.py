@@ -6,7 +6,7 @@ import importlib
 import math
 from typing import Any
 
-from tinygrad_rnn.replay.numba_intrinsics import floor, fmod
+from tinygrad_rnn.replay.emit.numba.intrinsics import floor, fmod
 
 numba: Any = importlib.import_module("numba")
 

@@ -20,17 +20,17 @@ from tinygrad_rnn.backends.blas import (
     openblas,
 )
 from tinygrad_rnn.backends.team import team_size
-from tinygrad_rnn.replay.loop import Kernel, Loop, Phase, Product, Ref, Step
-from tinygrad_rnn.replay.memory import POOL
-from tinygrad_rnn.replay.numba_cache import Run
-from tinygrad_rnn.replay.numba_expressions import Unsupported
-from tinygrad_rnn.replay.numba_source import (
+from tinygrad_rnn.replay.emit.numba.cache import Run
+from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
+from tinygrad_rnn.replay.emit.numba.source import (
     kernel_source,
     phase_refs,
     place,
     places,
     product_code,
 )
+from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step
+from tinygrad_rnn.replay.run.memory import POOL
 
 PACKED_ROWS = 48
 """Rows over all steps from which packing the right matrix costs less than it saves."""

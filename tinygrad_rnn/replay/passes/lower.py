@@ -14,8 +14,8 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.program import Op, Program, Rewriter, Value, rewrite
-from tinygrad_rnn.replay.trace import DETACH
+from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, rewrite
+from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.tape import Primitive
 
 

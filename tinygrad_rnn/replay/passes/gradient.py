@@ -16,9 +16,9 @@ import numpy as np
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.lower import FILL, SLICE, VIEWS
-from tinygrad_rnn.replay.program import Op, Program, Value, depending, evaluate, needed_ops
-from tinygrad_rnn.replay.trace import program_of
+from tinygrad_rnn.replay.passes.lower import FILL, SLICE, VIEWS
+from tinygrad_rnn.replay.program.program import Op, Program, Value, depending, evaluate, needed_ops
+from tinygrad_rnn.replay.program.trace import program_of
 from tinygrad_rnn.tensor import Tensor
 
 _COSTLY = {ops.exp, ops.log, ops.tanh, ops.sigmoid, ops.erf, ops.power, ops.sin, ops.cos, ops.log1p,

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emitters import Runner, emit
-from tinygrad_rnn.replay.frames import Frames
-from tinygrad_rnn.replay.lower import VIEWS, is_product, lower
-from tinygrad_rnn.replay.memory import Lease
-from tinygrad_rnn.replay.plan import plan
-from tinygrad_rnn.replay.program import Program, Value, needed_ops
-from tinygrad_rnn.replay.simplify import simplify
-from tinygrad_rnn.replay.split import Parts, is_light, split, summed_inside
-from tinygrad_rnn.replay.whole import Whole
+from tinygrad_rnn.replay.emit.choice import Runner, emit
+from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
+from tinygrad_rnn.replay.passes.plan import plan
+from tinygrad_rnn.replay.passes.simplify import simplify
+from tinygrad_rnn.replay.passes.split import Parts, is_light, split, summed_inside
+from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
+from tinygrad_rnn.replay.run.buffers import Frames
+from tinygrad_rnn.replay.run.memory import Lease
+from tinygrad_rnn.replay.run.whole_sequences import Whole
 
 
 class Compiled:

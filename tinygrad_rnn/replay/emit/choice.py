@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.backends import Backend, uses_mkl, using_mkl
-from tinygrad_rnn.replay import array_emitter, cuda_emitter
-from tinygrad_rnn.replay.array_emitter import Runner
-from tinygrad_rnn.replay.cuda_source import kernel_source
-from tinygrad_rnn.replay.loop import Kernel, Loop
+from tinygrad_rnn.replay.emit import array
+from tinygrad_rnn.replay.emit.array import Runner
+from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
+from tinygrad_rnn.replay.emit.cuda.source import kernel_source
+from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
 
 class Emitters(NamedTuple):
@@ -74,7 +75,7 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
         return ["runs as NumPy calls, since Numba is switched off"]
     if not has_numba():
         return ['runs as NumPy calls; with Numba (extra "jit") it is one compiled function']
-    from tinygrad_rnn.replay import numba_emitter
+    from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
     slow = [(step, numba_emitter.reason(step, loop)) for step in loop.steps]
     why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for _, text in slow if text))
@@ -83,14 +84,12 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
 
 def _compile(loop: Loop, backend: Backend, chosen: Emitters) -> Runner:
     if backend.xp is np and chosen.jit and has_numba():
-        from tinygrad_rnn.replay import numba_emitter
+        from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
-        return numba_emitter.compile_loop(
-            loop, array_emitter.one_step(loop, backend), packed=chosen.packed
-        )
+        return numba_emitter.compile_loop(loop, array.one_step(loop, backend), packed=chosen.packed)
     if not _why_no_kernels(loop, backend):
-        return cuda_emitter.compile_loop(loop, backend, array_emitter.one_step(loop, backend))
-    return array_emitter.compile_loop(loop, backend)
+        return cuda_emitter.compile_loop(loop, backend, array.one_step(loop, backend))
+    return array.compile_loop(loop, backend)
 
 
 def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:

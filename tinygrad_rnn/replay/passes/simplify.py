@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from tinygrad_rnn.replay.lower import SLICE, Lowering, is_elementwise
-from tinygrad_rnn.replay.program import Op, Program, Rewriter, Value, consumers, rewrite
+from tinygrad_rnn.replay.passes.lower import SLICE, Lowering, is_elementwise
+from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, consumers, rewrite
 
 
 def canonical(value: Any) -> Any:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import can_batch
-from tinygrad_rnn.replay.lower import FILL, VIEWS, is_elementwise, is_product, is_reduction
-from tinygrad_rnn.replay.program import Op, Program, Value, consumers, depending, needed_ops
+from tinygrad_rnn.replay.passes.lower import FILL, VIEWS, is_elementwise, is_product, is_reduction
+from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, depending, needed_ops
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from tinygrad_rnn.replay.loop import DType
+from tinygrad_rnn.replay.program.loop import DType
 from tinygrad_rnn.tape import Primitive
 
 

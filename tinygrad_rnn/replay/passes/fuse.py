@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.lower import VIEWS, is_elementwise, is_reduction
-from tinygrad_rnn.replay.program import Op, Value
+from tinygrad_rnn.replay.passes.lower import VIEWS, is_elementwise, is_reduction
+from tinygrad_rnn.replay.program.program import Op, Value
 
 
 class Group:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from tinygrad_rnn.replay.loop import (
+from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Kernel,
     Loop,

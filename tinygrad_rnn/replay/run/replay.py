@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.gradient import Backward, Wanted, float_states, with_residuals
-from tinygrad_rnn.replay.memory import Lease
-from tinygrad_rnn.replay.program import Program, Value, replace_outputs
-from tinygrad_rnn.replay.run import Compiled
+from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, float_states, with_residuals
+from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
+from tinygrad_rnn.replay.run.compiled import Compiled
+from tinygrad_rnn.replay.run.memory import Lease
 
 Arrays = Sequence[Array]
 

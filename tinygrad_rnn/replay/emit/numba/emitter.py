@@ -13,7 +13,12 @@ import numpy as np
 
 from tinygrad_rnn.backends.blas import openblas
 from tinygrad_rnn.backends.team import together
-from tinygrad_rnn.replay.loop import (
+from tinygrad_rnn.replay.emit.independent_rows import divided
+from tinygrad_rnn.replay.emit.numba.cache import function
+from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
+from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
+from tinygrad_rnn.replay.emit.numba.table import Table, matrix
+from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Call,
     Kernel,
@@ -24,11 +29,6 @@ from tinygrad_rnn.replay.loop import (
     refs,
     written,
 )
-from tinygrad_rnn.replay.numba_cache import function
-from tinygrad_rnn.replay.numba_expressions import Unsupported
-from tinygrad_rnn.replay.numba_source import kernel_source, module_source, product_code
-from tinygrad_rnn.replay.numba_table import Table, matrix
-from tinygrad_rnn.replay.rows import divided
 
 Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
 StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]

@@ -1,7 +1,7 @@
 """The source text of a loop: one Python function per kernel, and one that runs through time.
 
 Nothing in the text depends on a size. Sizes, strides and addresses stand in a table of integers,
-and the text only says where: :func:`numba_table.Table` fills it in the same order.
+and the text only says where: :class:`.table.Table` fills it in the same order.
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Phase, Product, Ref
-from tinygrad_rnn.replay.numba_expressions import CODES, Scope, Unsupported, Writer, cast, code_of
+from tinygrad_rnn.replay.emit.numba.expressions import (
+    CODES,
+    Scope,
+    Unsupported,
+    Writer,
+    cast,
+    code_of,
+)
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
 
@@ -21,15 +28,15 @@ import math
 
 from numba import float32, float64, int32, int64, njit
 
-from tinygrad_rnn.replay.numba_helpers import (
+from tinygrad_rnn.replay.emit.numba.helpers import (
     floor_divide_float, floor_divide_i4, floor_divide_i8, power_float, power_i4, power_i8,
     remainder_float, remainder_i4, remainder_i8,
 )
-from tinygrad_rnn.replay.numba_intrinsics import (
+from tinygrad_rnn.replay.emit.numba.intrinsics import (
     apart, ceil, constant, fabs, floor, flush, gemm, load, maximum, minimum, number, place, rint,
     select, set_mode, sqrt, store,
 )
-from tinygrad_rnn.replay.vector_math import exp, tanh
+from tinygrad_rnn.replay.emit.numba.vector_math import exp, tanh
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 '''

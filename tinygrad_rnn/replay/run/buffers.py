@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.emitters import Runner, bind
-from tinygrad_rnn.replay.loop import ArraySpec
-from tinygrad_rnn.replay.plan import Plan
-from tinygrad_rnn.replay.program import Program
+from tinygrad_rnn.replay.emit.choice import Runner, bind
+from tinygrad_rnn.replay.passes.plan import Plan
+from tinygrad_rnn.replay.program.loop import ArraySpec
+from tinygrad_rnn.replay.program.program import Program
 
 LARGEST = 1 << 22
 """Bytes above which a frame is not kept: to allocate it takes no part of the time."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
-HELPERS = ("vector_math.py", "numba_intrinsics.py", "numba_helpers.py", "numba_cache.py")
+HELPERS = ("vector_math.py", "intrinsics.py", "helpers.py", "cache.py")
 """The files of this room that machine code depends on; what they say is part of the hash."""
 
 Run: TypeAlias = Callable[[int, int, int, int], None]

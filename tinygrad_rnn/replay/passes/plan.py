@@ -16,13 +16,30 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.fuse import Group, Schedule, is_moved
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Line, Loop, Phase, Product, Ref, Step
-from tinygrad_rnn.replay.lower import COPY, REDUCTIONS, SLICE, VIEWS, is_product, is_reduction
-from tinygrad_rnn.replay.overwrite import can_overwrite, moved
-from tinygrad_rnn.replay.program import Op, Value, consumers
-from tinygrad_rnn.replay.split import Parts
-from tinygrad_rnn.replay.views import contiguous, spread, viewed
+from tinygrad_rnn.replay.passes.fuse import Group, Schedule, is_moved
+from tinygrad_rnn.replay.passes.in_place import can_overwrite, moved
+from tinygrad_rnn.replay.passes.lower import (
+    COPY,
+    REDUCTIONS,
+    SLICE,
+    VIEWS,
+    is_product,
+    is_reduction,
+)
+from tinygrad_rnn.replay.passes.split import Parts
+from tinygrad_rnn.replay.passes.strides import contiguous, spread, viewed
+from tinygrad_rnn.replay.program.loop import (
+    ArraySpec,
+    Call,
+    Kernel,
+    Line,
+    Loop,
+    Phase,
+    Product,
+    Ref,
+    Step,
+)
+from tinygrad_rnn.replay.program.program import Op, Value, consumers
 
 
 @dataclass

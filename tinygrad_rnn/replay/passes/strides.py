@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.loop import Ref
-from tinygrad_rnn.replay.lower import SLICE
-from tinygrad_rnn.replay.program import Op
+from tinygrad_rnn.replay.passes.lower import SLICE
+from tinygrad_rnn.replay.program.loop import Ref
+from tinygrad_rnn.replay.program.program import Op
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.loop import DType
+from tinygrad_rnn.replay.program.loop import DType
 
 _VALUE = {
     "bool": "bool",

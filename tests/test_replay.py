@@ -18,6 +18,7 @@ from row_emitter import in_parts, row_by_row
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
 from tinygrad_rnn.ops import primitives as P
+from tinygrad_rnn.replay.cache import CACHE, KEPT
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import has_numba
 from tinygrad_rnn.replay.passes.lower import is_product
@@ -36,14 +37,14 @@ def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     of the rows one after the other.
     """
     if request.param in OWN:
-        scan_module._cache.known.clear()
+        CACHE.known.clear()
         monkeypatch.setattr(choice, "_compile", OWN[request.param])
     if request.param == "jit" and not has_numba():
         pytest.skip("the extra jit is not installed")
     with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
         yield request.param
     if request.param in OWN:
-        scan_module._cache.known.clear()
+        CACHE.known.clear()
 
 
 def normal(*shape: int, seed: int = 0, grad: bool = True, dtype: Any = np.float64) -> tg.Tensor:
@@ -283,9 +284,9 @@ def test_the_cache_is_bounded_and_releases_what_was_captured() -> None:
     gone = weakref.ref(weight)
     array = weakref.ref(weight.array)
     tg.scan(lambda x, s, w=weight: (x, s * tg.sum(w)), xs, h)[1].sum().backward()
-    for k in range(scan_module.KEPT + 5):
+    for k in range(KEPT + 5):
         tg.scan(lambda x, s, k=k: (x, s * (k + 0.5)), xs, h)
-    assert len(scan_module._cache.known) <= scan_module.KEPT
+    assert len(CACHE.known) <= KEPT
     tg.scan(lambda x, s, w=weight: (x, s * tg.sum(w) * 3.25), xs, h)[1].sum().backward()
     del weight
     gc.collect()

@@ -38,20 +38,6 @@ class Buffer(Tensor):
         super().__init__(tensor(data).array)
 
 
-class Changes:
-    """Counts what happens to modules besides new values of their parameters.
-
-    While ``count`` stays as it is, a module that looks at nothing but its own attributes computes
-    the same operations.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-CHANGES = Changes()
-
-
 class Module:
     """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
 
@@ -61,14 +47,6 @@ class Module:
     """
 
     training: bool = True
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        CHANGES.count += 1
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        CHANGES.count += 1
-        super().__delattr__(name)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What calling the module computes. To be written by each kind of module."""
@@ -87,8 +65,6 @@ class Module:
             output = output if found is None else found
         return output
 
-    _some: tuple[int, Tensor | None] = (-1, None)
-
     # Hooks
 
     @property
@@ -105,7 +81,6 @@ class Module:
         ``inputs`` is the tuple of positional arguments. What the hook returns takes its place (a
         single value that of the only one), unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_before", {}), hook)
 
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
@@ -113,7 +88,6 @@ class Module:
 
         What the hook returns takes the place of the output, unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_after", {}), hook)
 
     # The tree
@@ -167,12 +141,12 @@ class Module:
 
     def some_tensor(self) -> Tensor | None:
         """Some floating Tensor in the tree, whose dtype and device are those of the module."""
-        count, found = self._some
-        if count != CHANGES.count:
-            every = self._named_tensors(Tensor)
-            found = next((t for _, t in every if t.dtype.kind == "f"), None)
-            vars(self)["_some"] = CHANGES.count, found
-        return found
+        return next((value for value in self.tensors() if value.dtype.kind == "f"), None)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every Tensor in the tree, Parameters, Buffers and others."""
+        for _, value in self._named_tensors(Tensor):
+            yield value
 
     # State
 
@@ -275,7 +249,6 @@ class Module:
             if new.array is not value.array:
                 value.array, value.grad = new.array, g
                 value.mark_changed()
-        CHANGES.count += 1
         return self
 
     def train(self: Self, mode: bool = True) -> Self:

@@ -66,6 +66,7 @@ from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
 from tinygrad_rnn.ops.random import (
     Blocks,
+    Draw,
     Remembered,
     blocks_of_steps,
     dropout,
@@ -115,6 +116,7 @@ from tinygrad_rnn.ops.shaping import (
 __all__ = [
     "At",
     "Blocks",
+    "Draw",
     "Remembered",
     "abs",
     "add",

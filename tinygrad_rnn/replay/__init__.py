@@ -11,10 +11,13 @@ from tinygrad_rnn.replay.explain import explain_replay, wanted_of
 from tinygrad_rnn.replay.program.trace import ReadError
 from tinygrad_rnn.replay.rerun import is_replayed, rerun
 from tinygrad_rnn.replay.scan import Recipe, scan, segment_length, trace
+from tinygrad_rnn.replay.steps import Steps, UnrolledWarning
 
 __all__ = [
     "ReadError",
     "Recipe",
+    "Steps",
+    "UnrolledWarning",
     "explain_replay",
     "is_replayed",
     "rerun",

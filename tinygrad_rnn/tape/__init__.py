@@ -17,6 +17,8 @@ from tinygrad_rnn.tape.primitive import (
 )
 from tinygrad_rnn.tape.state import (
     Observer,
+    Tracer,
+    current_tracer,
     enable_grad,
     is_observed,
     is_quiet,
@@ -41,9 +43,11 @@ __all__ = [
     "Record",
     "Tape",
     "Traced",
+    "Tracer",
     "Watch",
     "backward",
     "collect",
+    "current_tracer",
     "differentiate",
     "enable_grad",
     "format_bytes",

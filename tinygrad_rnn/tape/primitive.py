@@ -220,7 +220,7 @@ class Primitive:
             results = self._check_results(results)
 
         needs_grad = needs_grad and state.recording
-        traced = state.reader is not None
+        traced = state.tracer is not None
         record = None
         if needs_grad or traced or state.observers:
             frame = user_line() if state.frames else None
@@ -235,6 +235,8 @@ class Primitive:
         if record is not None:
             for observer in state.observers:
                 observer.after_forward(record)
+            if state.tracer is not None:
+                state.tracer.made(record, outputs, state.recording)
         return tuple(outputs) if self.multiple else outputs[0]
 
     def _apply_raw(self, arrays: list[Any], params: dict[str, Any]) -> Any:

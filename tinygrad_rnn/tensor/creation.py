@@ -1,4 +1,4 @@
-"""Making Tensors: from data, filled, and random (from the one seeded generator)."""
+"""Making Tensors: from data, and filled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backends, ops
+from tinygrad_rnn import backends
 from tinygrad_rnn.tensor.dtypes import checked_dtype
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -140,27 +140,3 @@ def eye(n: int, dtype: Any = np.float32, device: str | None = None) -> Tensor:
 
 def _float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _shape(shape: tuple[Any, ...]) -> Any:
-    """``rand(2, 3)`` and ``rand((2, 3))`` mean the same."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-
-
-def rand(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Uniform on [0, 1)."""
-    return tensor(ops.generator().random(_shape(shape)), dtype, device, requires_grad)
-
-
-def randn(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Normal with mean 0 and variance 1."""
-    return tensor(ops.generator().standard_normal(_shape(shape)), dtype, device, requires_grad)
-
-
-def randint(low: int, high: int, shape: Any, device: str | None = None) -> Tensor:
-    """Integers low <= k < high, all equally likely."""
-    return tensor(ops.generator().integers(low, high, shape), None, device, False)

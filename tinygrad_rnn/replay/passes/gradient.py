@@ -132,6 +132,16 @@ def _follows(v: Value, producers: dict[Value, Op], there: set[Value], changing: 
     )
 
 
+class _Unread:
+    """Follows the gradient rules of a step, which may not look at elements."""
+
+    def reading(self, value: Any) -> None:
+        raise RuntimeError("scan: a gradient rule reads the elements of a value")
+
+    def made(self, record: tape.Record, outputs: list[Any], recording: bool) -> None:
+        pass
+
+
 def _differentiated(
     program: Program, wanted: Wanted, backend: Backend, device: str
 ) -> tuple[Backward, dict[Value, Value]]:
@@ -141,11 +151,8 @@ def _differentiated(
         host = np.ones(v.shape, v.dtype) if v.dtype.kind == "f" else np.zeros(v.shape, v.dtype)
         return Tensor(backend.from_host(host, device), needs_grad and v.dtype.kind == "f")
 
-    def refuse(value: Any) -> None:
-        raise RuntimeError("scan: a gradient rule reads the elements of a value")
-
     since = tape.next_position()
-    with tape.tracing(refuse), np.errstate(all="ignore"):
+    with tape.enable_grad(), tape.tracing(_Unread()), np.errstate(all="ignore"):
         consts = [leaf(v, w) for v, w in zip(program.consts, wanted.consts, strict=True)]
         xs = [leaf(v, w) for v, w in zip(program.xs, wanted.xs, strict=True)]
         state = [leaf(v, wanted.state) for v in program.state]

@@ -26,6 +26,10 @@ def canonical(value: Any) -> Any:
         return tuple((key, canonical(item)) for key, item in found.items())
     if isinstance(value, float | int | bool):
         return (type(value), repr(value))  # 1, 1.0 and True are different, and nan equals nan
+    try:
+        hash(value)
+    except TypeError:  # the program holds it, so that no other comes to have its place
+        return ("object", id(value))
     return value
 
 
@@ -40,10 +44,7 @@ def merge_equal(program: Program) -> Program:
             *((id(x),) if isinstance(x, Value) else canonical(x) for x in inputs),
             canonical(op.params),
         )
-        try:
-            first = seen.setdefault(key, op)
-        except TypeError:  # a parameter that cannot be compared
-            return False
+        first = seen.setdefault(key, op)
         if first is op:
             return False
         rewriter.replacement.update(zip(op.outputs, first.outputs, strict=True))

@@ -1,98 +1,177 @@
-"""Tracing: a step is run once, and what it wrote on the tape becomes a program."""
+"""Tracing: a step is run on its inputs, and what it wrote on the tape becomes a program.
+
+The values are those of the loop's own time step, connected to the tape, so that the loop can go on
+unrolled from where tracing has come.
+"""
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn import ops, tape
-from tinygrad_rnn.backends import Array
 from tinygrad_rnn.replay.program.program import Op, Program, Value, needed_ops
-from tinygrad_rnn.tape import Primitive
+from tinygrad_rnn.tape import Primitive, Record
 from tinygrad_rnn.tensor import Tensor
 
 DETACH = Primitive("detach", lambda xp, x: x, [None], kernel="x0")
 """What a step computes under no_grad: the value, for which no gradient is wanted."""
+
+_PACKAGE = __name__.partition(".")[0]
+_array: Any = tape.Traced.array  # the slot behind Followed.array
 
 
 class ReadError(RuntimeError):
     """A step looked at the elements of a value, which change from one time step to the next."""
 
 
-class Random:
-    """The random numbers of a traced step: each draw is one more input, with a block for all T."""
+class Followed(Tensor):
+    """A value of a step that is being traced: only this package may look at its array unasked."""
+
+    __slots__ = ()
+
+    @property
+    def array(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        caller = sys._getframe(1).f_globals.get("__name__", "")  # pyright: ignore[reportPrivateUsage]
+        if caller.partition(".")[0] != _PACKAGE:
+            tape.reading(self)
+        return _array.__get__(self)
+
+    @array.setter
+    def array(self, value: Any) -> None:
+        _array.__set__(self, value)
+
+
+class Draws:
+    """The random numbers of a loop: a block for all steps, drawn where a step asks for one.
+
+    ``begin(t)`` comes before each step. The steps read the blocks in the order in which they ask.
+    """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.around: ops.Blocks | None = None
-        self.leaves: list[Tensor] = []
+        self.asked: list[ops.Draw] = []
         self.blocks: list[Any] = []
-        self.draws: list[tuple[tuple[int, ...], Callable[[tuple[int, ...]], Array]]] = []
+        self.parts: list[Tensor] = []
+        self.follow: Callable[[list[Tensor]], None] | None = None
 
-    def read(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> Tensor:
-        """The part of one step, as a leaf of the trace."""
-        self.draws.append((shape, draw))
-        block = drawn(self.around, self.steps, shape, draw)
-        self.blocks.append(block)
-        first = block.array if isinstance(block, Tensor) else block
-        leaf = Tensor(first[0])
-        self.leaves.append(leaf)
+    def begin(self, t: int) -> None:
+        """The numbers that are asked for from now on are those of step t."""
+        self.t, self.count, self.parts = t, 0, []
+
+    def read(self, draw: ops.Draw) -> Tensor:
+        """The part of one step, as a leaf."""
+        k = self.count
+        self.count += 1
+        if k == len(self.blocks):
+            self.asked.append(draw)
+            self.blocks.append(drawn(draw, self.steps, self.around))
+        alike = self.asked[k].is_like(draw)
+        part = self.blocks[k][self.t, ...] if alike else drawn(draw, 1, self.around)[0]
+        leaf = ops.identity(part) if isinstance(part, Tensor) else Tensor(part)
+        self.parts.append(leaf)
+        if self.follow is not None:
+            self.follow([leaf])
         return leaf
 
 
-def drawn(
-    around: ops.Blocks | None,
-    steps: int,
-    shape: tuple[int, ...],
-    draw: Callable[[tuple[int, ...]], Array],
-) -> Any:
+def drawn(draw: ops.Draw, steps: int, around: ops.Blocks | None = None) -> Any:
     """A block of random numbers for all time steps, itself part of a block of a loop around."""
     if around is None:
-        return draw((steps,))
-    return around.read((steps, *shape), lambda lead: draw((*lead, steps)))
+        return draw.make((steps,))
+    inside = ops.Draw(
+        (*draw.kind, steps), (steps, *draw.shape), lambda lead: draw.make((*lead, steps))
+    )
+    return around.read(inside)
 
 
 class Trace:
-    """One run of a step on leaves of its own.
+    """One run of a step, followed.
 
     Attributes
     ----------
     program : what the step computes.
     captured : what it read besides its inputs (Tensors and arrays), in the order of the program's
         constants.
-    result : what it returned, as containers of leaves.
+    result : what it returned.
     looked_outside : whether it looked at the elements of a value that is no part of the step.
     """
 
-    def __init__(self, step: Callable[[Any, Any], Any], x: Any, state: Any, random: Random) -> None:
+    program: Program
+    captured: list[Any]
+
+    def __init__(self, step: Callable[[Any, Any], Any], x: Any, state: Any, draws: Draws) -> None:
         self.looked_outside = False
-        self.random = random
+        self._around = tape.current_tracer()
+        self._recording = tape.is_recording()
+        self._detached: set[Record] = set()
+        self._values: list[weakref.ref[Tensor]] = []
+        self._inputs: list[Tensor] = [*tape.leaves(x), *tape.leaves(state)]
+        self._count = len(tape.leaves(x))
+        self._draws = draws
         self.start = tape.next_position()
-        self._inputs: list[Any] = [*tape.leaves(x), *tape.leaves(state)]
-        with (
-            tape.tracing(self._reading),
-            ops.blocks_of_steps(random) as random.around,
-        ):
-            self.result = step(x, state)
-        self.xs: list[Tensor] = [*tape.leaves(x), *random.leaves]
-        self.state: list[Tensor] = tape.leaves(state)
+        self._follow(self._inputs)
+        draws.follow = self._follow
+        try:
+            with tape.tracing(self), ops.blocks_of_steps(draws) as draws.around:
+                self.result: Any = step(x, state)
+        finally:
+            draws.follow = None
+            if self._around is None:
+                for value in self.alive():
+                    value.__class__ = Tensor
 
-    def finish(self, ys: Sequence[Tensor], next_state: Sequence[Tensor]) -> None:
-        """Make the program of what leads to the outputs."""
-        self.program, self.captured, _ = program_of(
-            [], self.xs, self.state, ys, next_state, [], self.start
-        )
-
-    def _reading(self, value: Any) -> None:
-        inputs = [x for x in self._inputs if isinstance(x, tape.Traced)] + self.random.leaves
+    def reading(self, value: Any) -> None:
+        """Refuse to look at a value that depends on the step's inputs."""
+        inputs = [*self._inputs, *self._draws.parts]
         if any(value is x for x in inputs) or len(tape.Tape([value], inputs, self.start)):
             where = tape.user_line()
             raise ReadError(
                 f"scan: the step reads the elements of a value{f' at {where}' if where else ''}; "
-                "it is traced once for all time steps, so write the choice with where(...), or run "
-                "it step by step with unroll=True, as in Recurrent(cell, unroll=True)"
+                "it is traced for all time steps, so write a choice with where(...), ask for inner "
+                "values by rnn.note and record=, or run it step by step with unroll=True, as in "
+                "Recurrent(cell, unroll=True)"
             )
         self.looked_outside = True
+        if self._around is not None:
+            self._around.reading(value)
+
+    def made(self, record: Record, outputs: list[Any], recording: bool) -> None:
+        """Follow what an operation has computed."""
+        if self._recording and not recording:
+            self._detached.add(record)
+        self._follow(outputs)
+        if self._around is not None:
+            self._around.made(record, outputs, recording)
+
+    def _follow(self, values: list[Tensor]) -> None:
+        for value in values:
+            value.__class__ = Followed
+            self._values.append(weakref.ref(value))
+
+    def alive(self) -> list[Tensor]:
+        """The values that somebody holds."""
+        return [value for value in (seen() for seen in self._values) if value is not None]
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the step asked for the gradient of a value."""
+        return any(value.watch is not None for value in self.alive())
+
+    def finish(self, ys: Sequence[Tensor], next_state: Sequence[Tensor]) -> None:
+        """Make the program of what leads to the outputs."""
+        xs = [*self._inputs[: self._count], *self._draws.parts]
+        state = self._inputs[self._count :]
+        self.program, self.captured, _ = program_of(
+            [], xs, state, ys, next_state, [], self.start, self._detached
+        )
+
+    def forget(self) -> None:
+        """Let go of all values, so that those still alive are held by somebody else."""
+        self.result, self._inputs, self._detached = None, [], set()
 
 
 def program_of(
@@ -103,24 +182,25 @@ def program_of(
     next_state: Sequence[Tensor],
     totals: Sequence[Tensor],
     since: int,
+    detached: set[Record] | frozenset[Record] = frozenset(),
 ) -> tuple[Program, list[Any], dict[Any, Value]]:
     """The records from position ``since`` on that lead to the outputs, as a program.
 
     What they read besides the given inputs becomes further constants; the second result says what
-    these are.
+    these are. To the results of the records that are ``detached`` no gradient comes.
     """
     known: dict[Any, Value] = {}
     captured: dict[Any, Any] = {}
-    detached: dict[Any, Value] = {}
+    cut: dict[Value, Value] = {}
 
     def value_of(x: Any) -> Value:
         v = recorded_value(x)
-        if not _is_detached(x):
+        if not isinstance(x, tape.Traced) or x.record not in detached or v.dtype.kind != "f":
             return v
-        if v not in detached:
-            detached[v] = Value(v.shape, v.dtype)
-            lines.append(Op(DETACH, [v], {}, [detached[v]]))
-        return detached[v]
+        if v not in cut:
+            cut[v] = Value(v.shape, v.dtype)
+            lines.append(Op(DETACH, [v], {}, [cut[v]]))
+        return cut[v]
 
     def recorded_value(x: Any) -> Value:
         key = tape.key_of(x) if isinstance(x, tape.Traced) else id(x)
@@ -134,9 +214,13 @@ def program_of(
     roles = [[recorded_value(x) for x in group] for group in (consts, xs, state)]
     captured.clear()
     outputs = [*ys, *next_state, *totals]
-    for record in tape.collect(outputs, since):
+    given = [x.record for x in (*xs, *state) if x.record is not None]
+    for record in tape.collect(outputs, since, given):
+        inside = record in detached
         inputs = [
-            value_of(x) if isinstance(x, tape.Traced) or hasattr(x, "dtype") else x
+            (recorded_value(x) if inside else value_of(x))
+            if isinstance(x, tape.Traced) or hasattr(x, "dtype")
+            else x
             for x in record.inputs
         ]
         results = [Value(y.shape, y.dtype) for y in record.results]
@@ -156,14 +240,3 @@ def program_of(
         found[second:],
     )
     return program, [*captured.values()], known
-
-
-def _is_detached(x: Any) -> bool:
-    """Whether a value was computed under no_grad from what wants a gradient."""
-    return (
-        isinstance(x, Tensor)
-        and x.record is not None
-        and not x.needs_grad
-        and x.dtype.kind == "f"
-        and any(isinstance(w, Tensor) and w.needs_grad for w in x.record.inputs)
-    )

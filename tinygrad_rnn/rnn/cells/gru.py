@@ -23,6 +23,7 @@ class GRUCell(GatedCell):
         n = tanh(W_in x + b_in + W_hn (r * h) + b_hn).
     """
 
+    pure = True
     gates = 3
 
     def __init__(
@@ -65,6 +66,7 @@ class SimplifiedGRUCell(GatedCell):
     Source: Cho et al. 2014 without the reset gate, as it is taught in many courses.
     """
 
+    pure = True
     gates = 2
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,7 @@ class LayerNormRNNCell(GatedCell):
     equation 4 normalises the sum W_ih x + W_hh h instead.
     """
 
+    pure = True
     gates = 1
 
     def __init__(
@@ -74,6 +75,7 @@ class LayerNormLSTMCell(LSTMBlock):
         ``norm_ih`` holds it, that of ``norm_hh`` is 0); by default 0, as all biases of norms.
     """
 
+    pure = True
     gates = 4
 
     def __init__(
@@ -111,6 +113,7 @@ class LayerNormGRUCell(GatedCell):
     Source: Ba, Kiros, Hinton 2016, Layer Normalization, whose z is 1 - z here.
     """
 
+    pure = True
     gates = 3
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:

@@ -56,6 +56,7 @@ class LSTMCell(LSTMBlock):
         for :class:`RNNCell`.
     """
 
+    pure = True
     gates = 4
 
     def __init__(
@@ -115,6 +116,7 @@ class NoForgetLSTMCell(LSTMBlock):
     Source: Hochreiter, Schmidhuber 1997, whose g and tanh(c) are scaled sigmoids.
     """
 
+    pure = True
     gates = 3
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
@@ -142,6 +144,7 @@ class CoupledLSTMCell(LSTMBlock):
         biases add up to -forget_bias; by default they are drawn as the others are.
     """
 
+    pure = True
     gates = 3
 
     def __init__(
@@ -186,6 +189,7 @@ class PeepholeLSTMCell(LSTMBlock):
     output_sees : which c the output gate sees, ``"new"`` or ``"old"``.
     """
 
+    pure = True
     gates = 4
 
     def __init__(

@@ -8,6 +8,7 @@ program/program.py and passes/split.py first.
 
 from tinygrad_rnn.replay.emit.choice import using
 from tinygrad_rnn.replay.explain import explain_replay, wanted_of
+from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.trace import ReadError
 from tinygrad_rnn.replay.rerun import is_replayed, rerun
 from tinygrad_rnn.replay.scan import Recipe, scan, segment_length, trace
@@ -18,6 +19,7 @@ __all__ = [
     "Recipe",
     "Steps",
     "UnrolledWarning",
+    "checked_step",
     "explain_replay",
     "is_replayed",
     "rerun",

@@ -22,14 +22,11 @@ class Cache:
         self.lock = Lock()
         self.known: OrderedDict[Any, Replay] = OrderedDict()
 
-    def look(self, program: Program, reverse: bool, like: Array) -> Replay | None:
-        """What is there for a program, on the device of an array."""
-        with self.lock:
-            return self.known.get(_key(program, reverse, like))
+    def __contains__(self, key: Any) -> bool:
+        return key in self.known
 
-    def find(self, program: Program, reverse: bool, like: Array) -> Replay:
-        """What is there for a program, or is from now on."""
-        key = _key(program, reverse, like)
+    def find(self, key: Any, program: Program, reverse: bool, like: Array) -> Replay:
+        """What is there under the key of a program, or is from now on."""
         with self.lock:
             found = self.known.get(key)
             if found is None:
@@ -45,7 +42,13 @@ class Cache:
 CACHE = Cache()
 
 
-def _key(program: Program, reverse: bool, like: Array) -> Any:
+def replay_of(program: Program, reverse: bool, like: Array) -> Replay:
+    """A program compiled in one direction, on the device of an array."""
+    return CACHE.find(cache_key(program, reverse, like), program, reverse, like)
+
+
+def cache_key(program: Program, reverse: bool, like: Array) -> Any:
+    """Equal for what is compiled alike."""
     return reverse, backend_of(like), device_of(like), program_key(program)
 
 

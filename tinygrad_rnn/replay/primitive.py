@@ -9,7 +9,7 @@ from typing import Any
 
 from tinygrad_rnn import tape
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.replay.cache import replay_of
 from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step
 from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
 from tinygrad_rnn.replay.run.replay import Held, Replay, carried
@@ -131,7 +131,7 @@ def apply(
     inputs = [*consts, *xs, *state]
     arrays = [x.array if isinstance(x, tape.Traced) else x for x in inputs]
     if replay is None:
-        replay = CACHE.find(program, reverse, arrays[0])
+        replay = replay_of(program, reverse, arrays[0])
     held = None
     tracing = tape.is_tracing()
     if tape.is_recording() and not tracing:

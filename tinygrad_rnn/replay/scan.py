@@ -9,7 +9,7 @@ from typing import Any
 from tinygrad_rnn import tape
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import Draw
-from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.replay.cache import CACHE, cache_key
 from tinygrad_rnn.replay.primitive import apply
 from tinygrad_rnn.replay.program.checks import check_arguments
 from tinygrad_rnn.replay.program.reach import differs, look
@@ -82,8 +82,8 @@ def trace(
     array = like.array if isinstance(like, tape.Traced) else like
     changed = differs(before, look(step))
     watched = first.is_watched
-    is_new = steps > 1 and CACHE.look(first.program, reverse, array) is None
-    if is_new and changed is None and not watched:
+    key = cache_key(first.program, reverse, array)
+    if steps > 1 and key not in CACHE and changed is None and not watched:
         second = loop.traced()
         changed, watched = differs(before, look(step)), second.is_watched
         if differ(first, second):
@@ -93,7 +93,7 @@ def trace(
     elif watched:
         loop.why = "asks for the gradient of a value (register_hook, retain_grad)"
     if loop.why is None:
-        replay = CACHE.find(first.program, reverse, array)
+        replay = CACHE.find(key, first.program, reverse, array)
         recipe = Recipe(first, loop.form, state, loop.draws.asked, replay)
         if not loop.put_aside():
             return recipe, loop.draws.blocks

@@ -63,7 +63,7 @@ class Steps:
         """Make the next step, and follow it."""
         t = self.times[self.done]
         self.draws.begin(t)
-        x = tape.tree_map(lambda value: ops.getitem(value, (t, ...)), self.xs)
+        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
         trace = Trace(self.step, x, tape.tree_map(ops.identity, self.state), self.draws)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))

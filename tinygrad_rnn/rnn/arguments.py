@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
 from tinygrad_rnn.nn import Module, check_like
-from tinygrad_rnn.ops import expand_dims, reshape, squeeze, swapaxes, where
+from tinygrad_rnn.ops import broadcast_to, expand_dims, reshape, squeeze, swapaxes, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -143,6 +143,13 @@ def fit_state(
     return rebuild(expected, leaves(given))
 
 
+def fit_probe(who: str, probe: Any, state: Any, steps: int) -> Any:
+    """Tensors (T, B, ...) in the containers of the state, to be added to it at every step."""
+    expected = tree_map(lambda s: broadcast_to(s.detach(), (steps, *s.shape)), state)
+    check_tree(f"{who}: probe", probe, expected)
+    return rebuild(state, leaves(probe))
+
+
 def kind_of(tree: Any) -> Any:
     """Containers, shapes, dtypes and devices, to be compared."""
     if isinstance(tree, Tensor):
@@ -153,7 +160,7 @@ def kind_of(tree: Any) -> Any:
     if isinstance(tree, list):
         return list, *map(kind_of, tree)
     if isinstance(tree, dict):
-        return dict, *((key, kind_of(value)) for key, value in tree.items())
+        return dict, *((key, kind_of(tree[key])) for key in sorted(tree, key=repr))
     return type(tree)
 
 

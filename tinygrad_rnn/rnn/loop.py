@@ -12,13 +12,21 @@ from tinygrad_rnn.ops import add, expand_dims, generator_state, set_generator_st
 from tinygrad_rnn.replay import (
     Recipe,
     Steps,
+    checked_step,
     explain_replay,
     scan,
     segment_length,
     trace,
     wanted_of,
 )
-from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.rnn.arguments import (
+    Layout,
+    check_inputs,
+    fit_probe,
+    fit_state,
+    keep_valid,
+    valid_steps,
+)
 from tinygrad_rnn.rnn.calls import again, remember
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
@@ -66,6 +74,12 @@ class Recurrent(Module):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: expected a Cell, got {type(cell).__name__}")
+        for name in ("input_size", "hidden_size"):
+            if not hasattr(cell, name):
+                raise TypeError(
+                    f"Recurrent: the cell {type(cell).__name__} must have the attribute {name}, "
+                    "an integer"
+                )
         self.cell = cell
         self.reverse = reverse
         self.batch_first = batch_first
@@ -118,6 +132,8 @@ class Recurrent(Module):
         given, state = state, layout.enter_state(who, state, self.cell, 0)
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
+        if probe is not None:
+            probe = fit_probe(who, probe, state, len(xs))
         turned = reverse != self.reverse
         how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint, [])
         output, state, recorded = run(self.cell, xs, state, how)
@@ -265,11 +281,7 @@ def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any)
     """One step of a cell, with what the loop adds to it: noted values, rows that have ended."""
     with collected_notes(wanted=bool(record)) as notes:
         found: Any = cell.step(inputs["x"], state)
-    if type(found) is not tuple or len(found) != 2:
-        raise TypeError(
-            f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
-        )
-    y, after = found
+    y, after = checked_step(found, state, f"{type(cell).__name__}.step")
     fields = getattr(after, "_asdict", dict)()
     notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
     series = tuple(_noted(cell, name, notes) for name in record)

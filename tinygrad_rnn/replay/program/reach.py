@@ -7,6 +7,10 @@ of random generators, Python's and NumPy's own among them. What is written elsew
 screen, a list in a list in a list) is not seen.
 """
 
+# What a step reaches is of any kind.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import functools

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn import ops, tape
+from tinygrad_rnn.backends import Array
 from tinygrad_rnn.replay.program.program import Op, Program, Value, needed_ops
 from tinygrad_rnn.tape import Primitive, Record
 from tinygrad_rnn.tensor import Tensor
@@ -42,6 +43,9 @@ class Followed(Tensor):
     @array.setter
     def array(self, value: Any) -> None:
         _array.__set__(self, value)
+
+
+Followed.__name__ = "Tensor"  # what errors call it
 
 
 class Draws:
@@ -82,10 +86,11 @@ def drawn(draw: ops.Draw, steps: int, around: ops.Blocks | None = None) -> Any:
     """A block of random numbers for all time steps, itself part of a block of a loop around."""
     if around is None:
         return draw.make((steps,))
-    inside = ops.Draw(
-        (*draw.kind, steps), (steps, *draw.shape), lambda lead: draw.make((*lead, steps))
-    )
-    return around.read(inside)
+
+    def make(lead: tuple[int, ...]) -> Array:
+        return draw.make((*lead, steps))
+
+    return around.read(ops.Draw((*draw.kind, steps), (steps, *draw.shape), make))
 
 
 class Trace:

@@ -20,6 +20,8 @@ Step = Callable[[], list[Any]]
 class PeepholeLSTM(rnn.Cell):
     """An LSTM whose gates see the cell state. Gers, Schmidhuber 2000."""
 
+    pure = True
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_ih = nn.Parameter(tg.zeros((4 * hidden_size, input_size)))
@@ -46,6 +48,8 @@ class PeepholeLSTM(rnn.Cell):
 
 class LayerNormLSTM(rnn.Cell):
     """An LSTM with both products and the cell state normalised. Ba, Kiros, Hinton 2016."""
+
+    pure = True
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size

@@ -43,6 +43,8 @@ class AntisymmetricCell(rnn.Cell):
     size and whose gamma is our friction.
     """
 
+    pure = True  # the step depends on its arguments, parameters and plain attributes alone
+
     def __init__(
         self, input_size: int, hidden_size: int, size: float = 0.1, friction: float = 0.01
     ) -> None:

@@ -92,6 +92,8 @@ class Truncated(rnn.Cell):
     over the nine last ones, which are all that it sees in training.
     """
 
+    pure = True
+
     def __init__(self, cell: rnn.Cell, steps: int) -> None:
         self.cell, self.steps = cell, steps
         self.input_size, self.hidden_size = cell.input_size, cell.hidden_size

@@ -51,6 +51,7 @@ def check_cell(cell: Cell, steps: int = 5, batch_size: int = 3) -> bool:
     x = tensor(values, dtype, device, requires_grad=True)
     _compare(cell, x, "as it is")
     for name, change, undo in [*_changes_of(cell), *_numbers_of(cell)]:
+        _run(cell, x, unroll=False)  # what might be used again is of just before the change
         change()
         try:
             _compare(cell, x, f"after a change of {name}")

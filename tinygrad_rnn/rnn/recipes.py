@@ -50,6 +50,8 @@ class Settings:
 
     def hold(self) -> bool:
         """Whether nothing has been assigned since; a quick look at what is there, not at equals."""
+        if not self.is_plain:
+            return False
         for held, values in self._held:
             if len(held) != len(values) or not all(map(is_, held.values(), values)):
                 return False
@@ -124,7 +126,7 @@ class Remembered:
     def holds(self, module: Module) -> bool:
         """Whether anything may be remembered; what is there is forgotten if that was before."""
         if self.settings is not None and self.settings.hold():
-            return self.settings.is_plain
+            return True
         now = Settings(module)
         if self.settings is None or not now.is_plain or now.values != self.settings.values:
             self.known.clear()

@@ -295,7 +295,7 @@ def gates(p: Pool, a: int, b: int, c: int) -> None:
     z = tg.linear(x, p.captured.weight((3 * m, n), c), p.captured.weight((3 * m,), c))
     h, other = p.alike(z, b)
     z = z + h
-    first, second, third = tg.split(z, 3, axis=-1)
+    first, second, third = tg.split(z, parts=3, axis=-1)
     p.put(tg.sigmoid(first), 1)
     p.put(tg.tanh(second), 1)
     p.put(third, size * n + 1 + other)
@@ -399,7 +399,7 @@ def parts(p: Pool, a: int, b: int, c: int) -> None:
         case 5:
             y = tg.concat([x[..., start:], x[..., :start]], axis=-1)
         case 6:
-            left, right = tg.split(x, [start, n - start], axis=-1)
+            left, right = tg.split(x, sizes=[start, n - start], axis=-1)
             return (p.put(left, size) if start else None) or p.put(right, size)
         case _:
             pieces = tg.unstack(x, b % x.ndim)

@@ -114,17 +114,17 @@ BAD: dict[str, Row] = {
     ),
     "stack of nothing": (lambda o: tg.stack([]), TypeError, r"^stack: expected a list or tuple"),
     "split": (
-        lambda o: tg.split(o.a, 2),
+        lambda o: tg.split(o.a, parts=2),
         ValueError,
         r"^split: axis 1 of size 3 has no 2 equal parts$",
     ),
     "split sizes": (
-        lambda o: tg.split(o.a, [1, 1]),
+        lambda o: tg.split(o.a, sizes=[1, 1]),
         ValueError,
         r"^split: sizes \(1, 1\) do not add up to 3, the size of axis 1$",
     ),
-    "split negative": (lambda o: tg.split(o.a, [4, -1]), ValueError, r"^split: sizes \(4, -1\)"),
-    "split float": (lambda o: tg.split(o.a, 1.5), TypeError, r"^split: .*1\.5"),
+    "split negative": (lambda o: tg.split(o.a, sizes=[4, -1]), ValueError, r"^split: sizes \(4, -1\)"),
+    "split float": (lambda o: tg.split(o.a, parts=1.5), ValueError, r"^split: .*1\.5"),
     "squeeze": (lambda o: o.a.squeeze(0), ValueError, r"^squeeze: axis 0 has size 2, not 1$"),
     "pad": (
         lambda o: tg.pad(o.a, [(1, 1)]),

@@ -92,13 +92,13 @@ def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bo
     while level.shape[-1] > 1:
         levels.append(level)
         half = level.shape[-1] // 2
-        left, right, rest = split(level, (half, half, level.shape[-1] - 2 * half), -1)
+        left, right, rest = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
         level = concat([left * right, rest], -1)
     others = level * 0 + 1
     for level in reversed(levels):
         half = level.shape[-1] // 2
-        left, right, _ = split(level, (half, half, level.shape[-1] - 2 * half), -1)
-        above, rest = split(others, (half, others.shape[-1] - half), -1)
+        left, right, _ = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
+        above, rest = split(others, sizes=(half, others.shape[-1] - half))
         others = concat([above * right, above * left, rest], -1)
     shape = tuple(x.shape[k] for k in order)
     back = [order.index(k) for k in range(x.ndim)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from tinygrad_rnn import ops, tape
 
@@ -188,8 +188,17 @@ class Notation(tape.Traced):
     def flatten(self) -> Self:
         return ops.reshape(self, (-1,))
 
-    def split(self, parts: int | Sequence[int], axis: int = -1) -> tuple[Self, ...]:
-        return ops.split(self, parts, axis)
+    def split(
+        self,
+        *places: Never,
+        parts: int | None = None,
+        sizes: Sequence[int] | None = None,
+        axis: int = -1,
+    ) -> tuple[Self, ...]:
+        return ops.split(self, *places, parts=parts, sizes=sizes, axis=axis)
+
+    def chunk(self, chunks: int, axis: int = 0) -> tuple[Self, ...]:
+        return ops.chunk(self, chunks, axis)
 
     @property
     def T(self) -> Self:

@@ -558,7 +558,7 @@ CASES = [
     row(
         "gelu", ops.gelu, lambda x: 0.5 * x * (1 + _erf(x * 0.5**0.5)), elementwise(real), covers=()
     ),
-    row("gelu by tanh", lambda x: ops.gelu(x, True), _gelu_tanh, elementwise(real), covers=()),
+    row("gelu by tanh", lambda x: ops.gelu(x, "tanh"), _gelu_tanh, elementwise(real), covers=()),
     row("identity", ops.identity, np.copy, elementwise(real), ANY),
     row("sign", ops.sign, np.sign, elementwise(apart), NUMBERS),
     row("floor", ops.floor, np.floor, elementwise(apart)),

@@ -242,7 +242,7 @@ BINARY: list[tuple[Callable[[Any, Any], Any], Callable[[float, float], float]]] 
 
 REDUCTIONS: list[Callable[..., Any]] = [
     tg.sum, tg.mean, tg.max, tg.min,
-    lambda x, axis, keepdims: tg.norm(x * x + 0.1, axis, keepdims),
+    lambda x, axis, keepdims: tg.norm(x * x + 0.1, axis=axis, keepdims=keepdims),
     lambda x, axis, keepdims: tg.prod(tg.sigmoid(x), axis, keepdims),
     lambda x, axis, keepdims: tg.var(x, axis, keepdims=keepdims),
     lambda x, axis, keepdims: tg.sqrt(tg.var(x, axis, keepdims=keepdims) + 0.1),
@@ -503,7 +503,7 @@ def integers(p: Pool, a: int, b: int, c: int) -> None:
         indices = tg.broadcast_to(tg.reshape(drawn, (-1,))[:1], (len(flat),)) % n
     match c % 6:
         case 0:
-            p.put(tg.take(p.captured.weight((n, p.case.H), b), indices), 1)
+            p.put(tg.take(p.captured.weight((n, p.case.H), b), indices, 0), 1)
         case 1:
             p.put(flat[p.captured.indices(3, len(flat))], size)
         case 2:

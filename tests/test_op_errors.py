@@ -235,7 +235,7 @@ BAD: dict[str, Row] = {
     "matmul of bools": (lambda o: ~o.a, TypeError, r"^invert: .*float32 \(2, 3\)"),
     "and of floats": (lambda o: o.v & o.v, TypeError, r"^bitwise_and: .*float32 \(3,\)"),
     "take by floats": (
-        lambda o: tg.take(o.a, o.v),
+        lambda o: tg.take(o.a, o.v, 0),
         IndexError,
         r"^take: an index must be integer or boolean, got float32$",
     ),
@@ -283,7 +283,7 @@ MIXED: dict[str, Callable[[tg.Tensor, tg.Tensor], Any]] = {
     "stack": lambda a, b: tg.stack([a, b]),
     "einsum": lambda a, b: tg.einsum("ij,ij->", a, b),
     "getitem": lambda a, b: a[b > 0],
-    "take": lambda a, b: tg.take(a, b.astype(np.int64)),
+    "take": lambda a, b: tg.take(a, b.astype(np.int64), 0),
     "at.set": lambda a, b: a.at[0].set(b[0]),
     "at.add": lambda a, b: a.at[0].add(b[0]),
     "cross_entropy": lambda a, b: ops.cross_entropy(a, b[0].astype(np.int64)),

@@ -10,6 +10,9 @@ from tinygrad_rnn import ops, tape
 Operand = Any
 """A Tensor, an array of the same device, or a number."""
 
+_UNCLEAR = ((0, 1), (0, -1), (-2, 1), (-2, -1))
+"""What leaves the axes of a matrix alone in NumPy, and in PyTorch exchanges them."""
+
 
 class Notation(tape.Traced):
     """What a Tensor can be written with."""
@@ -177,6 +180,11 @@ class Notation(tape.Traced):
         return ops.reshape(self, _variadic(shape))
 
     def transpose(self, *axes: Any) -> Self:
+        if axes in _UNCLEAR and self.array.ndim == 2:
+            raise TypeError(
+                f"transpose: x.transpose{axes} exchanges both axes in PyTorch and none in NumPy; "
+                "write x.T or x.swapaxes(0, 1) for PyTorch's, and nothing for NumPy's"
+            )
         return ops.transpose(self, _variadic(axes) if axes else None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:

@@ -26,7 +26,7 @@ class GRUCell(GatedCell):
     gates = 3
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, reset: str = "after"
+        self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
     ) -> None:
         if reset not in ("after", "before"):
             raise ValueError(f"GRUCell: reset must be 'after' or 'before', got {reset!r}")

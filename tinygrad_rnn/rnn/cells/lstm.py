@@ -63,6 +63,7 @@ class LSTMCell(LSTMBlock):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
+        *,
         proj_size: int = 0,
         forget_bias: float | None = None,
         activation: Nonlinearity = "tanh",

@@ -152,7 +152,8 @@ def test_losses_of_extreme_logits_are_finite() -> None:
     [
         (nn.CrossEntropyLoss(ignore_index=2, reduction="sum"), lambda x, t: nn.cross_entropy(
             x, t, ignore_index=2, reduction="sum")),
-        (nn.HuberLoss(delta=0.5, reduction="none"), lambda x, t: nn.huber_loss(x, t, delta=0.5, reduction="none")),
+        (nn.HuberLoss(delta=0.5, reduction="none"), lambda x, t: nn.huber_loss(
+            x, t, delta=0.5, reduction="none")),
         (nn.L1Loss(reduction="sum"), lambda x, t: nn.l1_loss(x, t, reduction="sum")),
         (nn.MSELoss(), nn.mse_loss),
         (nn.BCEWithLogitsLoss(), nn.binary_cross_entropy_with_logits),

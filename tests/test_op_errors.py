@@ -123,7 +123,11 @@ BAD: dict[str, Row] = {
         ValueError,
         r"^split: sizes \(1, 1\) do not add up to 3, the size of axis 1$",
     ),
-    "split negative": (lambda o: tg.split(o.a, sizes=[4, -1]), ValueError, r"^split: sizes \(4, -1\)"),
+    "split negative": (
+        lambda o: tg.split(o.a, sizes=[4, -1]),
+        ValueError,
+        r"^split: sizes \(4, -1\)",
+    ),
     "split float": (lambda o: tg.split(o.a, parts=1.5), ValueError, r"^split: .*1\.5"),
     "squeeze": (lambda o: o.a.squeeze(0), ValueError, r"^squeeze: axis 0 has size 2, not 1$"),
     "pad": (

@@ -240,6 +240,10 @@ def _plain(number: Any) -> Any:
 def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """X limited to [low, high]; the gradient passes where x lies within, bounds included."""
     low, high = _plain(low), _plain(high)
+    if isinstance(low, Traced) or isinstance(high, Traced):
+        raise TypeError(
+            "clip: bounds must be numbers, got a Tensor; write maximum(minimum(x, high), low)"
+        )
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low must not exceed high, got {low} and {high}")
     lowest, highest = -math.inf, math.inf

@@ -33,7 +33,8 @@ def normalise_axis(axis: int, x: Array, who: str, new: int = 0) -> int:
     """
     ndim = dimensions(x, who) + new
     if not isinstance(axis, int | np.integer) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
+        got = f"a {type(axis).__name__}" if hasattr(axis, "shape") else repr(axis)
+        raise TypeError(f"{who}: an axis must be an integer, got {got}")
     if not -ndim <= axis < ndim:
         raise IndexError(f"{who}: axis {axis} is out of range for {ndim} dimensions")
     return int(axis) % ndim
@@ -284,7 +285,7 @@ def _two_readings(second: Any, axis: Any = None, *more: Any) -> str:
     place = "" if axis is None else f", {axis!r}"
     there, here = (0, -1) if axis is None else (axis, axis)
     said = f"split: split(x, {second!r}{place}) cuts into"
-    if isinstance(second, int):
+    if isinstance(second, int | np.integer):
         return (
             f"{said} chunks of {second} along axis {there} in PyTorch; write split(x, "
             f"parts={second}, axis={here}) for {second} equal parts, or sizes=[...]"
@@ -296,7 +297,8 @@ def _two_readings(second: Any, axis: Any = None, *more: Any) -> str:
 
 
 def _count(number: Any, who: str, name: str) -> int:
-    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < 1:
         raise ValueError(f"{who}: {name} must be a positive integer, got {number!r}")
     return int(number)
 

@@ -297,10 +297,9 @@ def _two_readings(second: Any, axis: Any = None, *more: Any) -> str:
 
 
 def _count(number: Any, who: str, name: str) -> int:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < 1:
+    if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
         raise ValueError(f"{who}: {name} must be a positive integer, got {number!r}")
-    return int(number)
+    return number.__index__()
 
 
 def chunk(x: Array, chunks: int, axis: int = 0) -> tuple[Array, ...]:

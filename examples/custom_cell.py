@@ -55,7 +55,7 @@ class AntisymmetricCell(rnn.Cell):
 
     def step(self, x: tg.Tensor, h: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
         turned = tg.linear(h, self.weight - self.weight.T) - self.friction * h
-        gate, new = tg.split(self.inputs(x), 2, axis=1)
+        gate, new = tg.split(self.inputs(x), parts=2, axis=1)
         h = h + self.size * tg.sigmoid(turned + gate) * tg.tanh(turned + new)
         return h, h
 

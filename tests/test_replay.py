@@ -71,7 +71,7 @@ class LSTM:
 
     def __call__(self, x: tg.Tensor, state: LSTMState) -> tuple[tg.Tensor, LSTMState]:
         z = tg.linear(x, self.W, self.b) + tg.linear(state.h, self.U)
-        i, f, g, o = tg.split(z, 4, axis=-1)
+        i, f, g, o = tg.split(z, parts=4, axis=-1)
         c = tg.sigmoid(f) * state.c + tg.sigmoid(i) * tg.tanh(g)
         h = tg.sigmoid(o) * tg.tanh(c)
         return h, LSTMState(h, c)
@@ -737,7 +737,7 @@ def test_parameters_in_pieces(emitter: str) -> None:
     pieces = [normal(H, H, seed=3), normal(H, H, seed=4)]
 
     def step(x: Any, s: Any, pieces: Any = pieces) -> Any:
-        first, second = tg.split(w, 2, axis=0)
+        first, second = tg.split(w, parts=2, axis=0)
         z = tg.linear(x, tg.concat(pieces, 0))
         s = tg.tanh(tg.tanh(s @ first.T) @ second + tg.sum(z, axis=1, keepdims=True))
         return z, s

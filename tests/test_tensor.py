@@ -352,7 +352,7 @@ def test_methods_are_the_functions() -> None:
     assert x.T.shape == (4, 3, 2)
     assert x.flatten().shape == (24,)
     assert x.swapaxes(0, 1).shape == (3, 2, 4)
-    assert [part.shape for part in x.split(2)] == [(2, 3, 2)] * 2
+    assert [part.shape for part in x.split(parts=2)] == [(2, 3, 2)] * 2
     assert x[:1].squeeze(0).shape == (3, 4)
     assert (x.argmax(), x.argmin(axis=0).shape) == (a.argmax(), (3, 4))
     np.testing.assert_allclose(x.cumsum(1).numpy(), a.cumsum(1))

@@ -97,6 +97,7 @@ from tinygrad_rnn.ops.reductions import (
 )
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
+    chunk,
     concat,
     expand_dims,
     flip,
@@ -132,6 +133,7 @@ __all__ = [
     "cast",
     "ceil",
     "check_range",
+    "chunk",
     "clip",
     "concat",
     "cos",

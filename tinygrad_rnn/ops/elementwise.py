@@ -240,6 +240,10 @@ def _plain(number: Any) -> Any:
 def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """X limited to [low, high]; the gradient passes where x lies within, bounds included."""
     low, high = _plain(low), _plain(high)
+    if isinstance(low, Traced) or isinstance(high, Traced):
+        raise TypeError(
+            "clip: bounds must be numbers, got a Tensor; write maximum(minimum(x, high), low)"
+        )
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low must not exceed high, got {low} and {high}")
     lowest, highest = -math.inf, math.inf
@@ -248,12 +252,14 @@ def clip(x: Array, low: float | None = None, high: float | None = None) -> Array
     return clip_p(x, low=lowest if low is None else low, high=highest if high is None else high)
 
 
-def gelu(x: Array, approximate: bool = False) -> Array:
+def gelu(x: Array, approximate: str = "none") -> Array:
     """X Phi(x), Phi the standard normal distribution function.
 
-    ``approximate`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source: Hendrycks,
-    Gimpel 2016.
+    ``approximate="tanh"`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source:
+    Hendrycks, Gimpel 2016.
     """
-    if approximate:
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    if approximate == "tanh":
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -92,13 +92,13 @@ def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bo
     while level.shape[-1] > 1:
         levels.append(level)
         half = level.shape[-1] // 2
-        left, right, rest = split(level, (half, half, level.shape[-1] - 2 * half), -1)
+        left, right, rest = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
         level = concat([left * right, rest], -1)
     others = level * 0 + 1
     for level in reversed(levels):
         half = level.shape[-1] // 2
-        left, right, _ = split(level, (half, half, level.shape[-1] - 2 * half), -1)
-        above, rest = split(others, (half, others.shape[-1] - half), -1)
+        left, right, _ = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
+        above, rest = split(others, sizes=(half, others.shape[-1] - half))
         others = concat([above * right, above * left, rest], -1)
     shape = tuple(x.shape[k] for k in order)
     back = [order.index(k) for k in range(x.ndim)]
@@ -178,8 +178,13 @@ def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return prod_p(x, axis=normalise_axes(axis, x, "prod"), keepdims=keepdims)
 
 
-def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def norm(x: Array, *places: Never, axis: Axis = None, keepdims: bool = False) -> Array:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
+    if places:
+        raise TypeError(
+            f"norm: norm(x, {places[0]!r}) names the order of the norm in PyTorch and NumPy; this "
+            "one is Euclidean, and its axis is named: norm(x, axis=...)"
+        )
     return norm_p(x, axis=normalise_axes(axis, x, "norm"), keepdims=keepdims)
 
 
@@ -194,7 +199,7 @@ def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
     """The standard deviation over ``axis``; its gradient is 0 where all values are equal."""
     axes = normalise_axes(axis, x, "std")
     centred = x - mean(x, axes, keepdims=True)
-    return norm(centred, axes, keepdims) / math.sqrt(_freedom(x, axes, ddof))
+    return norm(centred, axis=axes, keepdims=keepdims) / math.sqrt(_freedom(x, axes, ddof))
 
 
 def cumsum(x: Array, axis: int = 0) -> Array:

@@ -250,8 +250,8 @@ class LSTM(StackedCells):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        forget_bias: float | None = None,
         *,
+        forget_bias: float | None = None,
         unroll: bool = False,
         checkpoint: int | str | None = None,
     ) -> None:

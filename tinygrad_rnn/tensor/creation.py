@@ -89,14 +89,22 @@ def zeros(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of zeros."""
-    return full(shape, 0, dtype, device, requires_grad)
+    return _filled("zeros", 0, shape, dtype, device, requires_grad)
 
 
 def ones(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of ones."""
-    return full(shape, 1, dtype, device, requires_grad)
+    return _filled("ones", 1, shape, dtype, device, requires_grad)
+
+
+def _filled(who: str, value: int, shape: Any, dtype: Any, *rest: Any) -> Tensor:
+    if isinstance(dtype, int):
+        raise TypeError(
+            f"{who}: the shape is one argument, as in {who}((2, 3)); got {dtype} for the dtype"
+        )
+    return full(shape, value, dtype, *rest)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
@@ -133,9 +141,11 @@ def linspace(
     return tensor(np.linspace(start, stop, count), dtype, device, False)
 
 
-def eye(n: int, dtype: Any = np.float32, device: str | None = None) -> Tensor:
-    """The identity matrix."""
-    return tensor(np.eye(n), dtype, device, False)
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = np.float32, device: str | None = None
+) -> Tensor:
+    """The identity matrix (n, n), or ones on the diagonal of (n, m)."""
+    return tensor(np.eye(n, m), dtype, device, False)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from tinygrad_rnn import ops, tape
 
 Operand = Any
 """A Tensor, an array of the same device, or a number."""
+
+_UNCLEAR = ((0, 1), (0, -1), (-2, 1), (-2, -1))
+"""What leaves the axes of a matrix alone in NumPy, and in PyTorch exchanges them."""
 
 
 class Notation(tape.Traced):
@@ -177,6 +180,11 @@ class Notation(tape.Traced):
         return ops.reshape(self, _variadic(shape))
 
     def transpose(self, *axes: Any) -> Self:
+        if axes in _UNCLEAR and self.array.ndim == 2:
+            raise TypeError(
+                f"transpose: x.transpose{axes} exchanges both axes in PyTorch and none in NumPy; "
+                "write x.T or x.swapaxes(0, 1) for PyTorch's, and nothing for NumPy's"
+            )
         return ops.transpose(self, _variadic(axes) if axes else None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:
@@ -188,8 +196,17 @@ class Notation(tape.Traced):
     def flatten(self) -> Self:
         return ops.reshape(self, (-1,))
 
-    def split(self, parts: int | Sequence[int], axis: int = -1) -> tuple[Self, ...]:
-        return ops.split(self, parts, axis)
+    def split(
+        self,
+        *places: Never,
+        parts: int | None = None,
+        sizes: Sequence[int] | None = None,
+        axis: int = -1,
+    ) -> tuple[Self, ...]:
+        return ops.split(self, *places, parts=parts, sizes=sizes, axis=axis)
+
+    def chunk(self, chunks: int, axis: int = 0) -> tuple[Self, ...]:
+        return ops.chunk(self, chunks, axis)
 
     @property
     def T(self) -> Self:

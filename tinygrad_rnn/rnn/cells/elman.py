@@ -153,7 +153,7 @@ class JordanCell(Cell):
         f, g, s = function_of(self.nonlinearity), function_of(self.output), state
         target = None
         if self.teacher_forcing:
-            x, target = split(x, [self.weight_ih.shape[1], self.output_size])
+            x, target = split(x, sizes=[self.weight_ih.shape[1], self.output_size])
         h = f(linear(x, self.weight_ih, self.bias_h) + linear(s, self.weight_sh))
         a = linear(h, self.weight_hy, self.bias_y)
         y = g(a)

@@ -95,7 +95,7 @@ class LayerNormLSTMCell(LSTMBlock):
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         z = self.norm_ih(linear(x, self.weight_ih)) + self.norm_hh(linear(h, self.weight_hh))
-        i, f, g, o = split(z, 4)
+        i, f, g, o = split(z, parts=4)
         i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
         c = f * c + i * g
         h = o * tanh(self.norm_c(c))
@@ -126,9 +126,9 @@ class LayerNormGRUCell(GatedCell):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h = state
         gates = [2 * self.hidden_size, self.hidden_size]
-        x_rz, x_n = split(linear(x, self.weight_ih), gates)
-        h_rz, h_n = split(linear(h, self.weight_hh), gates)
-        r, z = split(sigmoid(self.norm_ih(x_rz) + self.norm_hh(h_rz)), 2)
+        x_rz, x_n = split(linear(x, self.weight_ih), sizes=gates)
+        h_rz, h_n = split(linear(h, self.weight_hh), sizes=gates)
+        r, z = split(sigmoid(self.norm_ih(x_rz) + self.norm_hh(h_rz)), parts=2)
         n = tanh(self.norm_in(x_n) + r * self.norm_hn(h_n))
         h = (1 - z) * n + z * carried(h)
         note(r=r, z=z, n=n, h=h)

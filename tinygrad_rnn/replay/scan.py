@@ -12,7 +12,7 @@ from tinygrad_rnn.ops import Draw
 from tinygrad_rnn.replay.cache import CACHE, cache_key
 from tinygrad_rnn.replay.primitive import apply
 from tinygrad_rnn.replay.program.checks import check_arguments
-from tinygrad_rnn.replay.program.reach import differs, look
+from tinygrad_rnn.replay.program.reach import Look, differs
 from tinygrad_rnn.replay.program.trace import Trace, drawn
 from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.replay.steps import Step, Steps, differ
@@ -76,16 +76,16 @@ def trace(
     :func:`scan`. The traced program is ``recipe.replay.program``.
     """
     loop = Steps(step, xs, state, steps, reverse)
-    before = look(step)
+    before = Look(step)
     first = loop.traced()
     like = [*tape.leaves(xs), *tape.leaves(state), *first.captured][0]
     array = like.array if isinstance(like, tape.Traced) else like
-    changed = differs(before, look(step))
+    changed = differs(before, Look(step))
     watched = first.is_watched
     key = cache_key(first.program, reverse, array)
     if steps > 1 and key not in CACHE and changed is None and not watched:
         second = loop.traced()
-        changed, watched = differs(before, look(step)), second.is_watched
+        changed, watched = differs(before, Look(step)), second.is_watched
         if differ(first, second):
             loop.why = "does not do the same in the second step as in the first"
     if changed is not None:

@@ -20,7 +20,7 @@ import operator
 import random
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,23 +42,12 @@ class Unknown:
     """Something that cannot be compared; no two are equal."""
 
 
-def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def differs(before: Look, after: Look) -> str | None:
     """The name of something that has changed from one look to the next, None where nothing has."""
-    if before == after:
+    old, new = before.found, after.found
+    if old == new:
         return None
-    for name in (*after, *before):
-        if name not in before or name not in after or before[name] != after[name]:
-            return name
-    return None
-
-
-def look(step: Callable[..., Any]) -> dict[str, Any]:
-    """Everything in a step's reach, by name, as values that can be compared with a later look."""
-    seen = _Look()
-    seen.visit("the step", step, CONTAINERS, OBJECTS)
-    seen.found["Python's random numbers"] = random.getstate()
-    seen.found["NumPy's random numbers"] = _state(np.random.get_state(legacy=False))  # noqa: NPY002
-    return seen.found
+    return next(key[0] for key in (*new, *old) if key not in old or old[key] != new.get(key))
 
 
 def user_function(step: Any) -> types.FunctionType | None:
@@ -89,40 +78,55 @@ def _globals_of(code: types.CodeType) -> tuple[str, ...]:
     return (*code.co_names, *itertools.chain.from_iterable(map(_globals_of, inner)))
 
 
-class _Look:
-    """One look: what was found, by name."""
+class Look:
+    """Everything in a step's reach at one time.
 
-    def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
-        self.visited: set[int] = set()
+    Attributes
+    ----------
+    found : values that can be compared with those of another look, by name, and by number where
+        several have one name.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.found: dict[tuple[str, int], Any] = {
+            ("Python's random numbers", 0): random.getstate(),
+            ("NumPy's random numbers", 0): _state(np.random.get_state(legacy=False)),  # noqa: NPY002
+        }
+        self.counts: dict[str, int] = {}
+        self.visited: dict[int, Any] = {}  # held, so that nothing else comes to have their place
+        self.visit("the step", step, CONTAINERS, OBJECTS)
 
     def visit(self, name: str, value: Any, depth: int, objects: int) -> None:
         """Note what a value is, and what lies within it."""
+        number = self.counts[name] = self.counts.get(name, -1) + 1
+        self.found[name, number] = self.what(name, value, depth, objects)
+
+    def what(self, name: str, value: Any, depth: int, objects: int) -> Any:
+        """Equal for what has not changed; what lies within is visited."""
         kind: Any = type(value)
         if isinstance(value, _PLAIN):
             inexact = isinstance(value, float | complex | np.inexact)  # nan equals nan
-            self.found[name] = (kind, repr(value) if inexact else value)
-            return
-        self.found[name] = id(value)
+            return kind, repr(value) if inexact else value
         if id(value) in self.visited or isinstance(value, types.ModuleType | io.IOBase):
-            return
-        self.visited.add(id(value))
+            return id(value)
+        self.visited[id(value)] = value
         if isinstance(value, Traced):
             array, grad = value.array, value.grad
             held = (id(array), value.needs_grad, id(grad), getattr(grad, "version", 0))
-            self.found[name] = (id(value), value.version, *held)
-        elif isinstance(value, np.ndarray):
-            self.found[name] = (id(value), value.shape, value.dtype, _ends(value))
-        elif isinstance(value, _GENERATORS):
-            self.found[name] = (id(value), _generator(value))
-        elif isinstance(value, _FUNCTIONS):
+            return id(value), value.version, *held
+        if isinstance(value, np.ndarray):
+            return id(value), value.shape, value.dtype, _ends(value)
+        if isinstance(value, _GENERATORS):
+            return id(value), _generator(value)
+        if isinstance(value, _FUNCTIONS):
             self.function(name, value, depth, objects)
         elif isinstance(value, list | tuple | set | frozenset | dict | deque):
-            self.container(name, value, depth, objects)
+            return id(value), *self.container(name, value, depth, objects)
         elif isinstance(value, Iterator):
-            self.found[name] = (id(value), _position(value))
+            return id(value), _position(value)
         elif objects and not isinstance(value, type) and (_is_module(kind) or not _is_ours(kind)):
-            self.attributes(name, value, objects)
+            self.attributes(value, objects)
+        return id(value)
 
     def function(self, name: str, function: Any, depth: int, objects: int) -> None:
         if isinstance(function, functools.partial):
@@ -154,20 +158,19 @@ class _Look:
                 content = function.__globals__[variable]
                 self.visit(f"the global {variable!r}", content, depth, objects)
 
-    def container(self, name: str, value: Any, depth: int, objects: int) -> None:
+    def container(self, name: str, value: Any, depth: int, objects: int) -> tuple[int, ...]:
         items: list[Any] = [*value]
         if len(items) > 2 * ITEMS:
             items = [*items[:ITEMS], *items[-ITEMS:]]
         if isinstance(value, dict):
             items = [x for key in items for x in (key, value[key])]
         if not depth:
-            self.found[name] = (id(value), len(value), *map(id, items))
-            return
-        self.found[name] = (id(value), len(value))
+            return len(value), *map(id, items)
         for k, item in enumerate(items):
             self.visit(f"{name}[{k}]", item, depth - 1, objects)
+        return (len(value),)
 
-    def attributes(self, name: str, value: Any, objects: int) -> None:
+    def attributes(self, value: Any, objects: int) -> None:
         kind: Any = type(value)
         held = dict(getattr(value, "__dict__", {}))
         for base in kind.__mro__:
@@ -179,7 +182,7 @@ class _Look:
             self.visit(f"{kind.__name__}.{attribute}", content, CONTAINERS, inner)
         for base in kind.__mro__:
             if not _is_ours(base) and id(base) not in self.visited:
-                self.visited.add(id(base))
+                self.visited[id(base)] = base
                 self.class_attributes(base, objects)
 
     def class_attributes(self, kind: type, objects: int) -> None:

@@ -112,7 +112,7 @@ class Trace:
         self.looked_outside = False
         self._around = tape.current_tracer()
         self._recording = tape.is_recording()
-        self._detached: set[Record] = set()
+        self._detached: set[int] = set()  # the positions of records made within no_grad
         self._values: list[weakref.ref[Tensor]] = []
         self._inputs: list[Tensor] = [*tape.leaves(x), *tape.leaves(state)]
         self._count = len(tape.leaves(x))
@@ -147,7 +147,7 @@ class Trace:
     def made(self, record: Record, outputs: list[Any], recording: bool) -> None:
         """Follow what an operation has computed."""
         if self._recording and not recording:
-            self._detached.add(record)
+            self._detached.add(record.position)
         self._follow(outputs)
         if self._around is not None:
             self._around.made(record, outputs, recording)
@@ -176,7 +176,7 @@ class Trace:
 
     def forget(self) -> None:
         """Let go of all values, so that those still alive are held by somebody else."""
-        self.result, self._inputs, self._detached = None, [], set()
+        self.result, self._inputs = None, []
 
 
 def program_of(
@@ -187,12 +187,12 @@ def program_of(
     next_state: Sequence[Tensor],
     totals: Sequence[Tensor],
     since: int,
-    detached: set[Record] | frozenset[Record] = frozenset(),
+    detached: set[int] | frozenset[int] = frozenset(),
 ) -> tuple[Program, list[Any], dict[Any, Value]]:
     """The records from position ``since`` on that lead to the outputs, as a program.
 
     What they read besides the given inputs becomes further constants; the second result says what
-    these are. To the results of the records that are ``detached`` no gradient comes.
+    these are. To the results of records at ``detached`` positions no gradient comes.
     """
     known: dict[Any, Value] = {}
     captured: dict[Any, Any] = {}
@@ -200,7 +200,8 @@ def program_of(
 
     def value_of(x: Any) -> Value:
         v = recorded_value(x)
-        if not isinstance(x, tape.Traced) or x.record not in detached or v.dtype.kind != "f":
+        record = x.record if isinstance(x, tape.Traced) else None
+        if record is None or record.position not in detached or v.dtype.kind != "f":
             return v
         if v not in cut:
             cut[v] = Value(v.shape, v.dtype)
@@ -221,7 +222,7 @@ def program_of(
     outputs = [*ys, *next_state, *totals]
     given = [x.record for x in (*xs, *state) if x.record is not None]
     for record in tape.collect(outputs, since, given):
-        inside = record in detached
+        inside = record.position in detached
         inputs = [
             (recorded_value(x) if inside else value_of(x))
             if isinstance(x, tape.Traced) or hasattr(x, "dtype")

@@ -306,8 +306,8 @@ class Primitive:
 
 
 def user_line() -> str | None:
-    """File and line of the innermost caller outside this package."""
+    """File and line of the innermost caller outside this package and NumPy."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (_PACKAGE, "numpy"):
         frame = frame.f_back
     return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

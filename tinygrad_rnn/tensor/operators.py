@@ -10,6 +10,13 @@ from tinygrad_rnn import ops, tape
 Operand = Any
 """A Tensor, an array of the same device, or a number."""
 
+_OPERATORS = {
+    "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "power", "matmul",
+    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "bitwise_and",
+    "bitwise_or", "bitwise_xor",
+}  # fmt: skip
+_OTHER_NAMES = {"absolute": "abs", "rint": "round", "logical_not": "invert"}
+
 _UNCLEAR = ((0, 1), (0, -1), (-2, 1), (-2, -1))
 """What leaves the axes of a matrix alone in NumPy, and in PyTorch exchanges them."""
 
@@ -21,6 +28,18 @@ class Notation(tape.Traced):
     __hash__ = object.__hash__
 
     # Operators
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Operand, **options: Any) -> Any:
+        """An operator whose left side is an array; no other function of NumPy takes a Tensor."""
+        name = str(_OTHER_NAMES.get(ufunc.__name__, ufunc.__name__))
+        if method == "__call__" and name in _OPERATORS and not options:
+            return getattr(ops, name)(*inputs)
+        advice = "take the values of the Tensor by .detach().numpy()"
+        if options.get("out") is not None:
+            advice = "an array cannot be changed in place by a Tensor; " + advice
+        elif method == "__call__" and hasattr(ops, name):
+            advice = f"write tinygrad_rnn.{name}"
+        raise TypeError(f"numpy.{ufunc.__name__} does not know the tape of a Tensor: {advice}")
 
     def __add__(self, other: Operand) -> Self:
         return ops.add(self, other)

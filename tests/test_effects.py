@@ -606,3 +606,36 @@ def test_four_threads() -> None:
         for thread in threads:
             thread.join()
     assert not failures
+
+
+@pytest.mark.filterwarnings("ignore::tinygrad_rnn.replay.UnrolledWarning")
+def test_observers_see_all_steps() -> None:
+    """Also those that were traced before the loop was found to do more."""
+
+    class Counts(tg.Observer):
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def after_forward(self, record: Any) -> None:
+            self.names.append(record.primitive.name)
+
+    counts = []
+    for unroll in (False, True):
+        observer = Counts()
+        with tg.observe(observer):
+            tg.scan(Counter(), *inputs(), unroll=unroll)
+        counts.append(observer.names.count("tanh"))
+    assert counts == [T, T]
+
+
+def test_the_step_of_a_cell_within_a_wrapper_is_named() -> None:
+    class Tossing(rnn.Cell):
+        def __init__(self) -> None:
+            self.input_size = self.hidden_size = H
+
+        def step(self, x: Any, h: Any) -> Any:
+            h = h + x * random.random()
+            return h, h
+
+    with pytest.warns(UnrolledWarning, match=r"test_effects\.py:\d+ changes Python's random"):
+        rnn.Recurrent(rnn.Zoneout(Tossing(), 0.5))(tg.ones((T, B, H)))

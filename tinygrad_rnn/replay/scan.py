@@ -98,6 +98,8 @@ def trace(
         if not loop.put_aside():
             return recipe, loop.draws.blocks
         loop.why = "puts values aside"
+    elif tape.is_observed():
+        loop.show()
     loop.warn()
     return loop
 

@@ -73,10 +73,9 @@ class Steps:
     def put_aside(self) -> bool:
         """Whether the traced steps have put any of their values aside.
 
-        To find out, their results are forgotten. If so, they are computed again, from the programs:
-        the steps themselves are not called twice.
+        To find out, their results are forgotten. If so, they are computed again.
         """
-        y_form, state_form = tape.tree_map(_nothing, self.form), tape.tree_map(_nothing, self.state)
+        forms = [tape.tree_map(_nothing, form) for form in (self.form, self.state)]
         self._forget()
         self.draws.parts = []
         for trace in self._traces:
@@ -86,6 +85,17 @@ class Steps:
         gc.collect()  # a function that calls itself holds what it closes over
         if not any(trace.alive() for trace in self._traces):
             return False
+        self._compute(*forms)
+        return True
+
+    def show(self) -> None:
+        """Let observers see the operations of the traced steps."""
+        forms = [tape.tree_map(_nothing, form) for form in (self.form, self.state)]
+        self._forget()
+        self._compute(*forms)
+
+    def _compute(self, y_form: Any, state_form: Any) -> None:
+        """The results of the traced steps from their programs; the steps are not called again."""
         for trace in self._traces:
             t, program = self.times[self.done], trace.program
             self.draws.begin(t)
@@ -94,7 +104,6 @@ class Steps:
             known = evaluate(program, trace.captured, xs, tape.leaves(self.state))
             y = tape.rebuild(y_form, [known[v] for v in program.ys])
             self._take((y, tape.rebuild(state_form, [known[v] for v in program.next_state])))
-        return True
 
     def unrolled(self) -> tuple[Any, Any]:
         """Make the steps that are left, each called in turn, with all that it does on the tape."""

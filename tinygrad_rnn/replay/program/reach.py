@@ -62,7 +62,8 @@ def user_function(step: Any) -> types.FunctionType | None:
     for name in ("step", "__call__"):
         method = getattr(type(step), name, None)
         if isinstance(method, types.FunctionType):
-            return user_function(method)
+            inner = [part for part in vars(step).values() if _is_module(type(part))]
+            return next((f for f in map(user_function, [method, *inner]) if f is not None), None)
     return None
 
 

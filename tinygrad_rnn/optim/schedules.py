@@ -217,6 +217,10 @@ class Plateau(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
+        kinds = {"rate": (int, float), "best": (int, float, type(None)), "bad": (int,)}
+        for name, value in state.items():
+            if type(value) not in kinds.get(name, (int,)):
+                raise ValueError(f"Plateau.load_state_dict: {name} is no number, got {value!r:.40}")
         vars(self).update(state)
 
     def __repr__(self) -> str:

@@ -217,9 +217,11 @@ class Plateau(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        kinds = {"rate": (int, float), "best": (int, float, type(None)), "bad": (int,)}
         for name, value in state.items():
-            if type(value) not in kinds.get(name, (int,)):
+            kind = int if name in ("bad", "cooling") else int | float
+            if isinstance(value, bool) or not (
+                isinstance(value, kind) or (name == "best" and value is None)
+            ):
                 raise ValueError(f"Plateau.load_state_dict: {name} is no number, got {value!r:.40}")
         vars(self).update(state)
 

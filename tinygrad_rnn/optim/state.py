@@ -84,7 +84,7 @@ def load_state(
                 )
             slots[k][name] = transfer(values.copy(), parameter.device)
     if arrays:
-        raise ValueError(f"{who}: there is no parameter for {str(sorted(arrays)):.200}")
+        raise ValueError(f"{who}: there is no parameter for {sorted(arrays)!s:.200}")
     return LoadedState(groups, counters, counts, slots)
 
 

@@ -126,8 +126,8 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (written(b""), "'w' is cut off, damaged or no safetensors file at all"),
     (
         written(b"\x80\x04\x95 a pickle"),
-        "'w' is a pickle, which is refused on purpose, since reading one can run any code that is in "
-        "it; read it with torch.load(path, weights_only=True) and give that to "
+        "'w' is a pickle, which is refused on purpose, since reading one can run any code that is "
+        "in it; read it with torch.load(path, weights_only=True) and give that to "
         "model.load_state_dict, or write it anew with safetensors.torch.save_file",
     ),
     (

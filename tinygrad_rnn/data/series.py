@@ -55,16 +55,16 @@ def read_series(path: str | os.PathLike[str], column: str | None = None) -> np.n
             )
         place = names.index(column)
         for row in chain([first] * numbers_only, reader):
-            where = f"{who}, line {reader.line_num:,}"
             if len(row) != len(names):
                 raise ValueError(
-                    f"{where}: expected {len(names)} values, as there are columns, got {len(row)}"
+                    f"{who}, line {reader.line_num:,}: expected {len(names)} values, as there are "
+                    f"columns, got {len(row)}"
                 )
-            value = _number(row[place].strip())
+            value = _number(row[place])
             if value is None:
                 raise ValueError(
-                    f"{where}, column {column!r:.40}: expected a number, got "
-                    f"{row[place].strip()[:40]!r}"
+                    f"{who}, line {reader.line_num:,}, column {column!r:.40}: expected a number, "
+                    f"got {row[place].strip()[:40]!r}"
                 )
             values.append(value)
     except csv.Error as error:
@@ -78,8 +78,8 @@ def _content(who: str, path: str | os.PathLike[str]) -> Iterator[str]:
     """The lines of a file but the empty ones at its end."""
     empty = 0
     for number, line in enumerate(read_lines(path), 1):
-        check_line(f"{who}, line {number:,}", line)
-        if line.strip():
+        check_line(who, number, line)
+        if not line.isspace() and line:
             yield from repeat("", empty)
             yield line.rstrip()
             empty = 0

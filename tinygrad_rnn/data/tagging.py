@@ -83,7 +83,7 @@ def _sentence_lines(where: str, lines: Iterable[tuple[int, str]]) -> Iterator[Ta
     """The sentences of a file with one on each line."""
     same = SameWords()
     for number, text in lines:
-        check_line(f"{where}, line {number}", text)
+        check_line(where, number, text)
         if text:
             words, tags = _one_line(f"{where}, line {number}", text)
             yield Tagged([same[word] for word in words], [same[tag] for tag in tags])
@@ -114,7 +114,7 @@ def _columns(
     sentence, count = Tagged([], []), 0
     same_words, same_tags = SameWords(), SameWords()
     for number, text in chain(lines, [(0, "")]):
-        check_line(f"{where}, line {number}", text)
+        check_line(where, number, text)
         columns = re.split(r"[ \t]+", text)
         if text and columns[0] != "-DOCSTART-":
             if len(columns) != (count or len(columns)):

@@ -91,11 +91,12 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
         raise
 
 
-def check_line(where: str, line: str) -> None:
+def check_line(who: str, number: int, line: str) -> None:
     """Refuse a line that is too long to be split."""
     if len(line) > LONGEST_LINE:
         raise ValueError(
-            f"{where}: a line of {len(line):,} characters, expected at most {LONGEST_LINE:,}"
+            f"{who}, line {number:,}: a line of {len(line):,} characters, expected at most "
+            f"{LONGEST_LINE:,}"
         )
 
 

@@ -43,7 +43,7 @@ WIDENED = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(np.bool_)}
 BLOCK = 1 << 18
 """Elements that are read and converted at once."""
 
-FREE = 8 << 20
+FREE = 16 << 20
 """Bytes of memory that JSON may take in a file of any size."""
 
 _DAMAGED = "is cut off, damaged or no safetensors file at all"
@@ -138,7 +138,7 @@ def unpack(
         yield document, arrays
 
 
-class _Refused(ValueError):
+class RefusedError(ValueError):
     """A file that may be whole, but is not read."""
 
 
@@ -157,7 +157,7 @@ def _read_header(file: BufferedReader) -> tuple[dict[str, str], dict[str, Stored
         for text in (*header, *metadata, *metadata.values()):
             text.encode()  # half a surrogate pair is no text
         return metadata, _arrays(file, header, 8 + length, size)
-    except _Refused:
+    except RefusedError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{_DAMAGED} ({error!s:.200})") from None
@@ -173,7 +173,7 @@ def _arrays(
         if not isinstance(format, str) or not format.isidentifier():
             raise ValueError(f"{name:.80}: no format of numbers")
         if format not in DTYPES:
-            raise _Refused(
+            raise RefusedError(
                 f"holds numbers of the format {format:.40}, which cannot be read here; convert "
                 "them to F32"
             )
@@ -191,24 +191,26 @@ def _arrays(
 
 
 def check_json(text: bytes, size: int) -> None:
-    """Refuse JSON that Python's objects would need far more memory for than its file has bytes."""
-    characters = len(text) * (2 if text.isascii() and b"\\u" not in text else 8)
-    room = FREE + size - characters
-    for count, _ in enumerate(_STRINGS_AND_MARKS.finditer(text), 1):
-        if 64 * count > room:
-            room = -1
-            break
-    if room < 0:
-        raise _Refused(
-            f"holds so many names, numbers and words beside its arrays that reading them would "
-            f"take far more memory than its {size:,} bytes"
+    """Refuse JSON that would take far more memory, once it is read, than its file has bytes.
+
+    By measurement a name, a number or a container takes up to 64 bytes; so do their commas. One
+    letter beyond Latin makes all of a text take four bytes a letter, twice or more over.
+    """
+    room = FREE + size - len(text) * (4 if text.isascii() and b"\\u" not in text else 10)
+    marks = _STRINGS_AND_MARKS.finditer(text)
+    if room < 0 or any(64 * count > room for count, _ in enumerate(marks, 1)):
+        raise RefusedError(
+            "holds so many names, numbers and words beside its arrays that reading them would take "
+            f"far more memory than its {size:,} bytes"
         )
 
 
 def parse_json(text: bytes, size: int) -> Any:
     """What JSON says in a file of that size, within its memory; no key of an object comes twice."""
     check_json(text, size)
-    return json.loads(text.decode(), object_pairs_hook=_unique)
+    decoded = text.decode()
+    del text  # it may be as long as all of the file
+    return json.loads(decoded, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -65,6 +65,19 @@ def is_named(file: int, path: Path) -> bool:
         return False
 
 
+CAN_LOCK = fcntl is not None
+
+
+def lock(file: int) -> None:
+    """Have an open file for oneself, until it is closed here and in all forked children.
+
+    A BlockingIOError where another has it; another OSError where the file system has no locks.
+    Nothing at all where the system has none.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by a file with ``content``: whoever reads it finds the old one or the new.
 
@@ -79,7 +92,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is None:
+            if not CAN_LOCK:
                 file.close()  # Windows renames no open file
             os.replace(partial, path)
     except OSError:
@@ -106,10 +119,9 @@ def remove_partial(folder: Path) -> None:
             with open(descriptor, "r+b") as file:
                 if not is_sole(descriptor) or not _is_mine(os.fstat(descriptor)):
                     continue
-                if fcntl is None:
-                    file.close()
-                else:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(descriptor)
+                if not CAN_LOCK:
+                    file.close()  # Windows removes no open file
                 os.unlink(folder / name)
 
 
@@ -127,14 +139,26 @@ def _create(path: Path) -> tuple[Path, BufferedWriter]:
         file = open(  # noqa: SIM115
             partial, "xb", opener=lambda name, flags: os.open(name, flags | NO_LINK, mode)
         )
-        with contextlib.suppress(OSError):  # a file system may have no locks, or no permissions
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if kept is not None and hasattr(os, "fchmod"):
+        if _is_taken(file.fileno(), partial):
+            file.close()
+            continue
+        if kept is not None and hasattr(os, "fchmod"):
+            with contextlib.suppress(OSError):  # a file system may have no permissions
                 os.fchmod(file.fileno(), kept)
-        if fcntl is None or is_named(file.fileno(), partial):
-            return partial, file
-        file.close()  # taken for one left behind before it was locked
+        return partial, file
+
+
+def _is_taken(file: int, path: Path) -> bool:
+    """Whether a new file was taken for one left behind, before it could be locked."""
+    try:
+        lock(file)
+    except BlockingIOError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return True
+    except OSError:  # a file system may have no locks
+        return False
+    return CAN_LOCK and not is_named(file, path)
 
 
 def _is_mine(found: os.stat_result) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_rnn import backends
 from tinygrad_rnn.nn.files import Stored
-from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
+from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -200,16 +200,15 @@ class Module:
         missing = [name for name in own if name not in state]
         unknown = [name for name in state if name not in own]
         if strict and (missing or unknown):
-            parts = [f"missing {_some(missing)}"] * bool(missing)
-            parts += [f"unknown {_some(unknown)}"] * bool(unknown)
+            parts = [f"missing {some_of(missing)}"] * bool(missing)
+            parts += [f"unknown {some_of(unknown)}"] * bool(unknown)
             raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
         loaded: dict[int, tuple[str, Tensor, np.ndarray | Stored]] = {}
         for name, target in own.items():
             if name not in state:
                 continue
             given = state[name]
-            if isinstance(given, Tensor):
-                given = given.numpy()
+            given = given.numpy() if isinstance(given, Tensor) else given
             # What lies in a file stays there until everything is known to fit.
             values = given if isinstance(given, Stored) else np.asarray(given)
             if values.shape != tuple(target.shape):
@@ -351,13 +350,6 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _items(f"{name}.{key}", item)
     else:
         yield name, value
-
-
-def _some(names: list[str]) -> str:
-    """The first of these names, each cut to a length that can be read, and how many follow."""
-    shown = ", ".join(f"{name!r:.80}" for name in names[:8])
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return f"[{shown}]{more}"
 
 
 def check_floating(who: str, x: Any, what: str = "inputs") -> None:

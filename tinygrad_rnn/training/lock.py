@@ -10,12 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinygrad_rnn.nn.disk import NO_LINK, NO_WAIT, is_named, is_sole
-
-try:
-    import fcntl
-except ImportError:  # Windows: there, nothing keeps two runs apart
-    fcntl = None
+from tinygrad_rnn.nn.disk import CAN_LOCK, NO_LINK, NO_WAIT, is_named, is_sole, lock
 
 NAME = ".lock"
 
@@ -49,7 +44,7 @@ def locked(folder: Path) -> Generator[None]:
     OSError
         where nothing can be written into it, or where its ``.lock`` is not that of a run.
     """
-    if fcntl is None:
+    if not CAN_LOCK:  # Windows: there, nothing keeps two runs apart
         yield
         return
     path = folder / NAME
@@ -83,7 +78,7 @@ def _locked(path: Path) -> int:
         if not is_sole(file) or not re.fullmatch(rb"\d*\n?", said := os.pread(file, 32, 0)):
             raise _foreign(where)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError:
             process = said.decode().strip() or "unknown"
             raise BlockingIOError(

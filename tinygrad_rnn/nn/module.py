@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinygrad_rnn import backends
-from tinygrad_rnn.nn.weights import WeightsError, read_weights, write_weights
+from tinygrad_rnn.nn.files import Stored
+from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -173,14 +174,17 @@ class Module:
         missing = [name for name in own if name not in state]
         unknown = [name for name in state if name not in own]
         if strict and (missing or unknown):
-            parts = [f"missing {missing}"] * bool(missing) + [f"unknown {unknown}"] * bool(unknown)
+            parts = [f"missing {some_of(missing)}"] * bool(missing)
+            parts += [f"unknown {some_of(unknown)}"] * bool(unknown)
             raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
-        loaded: dict[int, tuple[str, Tensor, np.ndarray]] = {}
+        loaded: dict[int, tuple[str, Tensor, np.ndarray | Stored]] = {}
         for name, target in own.items():
             if name not in state:
                 continue
             given = state[name]
-            values = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+            given = given.numpy() if isinstance(given, Tensor) else given
+            # What lies in a file stays there until everything is known to fit.
+            values = given if isinstance(given, Stored) else np.asarray(given)
             if values.shape != tuple(target.shape):
                 raise ValueError(
                     f"{who}: {name} has shape {tuple(target.shape)}, the given values have "
@@ -196,7 +200,7 @@ class Module:
             if before is not values and not np.array_equal(before, values, equal_nan=True):
                 raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
         arrays = [
-            (target, backends.transfer(values.astype(target.dtype), target.device))
+            (target, backends.transfer(np.array(values, target.dtype), target.device))
             for _, target, values in loaded.values()
         ]
         for target, array in arrays:
@@ -226,11 +230,11 @@ class Module:
             where it is missing, damaged, or does not fit, saying which names or shapes. Nothing
             has been changed then.
         """
-        weights = read_weights(path)
-        try:
-            self.load_state_dict(weights, strict)
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
+        with open_weights(path) as weights:
+            try:
+                self.load_state_dict(weights, strict)
+            except (KeyError, ValueError) as error:
+                raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
         return self
 
     def to(self: Self, target: Any) -> Self:

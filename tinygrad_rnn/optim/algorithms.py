@@ -69,6 +69,7 @@ class Adam(Optimizer):
 
     rule = staticmethod(adam)
     slots = ("m", "v")
+    squares = True
 
     def __init__(
         self,
@@ -137,6 +138,7 @@ class RMSprop(Optimizer):
 
     rule = staticmethod(rmsprop)
     slots = ("v", "mean", "buffer")
+    squares = True
 
     def __init__(
         self,
@@ -186,6 +188,7 @@ class Adagrad(Optimizer):
 
     rule = staticmethod(adagrad)
     slots = ("total",)
+    squares = True
 
     def __init__(
         self,
@@ -232,6 +235,7 @@ class Adadelta(Optimizer):
 
     rule = staticmethod(adadelta)
     slots = ("v", "u")
+    squares = True
 
     def __init__(
         self,

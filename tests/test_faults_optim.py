@@ -129,8 +129,8 @@ def test_fault_29_read_only_memory_changes_nothing(name: str, memory: np.ndarray
     with pytest.raises(
         ValueError,
         match=rf"^{type(optimizer).__name__}: the values of parameter third \(3,\) are in "
-        r"read-only memory, where no update can change them; make a Parameter of a copy, nn.Parameter\(array."
-        r"copy\(\)\)$",
+        r"read-only memory, where no update can change them; make a Parameter of "
+        r"a copy, nn.Parameter\(array.copy\(\)\)$",
     ):
         optimizer.step()
     assert [p.tolist() for p in parameters] == before

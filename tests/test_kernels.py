@@ -62,6 +62,7 @@ def test_a_kernel_computes_what_the_rule_does(name: str, dtype: Any, keep: bool)
                 "fabs": np.abs,
                 "rule_sign": np.sign,
                 "rule_maximum": np.maximum,
+                "rule_minimum": np.minimum,
                 "gradient": g[element],
                 "keep": keep,
                 **numbers,

@@ -254,6 +254,8 @@ def test_embedding_and_cross_entropy_read_their_range_checks_only() -> None:
 
 
 class Branch(nn.Module):
+    hidden = ("_hidden",)
+
     def __init__(self) -> None:
         self.weight = nn.Parameter([1.0, 2.0])
         self.steps = nn.Buffer([3])
@@ -261,6 +263,8 @@ class Branch(nn.Module):
 
 
 class Tree(nn.Module):
+    hidden = ("_secret",)
+
     def __init__(self) -> None:
         self.first = Branch()
         self.many = [Branch(), (Branch(), 7)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from tinygrad_rnn import backends
 from tinygrad_rnn.nn.files import Stored
+from tinygrad_rnn.nn.tree import attributes, check_company, check_replaced, holds, leads_back
 from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
@@ -39,15 +40,36 @@ class Buffer(Tensor):
         super().__init__(tensor(data).array)
 
 
+_KEPT = (Parameter, Buffer)
+
+
 class Module:
     """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
 
     Every attribute that holds a Parameter, a Buffer or a Module, or a list, tuple or dict of them
-    (nested if need be), belongs to the tree, unless its name begins with an underscore. There is
-    nothing to register and no ``super().__init__()`` to call.
+    (nested if need be), belongs to the tree, whatever its name. There is nothing to register and no
+    ``super().__init__()`` to call. A class that has attributes which do not belong to it names
+    them in a tuple of its own, ``hidden = ("_cache",)``.
+
+    A module may refer back to one that holds it, as in ``child.parent = self``: a module that
+    leads back to itself is part of the tree once, under the first name that leads to it.
+
+    Raises
+    ------
+    TypeError
+        where something else than a Parameter, a Buffer or None is put in the place of a Parameter
+        or a Buffer, which would then be neither trained nor saved. ``module.weight.data = values``
+        gives it new values; ``del module.weight`` makes room.
     """
 
     training: bool = True
+    hidden: ClassVar[tuple[str, ...]] = ("_before", "_after")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name)
+        if holds(old, _KEPT):
+            check_replaced(type(self).__name__, name, old, value, _KEPT)
+        super().__setattr__(name, value)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What calling the module computes. To be written by each kind of module."""
@@ -93,15 +115,18 @@ class Module:
 
     # The tree
 
-    def _paths(
-        self, keys: tuple[str, ...] = (), above: tuple[Module, ...] = ()
-    ) -> Iterator[tuple[tuple[str, ...], Module]]:
-        """Every way down to a module; one that refers back to a module above ends there."""
-        yield keys, self
-        above = (*above, self)
-        for key, value in _attributes(self):
-            if isinstance(value, Module) and value not in above:
-                yield from value._paths((*keys, key), above)
+    def _paths(self) -> Iterator[tuple[tuple[str, ...], Module]]:
+        """Every way down to a module, but only the first to one that leads back to itself."""
+        seen: set[int] = set()
+        ways: list[tuple[tuple[str, ...], Module]] = [((), self)]
+        while ways:
+            keys, module = ways.pop()
+            if id(module) in seen and leads_back(module, Module):
+                continue
+            seen.add(id(module))
+            yield keys, module
+            found = [(key, value) for key, value in attributes(module) if isinstance(value, Module)]
+            ways += [((*keys, key), value) for key, value in reversed(found)]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """The module itself and all below it, each once, with their dotted names."""
@@ -119,7 +144,10 @@ class Module:
     def _named_tensors(self, kind: type[AnyTensor]) -> Iterator[tuple[str, AnyTensor]]:
         """Every name of every Tensor of a kind, tied ones under each of their names."""
         for keys, module in self._paths():
-            for key, value in _attributes(module):
+            found = [*attributes(module)]
+            if issubclass(kind, Parameter):
+                check_company(type(module).__name__, found, _KEPT)
+            for key, value in found:
                 if isinstance(value, kind):
                     yield ".".join((*keys, key)), value
 
@@ -274,7 +302,7 @@ class Module:
         """The tree of modules with their parameter counts, one line each."""
         lines: list[str] = []
         for keys, module in self._paths():
-            own = [v for _, v in _attributes(module) if isinstance(v, Parameter)]
+            own = [v for _, v in attributes(module) if isinstance(v, Parameter)]
             count = f", {sum(p.size for p in own):,} parameters" if own else ""
             label = f"({keys[-1]}) " if keys else ""
             indent = "  " * len(keys)
@@ -305,24 +333,6 @@ class Module:
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""
         return ""
-
-
-def _attributes(module: Module) -> Iterator[tuple[str, Any]]:
-    """The public attributes of a module, with the items of containers by index or key."""
-    for name, value in vars(module).items():
-        if not name.startswith("_"):
-            yield from _items(name, value)
-
-
-def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, list | tuple):
-        for k, item in enumerate(value):
-            yield from _items(f"{name}.{k}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _items(f"{name}.{key}", item)
-    else:
-        yield name, value
 
 
 def check_floating(who: str, x: Any, what: str = "inputs") -> None:

@@ -1,10 +1,17 @@
 """All randomness comes from one NumPy generator on the host.
 
 Its state fits in a checkpoint, and a model draws the same numbers on every device.
+
+A process that is forked, such as a worker of ``multiprocessing``, goes on with a generator of its
+own, made from the state of its parent's and from how many were forked before it, as NumPy's
+``SeedSequence`` spawns: workers draw different numbers, the same again after the same seed, and the
+parent's numbers do not depend on them. A process that is started anew (``spawn``, ``forkserver``)
+begins without a seed: call :func:`manual_seed` there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -98,7 +105,7 @@ def manual_seed(seed: int) -> None:
     """Start the generator anew: runs with one seed are bit-equal."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"manual_seed: the seed must be an integer >= 0, got {seed!r}")
-    _generator.bit_generator.state = np.random.default_rng(int(seed)).bit_generator.state
+    set_generator_state(dict(np.random.default_rng(int(seed)).bit_generator.state))
 
 
 def generator() -> np.random.Generator:
@@ -108,12 +115,44 @@ def generator() -> np.random.Generator:
 
 def generator_state() -> dict[str, Any]:
     """The state of the generator, as plain numbers and strings."""
-    return dict(_generator.bit_generator.state)
+    return {**_generator.bit_generator.state, "forks": _forks}
 
 
 def set_generator_state(state: dict[str, Any]) -> None:
     """Continue where :func:`generator_state` was read."""
+    global _forks
     _generator.bit_generator.state = state
+    _forks = int(state.get("forks", 0))
+
+
+_forks = 0
+"""How many processes were forked since the generator was seeded."""
+
+
+def _before_fork() -> None:
+    """Nobody draws while the process is copied: the child could never draw again."""
+    global _forks
+    _generator.bit_generator.lock.acquire()
+    _forks += 1
+
+
+def _after_fork() -> None:
+    _generator.bit_generator.lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    state = _generator.bit_generator.state["state"]
+    entropy = [state["state"], state["inc"], _forks]
+    set_generator_state(dict(np.random.default_rng(entropy).bit_generator.state))
+
+
+if hasattr(os, "register_at_fork"):  # where processes can be forked
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None) -> Array:

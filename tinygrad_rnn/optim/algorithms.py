@@ -70,6 +70,7 @@ class Adam(Optimizer):
 
     rule = staticmethod(adam)
     slots = ("m", "v")
+    squares = True
 
     def __init__(
         self,
@@ -140,6 +141,7 @@ class RMSprop(Optimizer):
 
     rule = staticmethod(rmsprop)
     slots = ("v", "mean", "buffer")
+    squares = True
 
     def __init__(
         self,
@@ -190,6 +192,7 @@ class Adagrad(Optimizer):
 
     rule = staticmethod(adagrad)
     slots = ("total",)
+    squares = True
 
     def __init__(
         self,
@@ -237,6 +240,7 @@ class Adadelta(Optimizer):
 
     rule = staticmethod(adadelta)
     slots = ("v", "u")
+    squares = True
 
     def __init__(
         self,

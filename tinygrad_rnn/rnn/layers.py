@@ -24,6 +24,8 @@ class StackedCells(Module):
     ``weight_ih_l0_reverse``, ...); the cells refer to the same objects.
     """
 
+    hidden = ("_cells",)
+
     def __init__(
         self,
         make: Callable[[int, int], Cell],
@@ -67,7 +69,7 @@ class StackedCells(Module):
                 if isinstance(parameter, Tensor):
                     present = getattr(self, f"{name}{suffix}")
                     if present is not parameter:
-                        setattr(cell, name, present)
+                        vars(cell)[name] = present
         return list(self._cells.values())
 
     def initial_state(self, batch_size: int) -> Any:

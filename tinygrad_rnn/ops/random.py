@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, backend_of
+from tinygrad_rnn.ops.promotion import as_float
 from tinygrad_rnn.tape import Traced
 
 _generator = np.random.default_rng()
@@ -122,4 +123,5 @@ def dropout(x: Array, rate: float) -> Array:
 
     Source: Srivastava et al. 2014, in its inverted form: the expectation is x.
     """
+    x = as_float(x)
     return x * dropout_mask(x, rate)

@@ -25,6 +25,7 @@ DEFAULTS = (np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float32))
 """The dtype of a kind that only a Python number, or the operation itself, asks for."""
 
 _KINDS = {"b": BOOL, "u": INTEGER, "i": INTEGER, "f": FLOAT}
+_PLAIN = frozenset((float, int))
 
 cast_p = Primitive(
     "cast",
@@ -105,11 +106,9 @@ def promotion(lowest: int = BOOL, start: int = 0) -> Promotion:
 
     def promote(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         operands = inputs[start:] if start else inputs
-        if len(operands) == 1 and lowest == BOOL:
-            return inputs
         known = None
         for x in operands:
-            if type(x) in (float, int):
+            if x.__class__ in _PLAIN:
                 continue
             dtype = getattr(x, "dtype", None)
             if dtype is not known:
@@ -117,7 +116,9 @@ def promotion(lowest: int = BOOL, start: int = 0) -> Promotion:
                     break
                 known = dtype
         else:
-            return inputs  # floats of one dtype and numbers: the common case costs next to nothing
+            return inputs  # floats of one dtype and numbers: the common case, in a moment
+        if len(operands) == 1 and lowest == BOOL:
+            return inputs
         traced = any(isinstance(x, Traced) for x in inputs)
         operands = [_plain(x, traced) for x in operands]
         dtype = common_dtype(operands, who, lowest)

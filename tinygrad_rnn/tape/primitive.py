@@ -19,6 +19,7 @@ from tinygrad_rnn.tape.state import current_state
 
 _positions = itertools.count()
 _PACKAGE = __name__.partition(".")[0]
+_REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
 
 Function: TypeAlias = (
     Callable[..., Any]
@@ -234,7 +235,7 @@ class Primitive:
             )
         try:
             results = self.forward(backend.xp, *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except _REFUSALS as error:
             self._explain(error, arrays)
         if type(results) is kind and not self.multiple:
             results = (results,)
@@ -259,7 +260,7 @@ class Primitive:
                 observer.after_forward(record)
         return tuple(outputs) if self.multiple else outputs[0]
 
-    def _apply_raw(self, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    def _apply_raw(self, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:
         for array in arrays:
             backend = find_backend(array)
             if backend is not None:
@@ -268,10 +269,10 @@ class Primitive:
             kinds = ", ".join(type(array).__name__ for array in arrays)
             raise TypeError(f"{self.name}: expected a Tensor or an array, got ({kinds})")
         if self.promote is not None:
-            arrays = self.promote(self.name, tuple(arrays))
+            arrays = self.promote(self.name, arrays)
         try:
             return self.forward(backend.xp, *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except _REFUSALS as error:
             self._explain(error, arrays)
 
     def _check_operand(self, value: Any, leader: Array) -> Any:
@@ -323,7 +324,7 @@ class Primitive:
             f"{a.dtype} {tuple(a.shape)}" if find_backend(a) else repr(a) for a in arrays
         )
         # An error class of NumPy's own may not be made from a message alone.
-        kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+        kind = next(k for k in _REFUSALS if isinstance(error, k))
         raise kind(f"{self.name}: {message} (operands: {operands})") from error
 
 

@@ -10,7 +10,6 @@ from tinygrad_rnn.ops.elementwise import (
     bitwise_and,
     bitwise_or,
     bitwise_xor,
-    cast,
     ceil,
     clip,
     cos,
@@ -64,6 +63,7 @@ from tinygrad_rnn.ops.indexing import (
 )
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
+from tinygrad_rnn.ops.promotion import cast, common_dtype
 from tinygrad_rnn.ops.random import (
     Blocks,
     Draw,
@@ -135,6 +135,7 @@ __all__ = [
     "check_range",
     "chunk",
     "clip",
+    "common_dtype",
     "concat",
     "cos",
     "cross_entropy",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend
+from tinygrad_rnn.ops import promotion
 from tinygrad_rnn.ops.shaping import broadcast_to, concat, dimensions, normalise_axis, reshape
 from tinygrad_rnn.tape import Deferred, Primitive, Traced
 
@@ -302,7 +303,16 @@ def _put_rule(
     ]
 
 
-put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule)
+def _as_array(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values take the dtype of the array that they are written into."""
+    x, values, *arrays = inputs
+    dtype = promotion.dtype_of(x)
+    if dtype is None or promotion.dtype_of(values) in (None, dtype):
+        return inputs
+    return x, promotion.cast(values, dtype), *arrays
+
+
+put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule, promote=_as_array)
 
 
 class At:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, backend_of
+from tinygrad_rnn.ops.promotion import as_float
 from tinygrad_rnn.tape import Traced
 
 _generator = np.random.default_rng()
@@ -179,4 +180,5 @@ def dropout(x: Array, rate: float) -> Array:
 
     Source: Srivastava et al. 2014, in its inverted form: the expectation is x.
     """
+    x = as_float(x)
     return x * dropout_mask(x, rate)

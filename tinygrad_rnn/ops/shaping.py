@@ -13,7 +13,7 @@ from typing import Any, Never
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.elementwise import cast
+from tinygrad_rnn.ops.promotion import cast, together
 from tinygrad_rnn.tape import Primitive, register_conform
 
 
@@ -72,7 +72,8 @@ def _sum_to_forward(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
         raise ValueError(f"sum_to: shape {shape} cannot have been broadcast to {tuple(x.shape)}")
     if x.dtype == np.float16:
         return xp.sum(x, axis=axes, dtype=np.float32).reshape(shape).astype(np.float16)
-    return xp.sum(x, axis=axes).reshape(shape)
+    dtype = None if x.dtype.kind == "f" else np.int64
+    return xp.sum(x, axis=axes, dtype=dtype).reshape(shape)
 
 
 broadcast_to_p = Primitive(
@@ -222,14 +223,14 @@ def _stack_forward(xp: Any, *xs: Array, axis: int) -> Array:
 
 
 zeros_like_p = Primitive("zeros_like", lambda xp, x: xp.zeros_like(x), [None])
-concat_p = Primitive("concat", _concat_forward, joint_rule=_concat_rule)
+concat_p = Primitive("concat", _concat_forward, joint_rule=_concat_rule, promote=together)
 split_p = Primitive(
     "split",
     _split_forward,
     joint_rule=lambda needed, gs, ys, x, sizes, axis: [concat(_filled(gs, ys), axis)],
     multiple=True,
 )
-stack_p = Primitive("stack", _stack_forward, joint_rule=_stack_rule)
+stack_p = Primitive("stack", _stack_forward, joint_rule=_stack_rule, promote=together)
 unstack_p = Primitive(
     "unstack",
     lambda xp, x, axis: tuple(x[(slice(None),) * axis + (k,)] for k in range(x.shape[axis])),

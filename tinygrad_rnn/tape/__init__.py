@@ -10,6 +10,7 @@ from tinygrad_rnn.tape.order import collect, key_of
 from tinygrad_rnn.tape.primitive import (
     Function,
     Primitive,
+    Promotion,
     Record,
     Traced,
     next_position,
@@ -40,6 +41,7 @@ __all__ = [
     "Handle",
     "Observer",
     "Primitive",
+    "Promotion",
     "Record",
     "Tape",
     "Traced",

@@ -314,8 +314,7 @@ def _line(name: str, op: Op, operands: tuple[Any, ...]) -> Line:
         return Line(name, "x0", operands, (), y.dtype, y.dtype)
     compute = y.dtype
     if compute == np.bool_ and op.primitive is not ops.where:
-        given: list[Any] = [x.dtype if isinstance(x, Value) else x for x in op.inputs]
-        compute = np.result_type(*given)
+        compute = ops.common_dtype(op.inputs, op.primitive.name)
     expression = op.primitive.kernel
     assert expression is not None
     return Line(name, expression, operands, tuple(op.params.items()), compute, y.dtype)

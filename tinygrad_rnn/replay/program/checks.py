@@ -44,6 +44,8 @@ def _origin(value: Tensor) -> str:
     """Which operation first met an operand of the dtype of ``value``, as far as the tape says."""
     for record in tape.collect([value]):
         for x in record.inputs:
+            if isinstance(x, tape.Traced) and x.record is not None:
+                continue
             array = x.array if isinstance(x, tape.Traced) else x
             if getattr(array, "dtype", None) == value.dtype:
                 name = f" {x.name!r}" if isinstance(x, tape.Traced) and x.name else ""

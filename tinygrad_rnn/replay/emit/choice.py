@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.backends import Backend, uses_mkl, using_mkl
+from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit import array
 from tinygrad_rnn.replay.emit.array import Runner
 from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
 from tinygrad_rnn.replay.emit.cuda.source import kernel_source
+from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
 
@@ -43,10 +44,9 @@ def using(jit: bool = True, packed: bool = True) -> Generator[None]:
         _jit.reset(token)
 
 
-@cache
 def has_numba() -> bool:
-    """Whether the extra ``jit`` is installed. It is imported when the first loop is compiled."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether loops are compiled by Numba, which is imported when the first of them is."""
+    return why_not() is None
 
 
 def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
@@ -73,9 +73,11 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
         return _why_no_kernels(loop, backend) or ["runs as fused CUDA kernels"]
     if not _jit.get():
         return ["runs as NumPy calls, since Numba is switched off"]
-    if not has_numba():
-        return ['runs as NumPy calls; with Numba (extra "jit") it is one compiled function']
-    from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
+    missing = why_not()
+    if missing is not None:
+        return [f"runs as NumPy calls, since {missing}"]
+    with undivided():
+        from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
     slow = [(step, numba_emitter.reason(step, loop)) for step in loop.steps]
     why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for _, text in slow if text))
@@ -84,9 +86,14 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
 
 def _compile(loop: Loop, backend: Backend, chosen: Emitters) -> Runner:
     if backend.xp is np and chosen.jit and has_numba():
-        from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
+        with undivided():
+            from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
-        return numba_emitter.compile_loop(loop, array.one_step(loop, backend), packed=chosen.packed)
+        try:
+            one_step = array.one_step(loop, backend)
+            return numba_emitter.compile_loop(loop, one_step, packed=chosen.packed)
+        except Unusable as failure:
+            warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
     if not _why_no_kernels(loop, backend):
         return cuda_emitter.compile_loop(loop, backend, array.one_step(loop, backend))
     return array.compile_loop(loop, backend)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +14,7 @@ from tinygrad_rnn.backends.team import together
 from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.emit.numba.cache import function
 from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
+from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
 from tinygrad_rnn.replay.emit.numba.table import Table, matrix
 from tinygrad_rnn.replay.program.loop import (
@@ -36,19 +35,11 @@ Part: TypeAlias = Table | StepRunner
 Fallback: TypeAlias = Callable[[Step], StepRunner]
 
 
-@cache
-def available() -> bool:
-    """Whether Numba 0.62 or later is installed; it is not imported."""
-    if importlib.util.find_spec("numba") is None:
-        return False
-    major, minor = version("numba").split(".")[:2]
-    return (int(major), int(minor)) >= (0, 62)  # the first with an LLVM that has llvm.maximum
-
-
 def reason(step: Step, loop: Loop) -> str | None:
     """Why a step of the loop cannot be compiled, None where it can."""
-    if not available():
-        return "Numba 0.62 or later is not installed"
+    missing = why_not()
+    if missing is not None:
+        return missing
     try:
         if isinstance(step, Kernel):
             kernel_source(step, loop.arrays)
@@ -77,6 +68,7 @@ def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = Tr
     ------
     ValueError : where a step cannot be compiled and there is no fallback, and, when the function
         is run, where an array is not what its ArraySpec says.
+    Unusable : where Numba is there and fails.
     """
     parts: list[Part] = []
     stretch: list[Kernel | Product] = []

@@ -6,6 +6,7 @@ import functools
 import itertools
 import random
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -514,6 +515,125 @@ def the_gradient_of_a_parameter() -> Any:
         return h, h
 
     return step
+
+
+SETTINGS = types.ModuleType("settings_of_a_test")
+
+
+class Namespace:
+    t = 0
+
+
+@effect
+def a_class_as_a_namespace() -> Any:
+    Namespace.t = 0
+
+    def step(x: Any, h: Any) -> Any:
+        Namespace.t += 1
+        h = tg.tanh(h + x)
+        return h, h / Namespace.t
+
+    return step
+
+
+@effect
+def an_attribute_of_a_function() -> Any:
+    def scaled(z: Any) -> Any:
+        scaled.t += 1  # type: ignore[attr-defined]
+        return z / scaled.t  # type: ignore[attr-defined]
+
+    scaled.t = 0  # type: ignore[attr-defined]
+
+    def step(x: Any, h: Any) -> Any:
+        h = scaled(tg.tanh(h + x))
+        return h, h
+
+    return step
+
+
+@effect
+def an_attribute_of_a_module() -> Any:
+    SETTINGS.t = 0  # type: ignore[attr-defined]
+
+    def step(x: Any, h: Any) -> Any:
+        SETTINGS.t += 1  # type: ignore[attr-defined]
+        h = tg.tanh(h + x) / SETTINGS.t  # type: ignore[attr-defined]
+        return h, h
+
+    return step
+
+
+@effect
+def a_bytearray() -> Any:
+    seen = bytearray()
+
+    def step(x: Any, h: Any) -> Any:
+        seen.append(1)
+        h = tg.tanh(h + x) / len(seen)
+        return h, h
+
+    return step
+
+
+@effect
+def an_iterator_of_a_method() -> Any:
+    class Model:
+        rates = itertools.cycle([0.5, 0.8, 1.0])
+
+        def step(self, x: Any, h: Any) -> Any:
+            h = tg.tanh(x + h) * next(self.rates)
+            return h, h
+
+    return Model().step
+
+
+@effect
+def two_of_one_name() -> Any:
+    def made() -> Any:
+        t = np.ones(H)
+
+        def scaled(z: Any, tick: int = 0) -> Any:
+            t[:] += tick
+            return z / tg.tensor(t)
+
+        return scaled
+
+    parts = {"a": made(), "b": made()}
+
+    def step(x: Any, h: Any) -> Any:
+        h = parts["b"](parts["a"](tg.tanh(x + h), 1))
+        return h, h
+
+    return step
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_what_a_step_changes_where_its_first_step_is_known(name: str) -> None:
+    """A loop of one step has no second one to be compared with, and leaves a program behind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnrolledWarning)
+        run(EFFECTS[name](), unroll=False, steps=1)
+        assert_same(run(EFFECTS[name](), unroll=False), run(EFFECTS[name](), unroll=True))
+
+
+def test_what_is_wanted_of_the_state_is_seen() -> None:
+    """The first state wants no gradient, the next one does."""
+    w = tg.tensor(np.full((H, H), 0.1), requires_grad=True)
+
+    def step(x: Any, h: Any) -> Any:
+        h = tg.tanh(x @ w + h) * (0.5 if h.requires_grad else 0.8)
+        return h, h
+
+    xs, h = (value.detach() for value in inputs())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnrolledWarning)
+        tg.scan(step, xs[:1], h)
+        found, expected = (tg.scan(step, xs, h, unroll=u)[0].numpy() for u in (False, True))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        with tg.no_grad():
+            h.requires_grad = True
+            both = [tg.scan(step, xs, h, unroll=u)[0].numpy() for u in (False, True)]
+    np.testing.assert_allclose(*both, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", EFFECTS)

@@ -22,9 +22,6 @@ class Cache:
         self.lock = Lock()
         self.known: OrderedDict[Any, Replay] = OrderedDict()
 
-    def __contains__(self, key: Any) -> bool:
-        return key in self.known
-
     def find(self, key: Any, program: Program, reverse: bool, like: Array) -> Replay:
         """What is there under the key of a program, or is from now on."""
         with self.lock:

@@ -64,7 +64,9 @@ class Steps:
         t = self.times[self.done]
         self.draws.begin(t)
         x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
-        trace = Trace(self.step, x, tape.tree_map(ops.identity, self.state), self.draws)
+        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
+            state = tape.tree_map(ops.identity, self.state)
+        trace = Trace(self.step, x, state, self.draws)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))
         self._traces.append(trace)

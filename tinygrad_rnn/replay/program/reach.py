@@ -18,7 +18,9 @@ import io
 import itertools
 import operator
 import random
+import sys
 import types
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +34,7 @@ CONTAINERS, OBJECTS = 2, 3
 ITEMS, BYTES = 256, 1 << 16
 """Items at each end of a container, and bytes at each end of an array, that are compared."""
 
-_OURS = ("tinygrad_rnn", "numpy", "builtins")
+_LIBRARIES = {"tinygrad_rnn", "numpy", *sys.stdlib_module_names}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, range, slice)
 _GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
@@ -68,8 +70,12 @@ def user_function(step: Any) -> types.FunctionType | None:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether a function or class is of this package or of NumPy, which keep nothing of a step."""
-    return str(getattr(value, "__module__", "")).partition(".")[0] in _OURS
+    """Whether a function, class or module is this package's, NumPy's or Python's own.
+
+    None of these keeps anything of a step but the states of generators.
+    """
+    name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    return str(name).partition(".")[0] in _LIBRARIES
 
 
 @functools.lru_cache(maxsize=1024)
@@ -112,11 +118,14 @@ class Look:
             return id(value)
         self.visited[id(value)] = value
         if isinstance(value, Traced):
-            array, grad = value.array, value.grad
-            held = (id(array), value.needs_grad, id(grad), getattr(grad, "version", 0))
+            values, grad = value.array, value.grad
+            held = (id(values), value.needs_grad, id(grad), getattr(grad, "version", 0))
             return id(value), value.version, *held
         if isinstance(value, np.ndarray):
             return id(value), value.shape, value.dtype, _ends(value)
+        if isinstance(value, bytearray | array):
+            held = memoryview(value)
+            return id(value), len(value), bytes(held[:BYTES]), bytes(held[-BYTES:])
         if isinstance(value, _GENERATORS):
             return id(value), _generator(value)
         if isinstance(value, _FUNCTIONS):
@@ -125,7 +134,10 @@ class Look:
             return id(value), *self.container(name, value, depth, objects)
         elif isinstance(value, Iterator):
             return id(value), _position(value)
-        elif objects and not isinstance(value, type) and (_is_module(kind) or not _is_ours(kind)):
+        elif isinstance(value, type):
+            if objects and not _is_ours(value):
+                self.class_attributes(value, objects)
+        elif objects and (_is_module(kind) or not _is_ours(kind)):
             self.attributes(value, objects)
         return id(value)
 
@@ -154,10 +166,18 @@ class Look:
             self.visit(f"default {k} of {function.__name__}", default, depth, objects)
         if _is_ours(function):
             return
-        for variable in _globals_of(function.__code__):
+        for attribute, content in vars(function).items():
+            self.visit(f"{function.__name__}.{attribute}", content, depth, objects)
+        names = _globals_of(function.__code__)
+        for variable in names:
             if variable in function.__globals__:
                 content = function.__globals__[variable]
                 self.visit(f"the global {variable!r}", content, depth, objects)
+                if isinstance(content, types.ModuleType) and not _is_ours(content):
+                    for attribute in names:
+                        if attribute in vars(content):
+                            name = f"{variable}.{attribute}"
+                            self.visit(name, vars(content)[attribute], depth, objects - 1)
 
     def container(self, name: str, value: Any, depth: int, objects: int) -> tuple[int, ...]:
         items: list[Any] = [*value]
@@ -190,8 +210,10 @@ class Look:
         for attribute, member in vars(kind).items():
             name = f"{kind.__name__}.{attribute}"
             inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
-            data = not attribute.startswith("__") and not hasattr(member, "__get__")
-            if data or isinstance(inner, types.FunctionType):
+            if isinstance(inner, types.FunctionType) or (
+                not attribute.startswith("__")
+                and (not hasattr(member, "__get__") or not _is_ours(type(member)))
+            ):
                 self.visit(name, inner, CONTAINERS, objects - 1)
 
 
@@ -200,14 +222,14 @@ def _is_module(kind: type) -> bool:
     return hasattr(kind, "named_parameters")
 
 
-def _ends(array: np.ndarray) -> bytes:
+def _ends(values: np.ndarray) -> bytes:
     """The bytes of an array, of a large one those at its ends."""
-    if array.dtype.hasobject:
+    if values.dtype.hasobject:
         return b""
-    if array.nbytes <= 2 * BYTES:
-        return array.tobytes()
-    count = BYTES // max(array.itemsize, 1)
-    return array.flat[:count].tobytes() + array.flat[-count:].tobytes()
+    if values.nbytes <= 2 * BYTES:
+        return values.tobytes()
+    count = BYTES // max(values.itemsize, 1)
+    return values.flat[:count].tobytes() + values.flat[-count:].tobytes()
 
 
 def _generator(value: Any) -> Any:

@@ -52,9 +52,13 @@ class Training:
 
 
 class Replay:
-    """Everything compiled from one step on one device, in one direction."""
+    """Everything compiled from one step on one device, in one direction.
+
+    ``compared`` says for which wishes for gradients two steps were found to be alike.
+    """
 
     def __init__(self, program: Program, reverse: bool, backend: Backend, device: str) -> None:
+        self.compared: set[tuple[bool, ...]] = set()
         self.program = program
         self.reverse = reverse
         self.backend = backend

@@ -319,6 +319,24 @@ def test_fault_58_a_row_that_could_not_be_written(tmp_path: Path) -> None:
     assert run.everything()["rows"] == expected["rows"]
 
 
+def test_fault_58_a_row_that_was_written_though_it_failed(tmp_path: Path) -> None:
+    """It does not come twice."""
+    run, append = Run(tmp_path), training.MetricsFile.append
+
+    def fail(file: training.MetricsFile, row: Any) -> None:
+        append(file, row)
+        if row["update"] == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.MetricsFile, "append", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            run.trainer.fit(updates=3)
+    run.trainer.fit(updates=3)
+    rows = training.read_metrics(tmp_path / "metrics.csv")
+    assert [row["update"] for row in rows] == [1, 2, 3]
+
+
 def test_fault_58_what_was_due_is_forgotten_with_its_run(tmp_path: Path) -> None:
     run = whole(tmp_path, 2)
     start = run.trainer.checkpoint()

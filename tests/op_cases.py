@@ -634,7 +634,7 @@ CASES = [
     row("mean", ops.mean, np.mean, reduction(real), ANY, of_floats=True),
     row("max", ops.max, np.max, reduction(apart, 1), ANY),
     row("min", ops.min, np.min, reduction(apart, 1), ANY),
-    row("prod", ops.prod, np.prod, reduction(nonzero), ANY),
+    row("prod", ops.prod, np.prod, reduction(nonzero), ANY, covers=("prod", "exponent", "ldexp")),
     row("norm", ops.norm, _norm, reduction(nonzero), ANY, of_floats=True),
     row(
         "var",

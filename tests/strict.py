@@ -285,6 +285,7 @@ _SIGNATURES = """
     all(x, axis, out, keepdims)
     var(x, axis, dtype, out, ddof, keepdims)
     std(x, axis, dtype, out, ddof, keepdims)
+    frexp(x)
     argmax(x, axis, out, keepdims)
     argmin(x, axis, out, keepdims)
     cumsum(x, axis, dtype, out)

@@ -83,14 +83,11 @@ from tinygrad_rnn.ops.reductions import (
     argmax,
     argmin,
     cumsum,
-    log_softmax,
-    logsumexp,
     max,
     mean,
     min,
     norm,
     prod,
-    softmax,
     std,
     sum,
     var,
@@ -113,6 +110,7 @@ from tinygrad_rnn.ops.shaping import (
     transpose,
     unstack,
 )
+from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
 
 __all__ = [
     "At",

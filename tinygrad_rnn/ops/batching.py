@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops import indexing, linear_algebra, promotion, reductions, shaping
+from tinygrad_rnn.ops import (
+    indexing,
+    linear_algebra,
+    promotion,
+    reductions,
+    scaled,
+    shaping,
+    whole_axis,
+)
 from tinygrad_rnn.tape import Primitive
 
 Stacked = Sequence[bool]
@@ -110,8 +118,8 @@ def einsum_p(stacked: Stacked, *operands: Array, terms: tuple[str, ...], output:
     return linear_algebra.einsum(f"{','.join(new)}->{letter}{output}", *operands)
 
 
-_SINGLE = (reductions.argmax_p, reductions.argmin_p, reductions.cumsum_p, reductions.logsumexp_p,
-           reductions.softmax_p, reductions.log_softmax_p)  # fmt: skip
+_SINGLE = (reductions.argmax_p, reductions.argmin_p, reductions.cumsum_p, whole_axis.logsumexp_p,
+           whole_axis.softmax_p, whole_axis.log_softmax_p)  # fmt: skip
 _SEVERAL = (reductions.sum_p, reductions.mean_p, reductions.max_p, reductions.min_p,
             reductions.prod_p, reductions.norm_p, reductions.any_p, reductions.all_p,
             shaping.flip_p)  # fmt: skip
@@ -121,6 +129,8 @@ for _primitive in (*_SINGLE, *_SEVERAL, shaping.split_p, shaping.unstack_p):
 for _primitive in (shaping.concat_p, shaping.stack_p):
     _primitive.batch = _joining(_primitive)
 
+scaled.exponent_p.batch = lambda stacked, x: scaled.exponent_p(x)
+scaled.ldexp_p.batch = lambda stacked, x, k: scaled.ldexp_p(*_aligned(stacked, (x, k)))
 promotion.cast_p.batch = lambda stacked, x, dtype: promotion.cast(x, dtype)
 linear_algebra.linear_p.batch = linear_p
 linear_algebra.matmul_p.batch = matmul_p

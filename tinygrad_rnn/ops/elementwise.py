@@ -162,7 +162,7 @@ remainder = elementwise(
     "remainder",
     "remainder(x0, x1)",
     lambda g, y, a, b: g,
-    lambda g, y, a, b: -g * floor(a / b),
+    lambda g, y, a, b: -g * floor_divide(a, b),
     promote=as_integers,
 )
 floor_divide = elementwise("floor_divide", "floor(x0 / x1)", None, None, promote=as_integers)

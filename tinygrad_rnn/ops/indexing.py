@@ -7,6 +7,7 @@ tape: ``x[2, :, i]`` has the template ``(2, slice(None), ArraySlot(0))`` and the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -296,9 +297,14 @@ def _put_rule(
     *arrays: Array,
     template: Template,
 ) -> list[Any]:
+    to_values = getitem_p(gs[0], *arrays, template=template) if needed[1] else None
+    if to_values is not None and to_values.ndim < values.ndim:
+        # Axes of size one in front are left out when values are written.
+        lead = (1,) * (values.ndim - to_values.ndim)
+        to_values = reshape(to_values, (*lead, *to_values.shape))
     return [
         put_p(gs[0], 0.0, *arrays, template=template) if needed[0] else None,
-        getitem_p(gs[0], *arrays, template=template) if needed[1] else None,
+        to_values,
         *[None] * len(arrays),
     ]
 
@@ -345,12 +351,16 @@ class AtIndex:
             target = raw[_fill(self._template, arrays)]
         except IndexError as error:
             raise IndexError(f"at.add: {error}") from error
-        if not isinstance(values, Traced):
-            if not find_backend(values):
-                values = backend_of(raw).from_host(
-                    as_array(np.asarray(values)), backend_of(raw).device_of(raw)
-                )
-            values = values.astype(raw.dtype)
+        if not isinstance(values, Traced) and not find_backend(values):
+            values = backend_of(raw).from_host(
+                as_array(np.asarray(values)), backend_of(raw).device_of(raw)
+            )
+        shape = _raw(values).shape
+        extra = len(shape) - target.ndim
+        if extra > 0 and math.prod(shape[:extra]) == 1:
+            values = reshape(values, shape[extra:])
+        if _raw(values).dtype != raw.dtype:
+            values = promotion.cast(values, raw.dtype)
         spread = broadcast_to(values, target.shape)
         placed = place_p(
             spread,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.elementwise import exp
 from tinygrad_rnn.ops.indexing import check_range
 from tinygrad_rnn.ops.promotion import as_floats
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import dimensions, expand_dims
+from tinygrad_rnn.ops.whole_axis import softmax
 from tinygrad_rnn.tape import Primitive, Traced
 
 
@@ -25,39 +26,43 @@ def _one_hot_forward(xp: Any, labels: Array, classes: int, dtype: Any) -> Array:
     return (labels[..., None] == xp.arange(classes)).astype(dtype)
 
 
-def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
+def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
+    """The losses, and for the gradient the largest logit and the sum of exp(logit - largest).
+
+    The two stay apart: their rounded total, log sum exp, would cost large logits their digits.
+    """
     check_range(labels, logits.shape[-1], "cross_entropy", names=("label", "classes"))
-    wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits
-    rows = wide.reshape(-1, wide.shape[-1])
-    top = xp.max(rows, axis=-1)
-    likelihood = rows - top[:, None]
-    xp.exp(likelihood, out=likelihood)
-    total = xp.log(xp.sum(likelihood, axis=-1)) + top
-    picked = rows[xp.arange(len(rows)), labels.reshape(-1)]
-    total, loss = (v.reshape(labels.shape).astype(logits.dtype) for v in (total, total - picked))
-    return loss, total
+    rows = logits.reshape(labels.size, logits.shape[-1])
+    rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows
+    top = xp.max(rows, axis=-1) if rows.size else xp.zeros(len(rows), dtype=rows.dtype)
+    top = xp.where(top == -math.inf, 0, top)
+    with np.errstate(invalid="ignore", over="ignore"):
+        likelihood = rows - top[:, None]
+        picked = likelihood[xp.arange(len(rows)), labels.reshape(-1)]
+        xp.exp(likelihood, out=likelihood)
+        mass = xp.sum(likelihood, axis=-1)
+        mass = xp.where(mass == 0, 1, mass)
+        loss = (xp.log(mass) - picked).astype(logits.dtype)
+    return loss.reshape(labels.shape), top.reshape(labels.shape), mass.reshape(labels.shape)
 
 
 def _rule(
     needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Array], logits: Array, labels: Array
 ) -> list[Any]:
-    """softmax(logits) - one_hot(labels), weighted by the cotangents of loss and total."""
-    g_loss, g_total = gs
-    if g_loss is None:
-        return [exp(logits - expand_dims(ys[1], -1)) * expand_dims(g_total, -1), None]
-    weight = g_loss if g_total is None else g_loss + g_total
-    return [cross_entropy_cotangent_p(logits, ys[1], labels, weight, g_loss), None]
+    """(softmax(logits) - one_hot(labels)) g."""
+    return [cross_entropy_cotangent_p(logits, labels, gs[0], *ys[1:]), None]
 
 
 def _cotangent_forward(
-    xp: Any, logits: Array, total: Array, labels: Array, weight: Array, g: Array
+    xp: Any, logits: Array, labels: Array, g: Array, top: Array, mass: Array
 ) -> Array:
-    """exp(logits - total) * weight - one_hot(labels) * g, in one array."""
-    found = logits.reshape(-1, logits.shape[-1]) - total.reshape(-1, 1)
+    """exp(logits - top) * (g / mass) - one_hot(labels) * g, in one array."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = logits.reshape(labels.size, logits.shape[-1]) - top.reshape(-1, 1)
     xp.exp(found, out=found)
-    found *= weight.reshape(-1, 1)
+    found *= (g / mass).reshape(-1, 1)
     found[xp.arange(len(found)), labels.reshape(-1)] -= g.reshape(-1)
-    return found.reshape(logits.shape)
+    return found.reshape(logits.shape).astype(logits.dtype, copy=False)
 
 
 def _cotangent_rule(
@@ -65,16 +70,18 @@ def _cotangent_rule(
     gs: Sequence[Any],
     ys: Sequence[Array],
     logits: Array,
-    total: Array,
     labels: Array,
-    weight: Array,
     g: Array,
+    top: Array,
+    mass: Array,
 ) -> list[Any]:
-    (outer,) = gs
-    slope = outer * exp(logits - expand_dims(total, -1))
-    to_logits = slope * expand_dims(weight, -1)
+    """Top and mass say nothing that the logits do not, which get the whole cotangent."""
+    share = softmax(logits)
+    slope = gs[0] * share
+    total = sum(slope, -1, keepdims=True)
     hot = one_hot_p(labels, classes=logits.shape[-1], dtype=logits.dtype)
-    return [to_logits, -sum(to_logits, -1), None, sum(slope, -1), -sum(outer * hot, -1)]
+    to_logits = (slope - share * total) * expand_dims(g, -1)
+    return [to_logits, None, sum(slope - gs[0] * hot, -1), None, None]
 
 
 one_hot_p = Primitive("one_hot", _one_hot_forward, [None])

@@ -8,12 +8,9 @@ from tinygrad_rnn.ops.linear_algebra import einsum_p as einsum
 from tinygrad_rnn.ops.linear_algebra import linear_p as linear
 from tinygrad_rnn.ops.linear_algebra import matmul_p as matmul
 from tinygrad_rnn.ops.promotion import cast_p as cast
-from tinygrad_rnn.ops.reductions import log_softmax_p as log_softmax
-from tinygrad_rnn.ops.reductions import logsumexp_p as logsumexp
 from tinygrad_rnn.ops.reductions import max_p as max
 from tinygrad_rnn.ops.reductions import mean_p as mean
 from tinygrad_rnn.ops.reductions import min_p as min
-from tinygrad_rnn.ops.reductions import softmax_p as softmax
 from tinygrad_rnn.ops.reductions import sum_p as sum
 from tinygrad_rnn.ops.shaping import broadcast_to_p as broadcast_to
 from tinygrad_rnn.ops.shaping import concat_p as concat
@@ -26,6 +23,9 @@ from tinygrad_rnn.ops.shaping import transpose_p as transpose
 from tinygrad_rnn.ops.shaping import unpad_p as unpad
 from tinygrad_rnn.ops.shaping import unstack_p as unstack
 from tinygrad_rnn.ops.shaping import zeros_like_p as zeros_like
+from tinygrad_rnn.ops.whole_axis import log_softmax_p as log_softmax
+from tinygrad_rnn.ops.whole_axis import logsumexp_p as logsumexp
+from tinygrad_rnn.ops.whole_axis import softmax_p as softmax
 
 __all__ = [
     "broadcast_to",

@@ -51,6 +51,13 @@ def normalise_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tupl
     return tuple(axes)
 
 
+def reduced_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tuple[int, ...]:
+    """The axes to be rid of: a single number has none, but is taken for 0 and -1 as in NumPy."""
+    if type(axis) is int and axis in (0, -1) and not dimensions(x, who):
+        return ()
+    return normalise_axes(axis, x, who)
+
+
 def _shape(shape: Any, who: str) -> tuple[int, ...]:
     sizes: Any = (shape,) if isinstance(shape, int | np.integer) else shape
     try:
@@ -181,7 +188,7 @@ def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
     if axis is None:
         axes = tuple(k for k, size in enumerate(x.shape) if size == 1)
     else:
-        axes = normalise_axes(axis, x, "squeeze")
+        axes = reduced_axes(axis, x, "squeeze")
     for k in axes:
         if x.shape[k] != 1:
             raise ValueError(f"squeeze: axis {k} has size {x.shape[k]}, not 1")

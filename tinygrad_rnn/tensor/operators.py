@@ -136,46 +136,70 @@ class Notation(tape.Traced):
     def __ge__(self, other: Operand) -> Self:
         return ops.greater_equal(self, other)
 
-    # Methods, as a NumPy array has them
+    # Methods, as a NumPy array has them. NumPy's functions call them with dtype and out.
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.sum(self, axis, keepdims)
+    def sum(
+        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
+    ) -> Self:
+        return ops.sum(_asked(self, "sum", out, dtype), axis, keepdims)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.mean(self, axis, keepdims)
+    def mean(
+        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
+    ) -> Self:
+        return ops.mean(_asked(self, "mean", out, dtype), axis, keepdims)
 
-    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Self:
-        return ops.var(self, axis, ddof, keepdims)
+    def var(
+        self,
+        axis: Any = None,
+        ddof: int = 0,
+        keepdims: bool = False,
+        *,
+        dtype: Any = None,
+        out: None = None,
+    ) -> Self:
+        return ops.var(_asked(self, "var", out, dtype), axis, ddof, keepdims)
 
-    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Self:
-        return ops.std(self, axis, ddof, keepdims)
+    def std(
+        self,
+        axis: Any = None,
+        ddof: int = 0,
+        keepdims: bool = False,
+        *,
+        dtype: Any = None,
+        out: None = None,
+    ) -> Self:
+        return ops.std(_asked(self, "std", out, dtype), axis, ddof, keepdims)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.max(self, axis, keepdims)
+    def max(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
+        return ops.max(_asked(self, "max", out), axis, keepdims)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.min(self, axis, keepdims)
+    def min(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
+        return ops.min(_asked(self, "min", out), axis, keepdims)
 
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.prod(self, axis, keepdims)
+    def prod(
+        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
+    ) -> Self:
+        return ops.prod(_asked(self, "prod", out, dtype), axis, keepdims)
 
-    def any(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.any(self, axis, keepdims)
+    def any(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
+        return ops.any(_asked(self, "any", out), axis, keepdims)
 
-    def all(self, axis: Any = None, keepdims: bool = False) -> Self:
-        return ops.all(self, axis, keepdims)
+    def all(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
+        return ops.all(_asked(self, "all", out), axis, keepdims)
 
-    def cumsum(self, axis: int = 0) -> Self:
-        return ops.cumsum(self, axis)
+    def cumsum(self, axis: int | None = 0, *, dtype: Any = None, out: None = None) -> Self:
+        return ops.cumsum(_asked(self, "cumsum", out, dtype), axis)
 
-    def argmax(self, axis: int | None = None) -> Self:
-        return ops.argmax(self, axis)
+    def argmax(self, axis: int | None = None, *, out: None = None) -> Self:
+        return ops.argmax(_asked(self, "argmax", out), axis)
 
-    def argmin(self, axis: int | None = None) -> Self:
-        return ops.argmin(self, axis)
+    def argmin(self, axis: int | None = None, *, out: None = None) -> Self:
+        return ops.argmin(_asked(self, "argmin", out), axis)
 
-    def clip(self, low: float | None = None, high: float | None = None) -> Self:
-        return ops.clip(self, low, high)
+    def clip(
+        self, low: float | None = None, high: float | None = None, *, out: None = None
+    ) -> Self:
+        return ops.clip(_asked(self, "clip", out), low, high)
 
     def exp(self) -> Self:
         return ops.exp(self)
@@ -231,6 +255,13 @@ class Notation(tape.Traced):
     def T(self) -> Self:
         """The axes reversed."""
         return ops.transpose(self)
+
+
+def _asked(x: Any, who: str, out: object, dtype: Any = None) -> Any:
+    """X in the dtype that NumPy's function of the name was asked for; nothing is written to."""
+    if out is not None:
+        raise TypeError(f"{who}: out= is not taken, as a result is a new Tensor; use tg.{who}(x)")
+    return x if dtype is None else x.astype(dtype)
 
 
 def _variadic(arguments: tuple[Any, ...]) -> Any:

@@ -153,38 +153,39 @@ class Lowering:
             return None
         return [self.reduce(P.sum, x)]
 
-    def _shifted(self, x: Value) -> tuple[Value, Value]:
+    def _weights(self, x: Value) -> tuple[Value, Value, Value]:
+        """X less its largest element, the exponentials, and their sum, 1 in place of 0."""
         top = self.reduce(P.max, x)
-        top = self.elementwise(ops.where, self.elementwise(ops.isfinite, top), top, 0.0)
-        return self.elementwise(ops.subtract, x, top), top
+        top = self.elementwise(ops.where, self.elementwise(ops.equal, top, -math.inf), 0.0, top)
+        shifted = self.elementwise(ops.subtract, x, top)
+        weight = self.elementwise(ops.exp, shifted)
+        total = self.reduce(P.sum, weight)
+        total = self.elementwise(ops.where, self.elementwise(ops.equal, total, 0.0), 1.0, total)
+        return shifted, weight, total
 
     def _last(self, x: Value, axis: int) -> bool:
-        return axis == len(x.shape) - 1 and x.dtype != np.float16
+        return axis == len(x.shape) - 1 and x.dtype != np.float16 and x.shape[-1] > 0
 
     def softmax(self, op: Op, x: Value, axis: int) -> list[Value] | None:
         if not self._last(x, axis):
             return None
-        weight = self.elementwise(ops.exp, self._shifted(x)[0])
-        total = self.reduce(P.sum, weight)
-        total = self.elementwise(ops.where, self.elementwise(ops.equal, total, 0.0), 1.0, total)
+        _, weight, total = self._weights(x)
         return [self.elementwise(ops.divide, weight, total)]
-
-    def _log_total(self, x: Value) -> Value:
-        shifted, top = self._shifted(x)
-        total = self.reduce(P.sum, self.elementwise(ops.exp, shifted))
-        return self.elementwise(ops.add, self.elementwise(ops.log, total), top)
 
     def log_softmax(self, op: Op, x: Value, axis: int) -> list[Value] | None:
         if not self._last(x, axis):
             return None
-        total = self._log_total(x)
-        total = self.elementwise(ops.where, self.elementwise(ops.isfinite, total), total, 0.0)
-        return [self.elementwise(ops.subtract, x, total)]
+        shifted, _, total = self._weights(x)
+        return [self.elementwise(ops.subtract, shifted, self.elementwise(ops.log, total))]
 
     def logsumexp(self, op: Op, x: Value, axis: int, keepdims: bool) -> list[Value] | None:
         if not self._last(x, axis):
             return None
-        return [self.reshape(self._log_total(x), op.outputs[0].shape)]
+        top = self.reduce(P.max, x)
+        top = self.elementwise(ops.where, self.elementwise(ops.isfinite, top), top, 0.0)
+        weight = self.elementwise(ops.exp, self.elementwise(ops.subtract, x, top))
+        total = self.elementwise(ops.log, self.reduce(P.sum, weight))
+        return [self.reshape(self.elementwise(ops.add, total, top), op.outputs[0].shape)]
 
     def split(self, op: Op, x: Value, sizes: tuple[int, ...], axis: int) -> list[Value]:
         parts: list[Value] = []

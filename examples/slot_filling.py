@@ -94,6 +94,8 @@ class Truncated(rnn.Cell):
     over the nine last ones, which are all that it sees in training.
     """
 
+    pure = True
+
     def __init__(self, cell: rnn.Cell, steps: int) -> None:
         self.cell, self.steps = cell, steps
         self.input_size, self.hidden_size = cell.input_size, cell.hidden_size
@@ -241,7 +243,8 @@ def train(
             windows = tg.tensor(code.forget(windows, random), device=device)
             wanted, _ = data.pad([targets[k] for k in chosen], value=-100)
             scores = model(windows, lengths)
-            loss = nn.cross_entropy(scores, tg.tensor(wanted, device=device), reduction="sum")
+            wanted = tg.tensor(wanted, device=device)
+            loss = nn.cross_entropy(scores, wanted, axis=-1, reduction="sum")
             optimizer.zero_grad()
             (loss / len(chosen)).backward()
             optimizer.step()

@@ -164,7 +164,7 @@ def perplexity(model: WordModel, batches: data.ContiguousBatches) -> float:
     nats, count, state = 0.0, 0, None
     for inputs, targets in batches:
         scores, state = model(inputs, state)
-        nats += nn.cross_entropy(scores, targets, reduction="sum").item()
+        nats += nn.cross_entropy(scores, targets, axis=-1, reduction="sum").item()
         count += targets.size
     return data.perplexity(nats, count)
 
@@ -245,7 +245,7 @@ def tell(options: argparse.Namespace) -> None:
 
     def loss(batch: data.Batch, state: Any) -> tuple[tg.Tensor, Any]:
         scores, state = model(batch.inputs, state)
-        return len(batch.inputs) * nn.cross_entropy(scores, batch.targets), state
+        return len(batch.inputs) * nn.cross_entropy(scores, batch.targets, axis=-1), state
 
     def evaluate() -> dict[str, float]:
         found = perplexity(model, watched)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.loop import (
+from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Call,
     Kernel,

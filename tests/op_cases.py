@@ -254,18 +254,18 @@ def piling(draw: Any) -> Example:
     return Example((shape,) * count, (real,) * count, {"axis": axis})
 
 
-@drawn(one((2, 6), parts=(1, 0, 5), axis=-1))
+@drawn(one((2, 6), sizes=(1, 0, 5), axis=-1))
 def cutting(draw: Any) -> Example:
     shape = draw(_shapes(1))
     k = draw(st.integers(0, len(shape) - 1))
     if draw(st.booleans()):
-        parts: Any = draw(st.integers(1, 3))
-        size = parts * draw(st.integers(0, 2))
+        parts = draw(st.integers(1, 3))
+        size, cut = parts * draw(st.integers(0, 2)), {"parts": parts}
     else:
-        parts = tuple(draw(st.lists(st.integers(0, 2), min_size=1, max_size=3)))
-        size = sum(parts)
+        sizes = tuple(draw(st.lists(st.integers(0, 2), min_size=1, max_size=3)))
+        size, cut = sum(sizes), {"sizes": sizes}
     shape = (*shape[:k], size, *shape[k + 1 :])
-    return one(shape, parts=parts, axis=_either_sign(draw, k, len(shape)))
+    return one(shape, **cut, axis=_either_sign(draw, k, len(shape)))
 
 
 @drawn(one((2, 3), widths=((1, 0), (0, 2)), value=0.5))
@@ -413,6 +413,10 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.vectorize(math.erf, otypes=[float])(x)).astype(x.dtype)
 
 
+def _round(x: np.ndarray) -> np.ndarray:
+    return np.rint(x).astype(x.dtype)
+
+
 def _gelu_tanh(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
@@ -431,8 +435,14 @@ def _sum_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.sum(x, axis=tuple(range(lead)) + kept).reshape(shape)
 
 
-def _split(x: np.ndarray, parts: Any, axis: int) -> list[np.ndarray]:
-    return np.split(x, parts if isinstance(parts, int) else np.cumsum(parts)[:-1], axis)
+def _split(x: np.ndarray, axis: int, parts: int = 1, sizes: Any = ()) -> list[np.ndarray]:
+    return np.split(x, np.cumsum(sizes)[:-1] if sizes else parts, axis)
+
+
+def _chunk(x: np.ndarray, chunks: int, axis: int) -> list[np.ndarray]:
+    size = x.shape[axis]
+    each = -(-size // chunks)
+    return np.split(x, range(each, size, each) if size else chunks, axis)
 
 
 def _scatter_add(values: np.ndarray, indices: np.ndarray, rows: int) -> np.ndarray:
@@ -482,6 +492,7 @@ class Case:
     draw : the inputs.
     dtypes : NumPy's codes of the dtypes for inputs that are not indices.
     order : how many times it can be differentiated: 2 stands for any number.
+    of_floats : whether integers and bools count as float32.
     reads_host : whether it checks indices, which a GPU must wait for, or moves between devices.
     """
 
@@ -492,6 +503,7 @@ class Case:
     draw: Draw
     dtypes: str = FLOATS
     order: int = 2
+    of_floats: bool = False
     reads_host: bool = False
 
     def __str__(self) -> str:
@@ -511,7 +523,7 @@ CASES = [
     row("add", ops.add, np.add, elementwise(real, real), NUMBERS),
     row("subtract", ops.subtract, np.subtract, elementwise(real, real), NUMBERS),
     row("multiply", ops.multiply, np.multiply, elementwise(real, real), NUMBERS),
-    row("divide", ops.divide, np.divide, elementwise(real, nonzero), NUMBERS),
+    row("divide", ops.divide, np.divide, elementwise(real, nonzero), NUMBERS, of_floats=True),
     row("negative", ops.negative, np.negative, elementwise(real), NUMBERS),
     row("power", ops.power, np.power, elementwise(positive, real)),
     row("remainder", ops.remainder, np.remainder, elementwise(numerator, divisor), NUMBERS),
@@ -529,20 +541,34 @@ CASES = [
     row("remainder by a number", lambda x: x % 2.0, lambda x: x % 2.0, elementwise(numerator)),
     # Functions of one argument
     row("abs", ops.abs, np.abs, elementwise(apart), NUMBERS, covers=("abs", "sign")),
-    row("exp", ops.exp, np.exp, elementwise(real)),
-    row("expm1", ops.expm1, np.expm1, elementwise(real)),
-    row("log", ops.log, np.log, elementwise(positive)),
-    row("log1p", ops.log1p, np.log1p, elementwise(positive)),
-    row("sqrt", ops.sqrt, np.sqrt, elementwise(positive)),
+    row("exp", ops.exp, np.exp, elementwise(real), ANY, of_floats=True),
+    row("expm1", ops.expm1, np.expm1, elementwise(real), ANY, of_floats=True),
+    row("log", ops.log, np.log, elementwise(positive), ANY, of_floats=True),
+    row("log1p", ops.log1p, np.log1p, elementwise(positive), ANY, of_floats=True),
+    row("sqrt", ops.sqrt, np.sqrt, elementwise(positive), ANY, of_floats=True),
     row("square", ops.square, np.square, elementwise(real), NUMBERS),
-    row("sin", ops.sin, np.sin, elementwise(real)),
-    row("cos", ops.cos, np.cos, elementwise(real)),
-    row("erf", ops.erf, _erf, elementwise(real)),
-    row("tanh", ops.tanh, np.tanh, elementwise(real)),
-    row("sigmoid", ops.sigmoid, _sigmoid, elementwise(real)),
+    row("sin", ops.sin, np.sin, elementwise(real), ANY, of_floats=True),
+    row("cos", ops.cos, np.cos, elementwise(real), ANY, of_floats=True),
+    row("erf", ops.erf, _erf, elementwise(real), ANY, of_floats=True),
+    row("tanh", ops.tanh, np.tanh, elementwise(real), ANY, of_floats=True),
+    row("sigmoid", ops.sigmoid, _sigmoid, elementwise(real), ANY, of_floats=True),
     row("relu", ops.relu, lambda x: np.maximum(x, 0), elementwise(apart), NUMBERS),
-    row("softplus", ops.softplus, lambda x: np.log1p(np.exp(x)), elementwise(real)),
-    row("leaky_relu", ops.leaky_relu, lambda x: np.where(x > 0, x, 0.01 * x), elementwise(apart)),
+    row(
+        "softplus",
+        ops.softplus,
+        lambda x: np.log1p(np.exp(x)),
+        elementwise(real),
+        ANY,
+        of_floats=True,
+    ),
+    row(
+        "leaky_relu",
+        ops.leaky_relu,
+        lambda x: np.where(x > 0, x, 0.01 * x),
+        elementwise(apart),
+        ANY,
+        of_floats=True,
+    ),
     row(
         "leaky_relu steep",
         lambda x: ops.leaky_relu(x, 2.0),
@@ -550,14 +576,28 @@ CASES = [
         elementwise(apart),
     ),
     row(
-        "gelu", ops.gelu, lambda x: 0.5 * x * (1 + _erf(x * 0.5**0.5)), elementwise(real), covers=()
+        "gelu",
+        ops.gelu,
+        lambda x: 0.5 * x * (1 + _erf(x * 0.5**0.5)),
+        elementwise(real),
+        ANY,
+        of_floats=True,
+        covers=(),
     ),
-    row("gelu by tanh", lambda x: ops.gelu(x, True), _gelu_tanh, elementwise(real), covers=()),
+    row(
+        "gelu by tanh",
+        lambda x: ops.gelu(x, "tanh"),
+        _gelu_tanh,
+        elementwise(real),
+        ANY,
+        of_floats=True,
+        covers=(),
+    ),
     row("identity", ops.identity, np.copy, elementwise(real), ANY),
     row("sign", ops.sign, np.sign, elementwise(apart), NUMBERS),
-    row("floor", ops.floor, np.floor, elementwise(apart)),
-    row("ceil", ops.ceil, np.ceil, elementwise(apart)),
-    row("round", ops.round, np.rint, elementwise(apart)),
+    row("floor", ops.floor, np.floor, elementwise(apart), NUMBERS),
+    row("ceil", ops.ceil, np.ceil, elementwise(apart), NUMBERS),
+    row("round", ops.round, _round, elementwise(apart), NUMBERS),
     # Choice
     row("maximum", ops.maximum, np.maximum, elementwise(apart, apart), ANY),
     row("minimum", ops.minimum, np.minimum, elementwise(apart, apart), ANY),
@@ -591,13 +631,21 @@ CASES = [
     row("to_device", _hop, np.copy, elementwise(real), ANY, reads_host=True),
     # Reductions
     row("sum", ops.sum, np.sum, reduction(real), ANY),
-    row("mean", ops.mean, np.mean, reduction(real), ANY),
+    row("mean", ops.mean, np.mean, reduction(real), ANY, of_floats=True),
     row("max", ops.max, np.max, reduction(apart, 1), ANY),
     row("min", ops.min, np.min, reduction(apart, 1), ANY),
     row("prod", ops.prod, np.prod, reduction(nonzero), ANY),
-    row("norm", ops.norm, _norm, reduction(nonzero)),
-    row("var", ops.var, np.var, reduction(real), covers=("mean", "sum", "square")),
-    row("std", ops.std, np.std, reduction(apart), covers=("mean", "norm")),
+    row("norm", ops.norm, _norm, reduction(nonzero), ANY, of_floats=True),
+    row(
+        "var",
+        ops.var,
+        np.var,
+        reduction(real),
+        ANY,
+        covers=("mean", "sum", "square"),
+        of_floats=True,
+    ),
+    row("std", ops.std, np.std, reduction(apart), ANY, covers=("mean", "norm"), of_floats=True),
     row(
         "var, unbiased",
         lambda x: ops.var(x, 0, ddof=1),
@@ -611,7 +659,7 @@ CASES = [
     row("argmax", ops.argmax, np.argmax, along(ties, 1), ANY, order=0),
     row("argmin", ops.argmin, np.argmin, along(ties, 1), ANY, order=0),
     row("argmax of all", ops.argmax, np.argmax, listed(one((2, 3)), one(())), ANY, order=0),
-    row("logsumexp", ops.logsumexp, _logsumexp, along(real, 1)),
+    row("logsumexp", ops.logsumexp, _logsumexp, along(real, 1), ANY, of_floats=True),
     row(
         "logsumexp, keepdims",
         lambda x: ops.logsumexp(x, 0, keepdims=True),
@@ -624,12 +672,16 @@ CASES = [
         ops.softmax,
         lambda x, axis: np.exp(x - _logsumexp(x, axis, True)),
         along(real, 1),
+        ANY,
+        of_floats=True,
     ),
     row(
         "log_softmax",
         ops.log_softmax,
         lambda x, axis: x - _logsumexp(x, axis, True),
         along(real, 1),
+        ANY,
+        of_floats=True,
     ),
     # Shaping
     row("broadcast_to", ops.broadcast_to, np.broadcast_to, broadcasting, ANY),
@@ -672,6 +724,19 @@ CASES = [
         covers=("stack", "unstack"),
     ),
     row("split", ops.split, _split, cutting, ANY, covers=("split", "concat", "zeros_like")),
+    row(
+        "chunk",
+        ops.chunk,
+        _chunk,
+        listed(
+            one((5, 2), chunks=3, axis=0),
+            one((2, 7), chunks=5, axis=-1),
+            one((3, 1), chunks=4, axis=0),
+            one((2, 0), chunks=2, axis=1),
+        ),
+        ANY,
+        covers=("split", "concat", "zeros_like"),
+    ),
     row(
         "unstack",
         ops.unstack,

@@ -60,8 +60,8 @@ def _refuse(what: str) -> Callable[..., Any]:
 
 def _leaves_it_to(other: Any) -> bool:
     """Whether the other operand's class has operators of its own, as Tensor has."""
-    return getattr(type(other), "__array_ufunc__", other) is None and not isinstance(
-        other, StrictArray
+    return hasattr(type(other), "__array_ufunc__") and not isinstance(
+        other, StrictArray | np.ndarray | np.generic
     )
 
 

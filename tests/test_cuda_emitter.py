@@ -35,9 +35,9 @@ from strict import STRICT, StrictArray
 
 from tinygrad_rnn import backends
 from tinygrad_rnn.backends import Backend
-from tinygrad_rnn.replay.cuda_emitter import compile_loop
-from tinygrad_rnn.replay.cuda_source import kernel_launch, kernel_source
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
+from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
+from tinygrad_rnn.replay.emit.cuda.source import kernel_launch, kernel_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 from tinygrad_rnn.tape import Primitive
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

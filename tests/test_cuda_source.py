@@ -30,9 +30,9 @@ from loop_cases import (
 
 from tinygrad_rnn.backends import Backend, backend_for
 from tinygrad_rnn.ops import elementwise
-from tinygrad_rnn.replay.cuda_emitter import compile_loop
-from tinygrad_rnn.replay.cuda_source import NAME, kernel_source
-from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Line, Loop
+from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
+from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop
 from tinygrad_rnn.tape import Primitive
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

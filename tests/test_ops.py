@@ -184,4 +184,4 @@ def test_every_primitive_has_a_row() -> None:
 def test_every_elementwise_primitive_has_a_kernel() -> None:
     found = vars(importlib.import_module("tinygrad_rnn.ops.elementwise")).values()
     without = {p.name for p in found if isinstance(p, tg.Primitive) and p.kernel is None}
-    assert without == {"cast", "to_device"}
+    assert without == {"to_device"}

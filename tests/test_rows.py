@@ -18,8 +18,8 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import replay, rnn
 from tinygrad_rnn.backends import team
 from tinygrad_rnn.backends.blas import mkl
-from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Line, Loop, Phase, Product, Ref
-from tinygrad_rnn.replay.rows import divided, independent_rows
+from tinygrad_rnn.replay.emit.independent_rows import divided, independent_rows
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase, Product, Ref
 from tinygrad_rnn.replay.scan import trace
 
 B, H = 6, 4
@@ -141,7 +141,7 @@ def test_cells_have_independent_rows_in_both_directions(name: str) -> None:
 @needs_team
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_threads_divide_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinygrad_rnn.replay import numba_emitter
+    from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
     layer = getattr(rnn, name)(5, 64)
     x = tg.randn((40, 33, 5))

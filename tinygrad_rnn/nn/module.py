@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from tinygrad_rnn import backends
+from tinygrad_rnn.nn.files import Stored
 from tinygrad_rnn.nn.tree import attributes, check_company, check_replaced, holds, leads_back
-from tinygrad_rnn.nn.weights import WeightsError, read_weights, write_weights
+from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -42,20 +43,6 @@ class Buffer(Tensor):
 _KEPT = (Parameter, Buffer)
 
 
-class Changes:
-    """Counts what happens to modules besides new values of their parameters.
-
-    While ``count`` stays as it is, a module that looks at nothing but its own attributes computes
-    the same operations.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-CHANGES = Changes()
-
-
 class Module:
     """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
 
@@ -76,18 +63,13 @@ class Module:
     """
 
     training: bool = True
-    hidden: ClassVar[tuple[str, ...]] = ("_before", "_after", "_some")
+    hidden: ClassVar[tuple[str, ...]] = ("_before", "_after")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        CHANGES.count += 1
         old = self.__dict__.get(name)
         if holds(old, _KEPT):
             check_replaced(type(self).__name__, name, old, value, _KEPT)
         super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        CHANGES.count += 1
-        super().__delattr__(name)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What calling the module computes. To be written by each kind of module."""
@@ -106,8 +88,6 @@ class Module:
             output = output if found is None else found
         return output
 
-    _some: tuple[int, Tensor | None] = (-1, None)
-
     # Hooks
 
     @property
@@ -124,7 +104,6 @@ class Module:
         ``inputs`` is the tuple of positional arguments. What the hook returns takes its place (a
         single value that of the only one), unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_before", {}), hook)
 
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
@@ -132,7 +111,6 @@ class Module:
 
         What the hook returns takes the place of the output, unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_after", {}), hook)
 
     # The tree
@@ -192,12 +170,12 @@ class Module:
 
     def some_tensor(self) -> Tensor | None:
         """Some floating Tensor in the tree, whose dtype and device are those of the module."""
-        count, found = self._some
-        if count != CHANGES.count:
-            every = self._named_tensors(Tensor)
-            found = next((t for _, t in every if t.dtype.kind == "f"), None)
-            vars(self)["_some"] = CHANGES.count, found
-        return found
+        return next((value for value in self.tensors() if value.dtype.kind == "f"), None)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every Tensor in the tree, Parameters, Buffers and others."""
+        for _, value in self._named_tensors(Tensor):
+            yield value
 
     # State
 
@@ -224,14 +202,17 @@ class Module:
         missing = [name for name in own if name not in state]
         unknown = [name for name in state if name not in own]
         if strict and (missing or unknown):
-            parts = [f"missing {missing}"] * bool(missing) + [f"unknown {unknown}"] * bool(unknown)
+            parts = [f"missing {some_of(missing)}"] * bool(missing)
+            parts += [f"unknown {some_of(unknown)}"] * bool(unknown)
             raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
-        loaded: dict[int, tuple[str, Tensor, np.ndarray]] = {}
+        loaded: dict[int, tuple[str, Tensor, np.ndarray | Stored]] = {}
         for name, target in own.items():
             if name not in state:
                 continue
             given = state[name]
-            values = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+            given = given.numpy() if isinstance(given, Tensor) else given
+            # What lies in a file stays there until everything is known to fit.
+            values = given if isinstance(given, Stored) else np.asarray(given)
             if values.shape != tuple(target.shape):
                 raise ValueError(
                     f"{who}: {name} has shape {tuple(target.shape)}, the given values have "
@@ -247,7 +228,7 @@ class Module:
             if before is not values and not np.array_equal(before, values, equal_nan=True):
                 raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
         arrays = [
-            (target, backends.transfer(values.astype(target.dtype), target.device))
+            (target, backends.transfer(np.array(values, target.dtype), target.device))
             for _, target, values in loaded.values()
         ]
         for target, array in arrays:
@@ -277,11 +258,11 @@ class Module:
             where it is missing, damaged, or does not fit, saying which names or shapes. Nothing
             has been changed then.
         """
-        weights = read_weights(path)
-        try:
-            self.load_state_dict(weights, strict)
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
+        with open_weights(path) as weights:
+            try:
+                self.load_state_dict(weights, strict)
+            except (KeyError, ValueError) as error:
+                raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
         return self
 
     def to(self: Self, target: Any) -> Self:
@@ -300,7 +281,6 @@ class Module:
             if new.array is not value.array:
                 value.array, value.grad = new.array, g
                 value.mark_changed()
-        CHANGES.count += 1
         return self
 
     def train(self: Self, mode: bool = True) -> Self:

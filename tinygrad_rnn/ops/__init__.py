@@ -10,7 +10,6 @@ from tinygrad_rnn.ops.elementwise import (
     bitwise_and,
     bitwise_or,
     bitwise_xor,
-    cast,
     ceil,
     clip,
     cos,
@@ -64,8 +63,10 @@ from tinygrad_rnn.ops.indexing import (
 )
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
+from tinygrad_rnn.ops.promotion import cast, common_dtype
 from tinygrad_rnn.ops.random import (
     Blocks,
+    Draw,
     Remembered,
     blocks_of_steps,
     dropout,
@@ -96,6 +97,7 @@ from tinygrad_rnn.ops.reductions import (
 )
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
+    chunk,
     concat,
     expand_dims,
     flip,
@@ -115,6 +117,7 @@ from tinygrad_rnn.ops.shaping import (
 __all__ = [
     "At",
     "Blocks",
+    "Draw",
     "Remembered",
     "abs",
     "add",
@@ -130,7 +133,9 @@ __all__ = [
     "cast",
     "ceil",
     "check_range",
+    "chunk",
     "clip",
+    "common_dtype",
     "concat",
     "cos",
     "cross_entropy",

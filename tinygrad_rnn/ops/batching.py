@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops import elementwise, indexing, linear_algebra, reductions, shaping
+from tinygrad_rnn.ops import indexing, linear_algebra, promotion, reductions, shaping
 from tinygrad_rnn.tape import Primitive
 
 Stacked = Sequence[bool]
@@ -101,7 +101,7 @@ def getitem_p(stacked: Stacked, x: Array, *arrays: Array, template: Any) -> Arra
 
 
 def take_p(stacked: Stacked, x: Array, indices: Array) -> Array:
-    return indexing.take(x, indices)
+    return indexing.take(x, indices, 0)
 
 
 def einsum_p(stacked: Stacked, *operands: Array, terms: tuple[str, ...], output: str) -> Array:
@@ -121,7 +121,7 @@ for _primitive in (*_SINGLE, *_SEVERAL, shaping.split_p, shaping.unstack_p):
 for _primitive in (shaping.concat_p, shaping.stack_p):
     _primitive.batch = _joining(_primitive)
 
-elementwise.cast_p.batch = lambda stacked, x, dtype: elementwise.cast(x, dtype)
+promotion.cast_p.batch = lambda stacked, x, dtype: promotion.cast(x, dtype)
 linear_algebra.linear_p.batch = linear_p
 linear_algebra.matmul_p.batch = matmul_p
 linear_algebra.einsum_p.batch = einsum_p

@@ -18,18 +18,46 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, device_of, transfer
-from tinygrad_rnn.tape import Function, Primitive, Traced
+from tinygrad_rnn.ops.promotion import (
+    INTEGER,
+    as_floats,
+    as_integers,
+    cast,
+    common_dtype,
+    dtype_of,
+    promotion,
+    together,
+)
+from tinygrad_rnn.tape import Function, Primitive, Promotion, Traced
 
 
 def elementwise(
-    name: str, kernel: str, *rules: Function | None, forward: Function | None = None
+    name: str,
+    kernel: str,
+    *rules: Function | None,
+    forward: Function | None = None,
+    promote: Promotion = together,
 ) -> Primitive:
     """One row of the table."""
 
     def by_name(xp: Any, *arrays: Any) -> Array:
         return getattr(xp, name)(*arrays)
 
-    return Primitive(name, forward or by_name, rules, kernel=kernel, doc=f"{name}: {kernel}")
+    return Primitive(
+        name,
+        forward or by_name,
+        rules,
+        kernel=kernel,
+        promote=promote,
+        doc=f"{name}: {kernel}",
+    )
+
+
+def of_floats(
+    name: str, kernel: str, *rules: Function | None, forward: Function | None = None
+) -> Primitive:
+    """The row of an operation whose results are no integers, though its operands may be."""
+    return elementwise(name, kernel, *rules, forward=forward, promote=as_floats)
 
 
 def _sigmoid(xp: Any, x: Array) -> Array:
@@ -95,38 +123,67 @@ def _larger(g: Array, a: Array, b: Array) -> Array:
     return where(a > b, g, where(a == b, 0.5 * g, 0.0))
 
 
+def _branches(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The two branches meet, whatever the condition is; what is not 0 counts as true."""
+    condition = inputs[0]
+    if getattr(condition, "dtype", _TRUTH) is not _TRUTH:
+        inputs = (cast(condition, _TRUTH), *inputs[1:])
+    return _last_two(who, inputs)
+
+
+_TRUTH = np.dtype(np.bool_)
+_last_two = promotion(start=1)
+
+
+def _where(xp: Any, condition: Array, a: Any, b: Any) -> Array:
+    y = xp.where(condition, a, b)
+    if dtype_of(a) is None and dtype_of(b) is None:
+        y = y.astype(common_dtype((a, b), "where"))
+    return y
+
+
+def _sign(xp: Any, x: Array) -> Array:
+    return x if x.dtype == np.bool_ else xp.sign(x)
+
+
+def _round(xp: Any, x: Array) -> Array:
+    """To the nearest integer, halves to the even one; NumPy's rint makes integers floats."""
+    return xp.rint(x) if x.dtype.kind == "f" else x
+
+
 # Arithmetic
 add = elementwise("add", "x0 + x1", lambda g, y, a, b: g, lambda g, y, a, b: g)
 subtract = elementwise("subtract", "x0 - x1", lambda g, y, a, b: g, lambda g, y, a, b: -g)
 multiply = elementwise("multiply", "x0 * x1", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
-divide = elementwise("divide", "x0 / x1", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
+divide = of_floats("divide", "x0 / x1", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 negative = elementwise("negative", "-x0", lambda g, y, x: -g)
-power = elementwise("power", "power(x0, x1)", _power_base, _power_exponent)
+power = elementwise("power", "power(x0, x1)", _power_base, _power_exponent, promote=as_integers)
 remainder = elementwise(
     "remainder",
     "remainder(x0, x1)",
     lambda g, y, a, b: g,
     lambda g, y, a, b: -g * floor(a / b),
+    promote=as_integers,
 )
-floor_divide = elementwise("floor_divide", "floor(x0 / x1)", None, None)
+floor_divide = elementwise("floor_divide", "floor(x0 / x1)", None, None, promote=as_integers)
 
 # Functions of one argument
 abs = elementwise("abs", "abs(x0)", lambda g, y, x: g * sign(x))
-exp = elementwise("exp", "exp(x0)", lambda g, y, x: g * y)
-expm1 = elementwise("expm1", "expm1(x0)", lambda g, y, x: g * (y + 1))
-log = elementwise("log", "log(x0)", lambda g, y, x: g / x)
-log1p = elementwise("log1p", "log1p(x0)", lambda g, y, x: g / (x + 1))
-sqrt = elementwise("sqrt", "sqrt(x0)", lambda g, y, x: g / (2 * y))
-square = elementwise("square", "x0 * x0", lambda g, y, x: g * (2 * x))
-sin = elementwise("sin", "sin(x0)", lambda g, y, x: g * cos(x))
-cos = elementwise("cos", "cos(x0)", lambda g, y, x: -g * sin(x))
-erf = elementwise(
+exp = of_floats("exp", "exp(x0)", lambda g, y, x: g * y)
+expm1 = of_floats("expm1", "expm1(x0)", lambda g, y, x: g * (y + 1))
+log = of_floats("log", "log(x0)", lambda g, y, x: g / x)
+log1p = of_floats("log1p", "log1p(x0)", lambda g, y, x: g / (x + 1))
+sqrt = of_floats("sqrt", "sqrt(x0)", lambda g, y, x: g / (2 * y))
+square = elementwise("square", "x0 * x0", lambda g, y, x: g * (2 * x), promote=as_integers)
+sin = of_floats("sin", "sin(x0)", lambda g, y, x: g * cos(x))
+cos = of_floats("cos", "cos(x0)", lambda g, y, x: -g * sin(x))
+erf = of_floats(
     "erf", "erf(x0)", lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)), forward=_erf
 )
 
 # Activations
-tanh = elementwise("tanh", "tanh(x0)", lambda g, y, x: g * (1 - y * y))
-sigmoid = elementwise(
+tanh = of_floats("tanh", "tanh(x0)", lambda g, y, x: g * (1 - y * y))
+sigmoid = of_floats(
     "sigmoid", "1 / (1 + exp(-x0))", lambda g, y, x: g * (y * (1 - y)), forward=_sigmoid
 )
 relu = elementwise(
@@ -135,13 +192,13 @@ relu = elementwise(
     lambda g, y, x: where(x > 0, g, 0.0),
     forward=lambda xp, x: xp.maximum(x, 0),
 )
-softplus = elementwise(
+softplus = of_floats(
     "softplus",
     "maximum(x0, 0) + log1p(exp(-abs(x0)))",
     lambda g, y, x: g * sigmoid(x),
     forward=lambda xp, x: xp.logaddexp(x, 0),
 )
-leaky_relu_p = elementwise(
+leaky_relu_p = of_floats(
     "leaky_relu",
     "select(x0 > 0, x0, slope * x0)",
     lambda g, y, x, slope: where(x > 0, g, slope * g),
@@ -167,6 +224,8 @@ where = elementwise(
     None,
     lambda g, y, condition, a, b: where(condition, g, 0.0),
     lambda g, y, condition, a, b: where(condition, 0.0, g),
+    forward=_where,
+    promote=_branches,
 )
 clip_p = elementwise(
     "clip",
@@ -176,10 +235,10 @@ clip_p = elementwise(
 )
 
 # Steps: a gradient of zero almost everywhere, and none is sent back
-sign = elementwise("sign", "sign(x0)", None)
+sign = elementwise("sign", "sign(x0)", None, forward=_sign)
 floor = elementwise("floor", "floor(x0)", None)
 ceil = elementwise("ceil", "ceil(x0)", None)
-round = elementwise("round", "round(x0)", None, forward=lambda xp, x: xp.rint(x))
+round = elementwise("round", "round(x0)", None, forward=_round)
 
 # Comparison and logic: bool results, which carry no gradient
 equal = elementwise("equal", "x0 == x1")
@@ -194,13 +253,6 @@ bitwise_and = elementwise("bitwise_and", "x0 & x1")
 bitwise_or = elementwise("bitwise_or", "x0 | x1")
 bitwise_xor = elementwise("bitwise_xor", "x0 ^ x1")
 invert = elementwise("invert", "~x0")
-
-cast_p = Primitive(
-    "cast",
-    lambda xp, x, dtype: x.astype(dtype),
-    [lambda g, y, x, dtype: cast(g, x.dtype)],
-    doc="cast(x, dtype): the same values in another dtype",
-)
 
 
 def _device(x: Array) -> str:
@@ -222,38 +274,47 @@ def to_device(x: Array, device: str) -> Array:
     return to_device_p(x, device=device)
 
 
-def cast(x: Array, dtype: Any) -> Array:
-    """The same values in another dtype; the gradient is cast back."""
-    return cast_p(x, dtype=np.dtype(dtype))
-
-
 def leaky_relu(x: Array, slope: float = 0.01) -> Array:
     """X where x > 0, else slope * x. Source: Maas, Hannun, Ng 2013."""
     return leaky_relu_p(x, slope=slope)
 
 
-def _plain(number: Any) -> Any:
-    """A Python number for one of NumPy's, which would bring its dtype along."""
-    return number.item() if hasattr(number, "dtype") and not isinstance(number, Traced) else number
+def _bound(value: Any) -> Any:
+    """A Python number or None, for a bound that may be one of NumPy's numbers."""
+    if getattr(value, "ndim", 0) or isinstance(value, Traced):
+        raise TypeError("clip: low and high must be numbers; use maximum and minimum for arrays")
+    return value.item() if hasattr(value, "dtype") else value
 
 
 def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """X limited to [low, high]; the gradient passes where x lies within, bounds included."""
-    low, high = _plain(low), _plain(high)
+    if isinstance(low, Traced) or isinstance(high, Traced):
+        raise TypeError(
+            "clip: bounds must be numbers, got a Tensor; write maximum(minimum(x, high), low)"
+        )
+    low, high = _bound(low), _bound(high)
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low must not exceed high, got {low} and {high}")
+    dtype = common_dtype((x, low, high), "clip", INTEGER)
     lowest, highest = -math.inf, math.inf
-    if x.dtype.kind in "iu":  # an infinity would turn integers into floats
-        lowest, highest = int(np.iinfo(x.dtype).min), int(np.iinfo(x.dtype).max)
-    return clip_p(x, low=lowest if low is None else low, high=highest if high is None else high)
+    if dtype.kind != "f":  # an infinity would turn integers into floats
+        lowest, highest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    return clip_p(
+        x if x.dtype == dtype else cast(x, dtype),
+        low=lowest if low is None else max(low, lowest),
+        high=highest if high is None else min(high, highest),
+    )
 
 
-def gelu(x: Array, approximate: bool = False) -> Array:
+def gelu(x: Array, approximate: str = "none") -> Array:
     """X Phi(x), Phi the standard normal distribution function.
 
-    ``approximate`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source: Hendrycks,
-    Gimpel 2016.
+    ``approximate="tanh"`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source:
+    Hendrycks, Gimpel 2016.
     """
-    if approximate:
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    (x,) = as_floats("gelu", (x,))
+    if approximate == "tanh":
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of
+from tinygrad_rnn.ops.elementwise import multiply
+from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
@@ -64,6 +66,7 @@ matmul_p = Primitive(
     "matmul",
     lambda xp, a, b: _in_float32(backend_of(a if hasattr(a, "dtype") else b).matmul, a, b),
     [lambda g, y, a, b: matmul_p(g, swapaxes(b, -1, -2)), _matmul_right],
+    promote=together,
 )
 
 
@@ -90,7 +93,7 @@ def _linear_rule(
     ]
 
 
-linear_p = Primitive("linear", _linear_forward, joint_rule=_linear_rule)
+linear_p = Primitive("linear", _linear_forward, joint_rule=_linear_rule, promote=together)
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -137,7 +140,7 @@ def outer(a: Array, b: Array) -> Array:
     """a_i b_j for two vectors."""
     if dimensions(a, "outer") != 1 or dimensions(b, "outer") != 1:
         raise ValueError(f"outer: expected two vectors, got {tuple(a.shape)} and {tuple(b.shape)}")
-    return expand_dims(a, 1) * expand_dims(b, 0)
+    return multiply(expand_dims(a, 1), expand_dims(b, 0))
 
 
 # einsum
@@ -172,7 +175,7 @@ def _einsum_forward(xp: Any, *operands: Array, terms: tuple[str, ...], output: s
     return _in_float32(partial(xp.einsum, equation), *operands)
 
 
-einsum_p = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule)
+einsum_p = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule, promote=together)
 
 
 def einsum(equation: str, *operands: Array) -> Array:

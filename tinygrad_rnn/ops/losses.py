@@ -10,9 +10,15 @@ import numpy as np
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.elementwise import exp
 from tinygrad_rnn.ops.indexing import check_range
+from tinygrad_rnn.ops.promotion import as_floats
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import dimensions, expand_dims
 from tinygrad_rnn.tape import Primitive, Traced
+
+
+def _float_logits(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    logits, labels = inputs
+    return (*as_floats(who, (logits,)), labels)
 
 
 def _one_hot_forward(xp: Any, labels: Array, classes: int, dtype: Any) -> Array:
@@ -72,7 +78,9 @@ def _cotangent_rule(
 
 
 one_hot_p = Primitive("one_hot", _one_hot_forward, [None])
-cross_entropy_p = Primitive("cross_entropy", _forward, joint_rule=_rule, multiple=True)
+cross_entropy_p = Primitive(
+    "cross_entropy", _forward, joint_rule=_rule, multiple=True, promote=_float_logits
+)
 cross_entropy_cotangent_p = Primitive(
     "cross_entropy_cotangent", _cotangent_forward, joint_rule=_cotangent_rule
 )

@@ -1,6 +1,5 @@
 """The primitives behind the functions, by name, for who looks at a tape and asks what is on it."""
 
-from tinygrad_rnn.ops.elementwise import cast_p as cast
 from tinygrad_rnn.ops.elementwise import identity
 from tinygrad_rnn.ops.indexing import getitem_p as getitem
 from tinygrad_rnn.ops.indexing import place_p as place
@@ -8,6 +7,7 @@ from tinygrad_rnn.ops.indexing import scatter_add_p as scatter_add
 from tinygrad_rnn.ops.linear_algebra import einsum_p as einsum
 from tinygrad_rnn.ops.linear_algebra import linear_p as linear
 from tinygrad_rnn.ops.linear_algebra import matmul_p as matmul
+from tinygrad_rnn.ops.promotion import cast_p as cast
 from tinygrad_rnn.ops.reductions import log_softmax_p as log_softmax
 from tinygrad_rnn.ops.reductions import logsumexp_p as logsumexp
 from tinygrad_rnn.ops.reductions import max_p as max

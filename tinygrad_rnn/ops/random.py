@@ -12,15 +12,16 @@ begins without a seed: call :func:`manual_seed` there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, backend_of
+from tinygrad_rnn.ops.promotion import as_float
 from tinygrad_rnn.tape import Traced
 
 _generator = np.random.default_rng()
@@ -28,11 +29,30 @@ _generator = np.random.default_rng()
 Shape = tuple[int, ...]
 
 
+class Draw(NamedTuple):
+    """Random numbers that are asked for.
+
+    Attributes
+    ----------
+    kind : what is drawn, and with which numbers; draws of one kind and shape are alike.
+    shape : that of one draw.
+    make : ``make(lead)`` draws an array of shape ``(*lead, *shape)``.
+    """
+
+    kind: tuple[Hashable, ...]
+    shape: Shape
+    make: Callable[[Shape], Array]
+
+    def is_like(self, other: Draw) -> bool:
+        """Whether one may stand for the other."""
+        return self[:2] == other[:2]
+
+
 class Blocks(Protocol):
     """Where a time step finds its random numbers: a block for all steps is drawn at once."""
 
-    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
-        """The part of this step; ``draw(lead)`` gives an array of shape ``(*lead, *shape)``."""
+    def read(self, draw: Draw) -> Any:
+        """The part of this step."""
         ...
 
 
@@ -58,10 +78,10 @@ class Remembered:
         self.drawn: list[Any] = []
         self.count = 0
 
-    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
+    def read(self, draw: Draw) -> Any:
         """What was drawn in this place before, or else what the loop around gives."""
         if self.count == len(self.drawn) and self.source is not None:
-            self.drawn.append(self.source.read(shape, draw))
+            self.drawn.append(self.source.read(draw))
         self.count += 1
         return self.drawn[self.count - 1]
 
@@ -76,10 +96,10 @@ class Remembered:
                 yield
 
 
-def from_blocks(shape: Shape, draw: Callable[[Shape], Array]) -> Any:
-    """Random numbers of ``shape``: those of the current time step, or ``draw(())`` outside one."""
+def from_blocks(draw: Draw) -> Any:
+    """Random numbers: those of the current time step, or outside one a draw of their own."""
     blocks = _blocks.get()
-    return draw(()) if blocks is None else blocks.read(shape, draw)
+    return draw.make(()) if blocks is None else blocks.read(draw)
 
 
 def manual_seed(seed: int) -> None:
@@ -142,10 +162,9 @@ def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None)
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = like.array if isinstance(like, Traced) else like
     size = tuple(array.shape if shape is None else shape)
-    backend = backend_of(array)
-    return from_blocks(
-        size, partial(_draw_mask, rate, size, array.dtype, backend, backend.device_of(array))
-    )
+    backend, dtype = backend_of(array), array.dtype
+    make = partial(_draw_mask, rate, size, dtype, backend, backend.device_of(array))
+    return from_blocks(Draw(("dropout", rate, dtype.str), size, make))
 
 
 def _draw_mask(
@@ -161,4 +180,5 @@ def dropout(x: Array, rate: float) -> Array:
 
     Source: Srivastava et al. 2014, in its inverted form: the expectation is x.
     """
+    x = as_float(x)
     return x * dropout_mask(x, rate)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.elementwise import cast, exp, isfinite, multiply, square, where
+from tinygrad_rnn.ops.elementwise import exp, isfinite, multiply, square, where
+from tinygrad_rnn.ops.promotion import as_float, as_floats, cast
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
     concat,
@@ -23,7 +24,7 @@ from tinygrad_rnn.ops.shaping import (
     split,
     transpose,
 )
-from tinygrad_rnn.tape import Function, Primitive
+from tinygrad_rnn.tape import Function, Primitive, Promotion
 
 Axis = int | Sequence[int] | None
 
@@ -34,11 +35,12 @@ def _spread(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
 
 
 def _accumulated(name: str, xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    """``xp.<name>`` over axes, with float32 sums where x is float16."""
+    """``xp.<name>`` over axes, with float32 sums where x is float16, int64 for all integers."""
     function = getattr(xp, name)
     if x.dtype == np.float16:
         return function(x, axis=axis, keepdims=keepdims, dtype=np.float32).astype(np.float16)
-    return function(x, axis=axis, keepdims=keepdims)
+    dtype = None if x.dtype.kind == "f" else np.int64
+    return function(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
 
 def _sum_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -69,7 +71,7 @@ def _mean_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> A
 def _cumsum_forward(xp: Any, x: Array, axis: int) -> Array:
     if x.dtype == np.float16:
         return xp.cumsum(x, axis=axis, dtype=np.float32).astype(np.float16)
-    return xp.cumsum(x, axis=axis)
+    return xp.cumsum(x, axis=axis, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
 def _extreme_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -92,13 +94,13 @@ def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bo
     while level.shape[-1] > 1:
         levels.append(level)
         half = level.shape[-1] // 2
-        left, right, rest = split(level, (half, half, level.shape[-1] - 2 * half), -1)
+        left, right, rest = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
         level = concat([left * right, rest], -1)
     others = level * 0 + 1
     for level in reversed(levels):
         half = level.shape[-1] // 2
-        left, right, _ = split(level, (half, half, level.shape[-1] - 2 * half), -1)
-        above, rest = split(others, (half, others.shape[-1] - half), -1)
+        left, right, _ = split(level, sizes=(half, half, level.shape[-1] - 2 * half))
+        above, rest = split(others, sizes=(half, others.shape[-1] - half))
         others = concat([above * right, above * left, rest], -1)
     shape = tuple(x.shape[k] for k in order)
     back = [order.index(k) for k in range(x.ndim)]
@@ -125,23 +127,28 @@ def _norm_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> A
     )
 
 
-def _reduction(name: str, rule: Function | None, forward: Function | None = None) -> Primitive:
+def _reduction(
+    name: str,
+    rule: Function | None,
+    forward: Function | None = None,
+    promote: Promotion | None = None,
+) -> Primitive:
     def by_name(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
         return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
 
-    return Primitive(name, forward or by_name, [rule])
+    return Primitive(name, forward or by_name, [rule], promote=promote)
 
 
 sum_p = _reduction(
     "sum", _sum_rule, lambda xp, x, axis, keepdims: _accumulated("sum", xp, x, axis, keepdims)
 )
-mean_p = _reduction("mean", _mean_rule, _mean_forward)
+mean_p = _reduction("mean", _mean_rule, _mean_forward, as_floats)
 max_p = _reduction("max", _extreme_rule)
 min_p = _reduction("min", _extreme_rule)
 prod_p = _reduction(
     "prod", _prod_rule, lambda xp, x, axis, keepdims: _accumulated("prod", xp, x, axis, keepdims)
 )
-norm_p = _reduction("norm", _norm_rule, _norm_forward)
+norm_p = _reduction("norm", _norm_rule, _norm_forward, as_floats)
 any_p = _reduction("any", None)
 all_p = _reduction("all", None)
 cumsum_p = Primitive(
@@ -178,23 +185,28 @@ def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return prod_p(x, axis=normalise_axes(axis, x, "prod"), keepdims=keepdims)
 
 
-def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def norm(x: Array, *places: Never, axis: Axis = None, keepdims: bool = False) -> Array:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
+    if places:
+        raise TypeError(
+            f"norm: norm(x, {places[0]!r}) names the order of the norm in PyTorch and NumPy; this "
+            "one is Euclidean, and its axis is named: norm(x, axis=...)"
+        )
     return norm_p(x, axis=normalise_axes(axis, x, "norm"), keepdims=keepdims)
 
 
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
     """The variance over ``axis``: sum (x - mean)^2 / (n - ddof)."""
-    axes = normalise_axes(axis, x, "var")
+    axes, x = normalise_axes(axis, x, "var"), as_float(x)
     centred = x - mean(x, axes, keepdims=True)
     return sum(square(centred), axes, keepdims) / _freedom(x, axes, ddof)
 
 
 def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
     """The standard deviation over ``axis``; its gradient is 0 where all values are equal."""
-    axes = normalise_axes(axis, x, "std")
+    axes, x = normalise_axes(axis, x, "std"), as_float(x)
     centred = x - mean(x, axes, keepdims=True)
-    return norm(centred, axes, keepdims) / math.sqrt(_freedom(x, axes, ddof))
+    return norm(centred, axis=axes, keepdims=keepdims) / math.sqrt(_freedom(x, axes, ddof))
 
 
 def cumsum(x: Array, axis: int = 0) -> Array:
@@ -278,12 +290,13 @@ def _log_softmax_forward(xp: Any, x: Array, axis: int) -> Array:
     return x - xp.where(xp.isfinite(total), total, 0).astype(x.dtype)
 
 
-logsumexp_p = Primitive("logsumexp", _logsumexp_forward, [_logsumexp_rule])
-softmax_p = Primitive("softmax", _softmax_forward, [_softmax_rule])
+logsumexp_p = Primitive("logsumexp", _logsumexp_forward, [_logsumexp_rule], promote=as_floats)
+softmax_p = Primitive("softmax", _softmax_forward, [_softmax_rule], promote=as_floats)
 log_softmax_p = Primitive(
     "log_softmax",
     _log_softmax_forward,
     [lambda g, y, x, axis: g - exp(y) * sum(g, axis, keepdims=True)],
+    promote=as_floats,
 )
 
 

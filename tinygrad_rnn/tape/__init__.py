@@ -10,6 +10,7 @@ from tinygrad_rnn.tape.order import collect, key_of
 from tinygrad_rnn.tape.primitive import (
     Function,
     Primitive,
+    Promotion,
     Record,
     Traced,
     next_position,
@@ -17,6 +18,8 @@ from tinygrad_rnn.tape.primitive import (
 )
 from tinygrad_rnn.tape.state import (
     Observer,
+    Tracer,
+    current_tracer,
     enable_grad,
     is_observed,
     is_quiet,
@@ -38,12 +41,15 @@ __all__ = [
     "Handle",
     "Observer",
     "Primitive",
+    "Promotion",
     "Record",
     "Tape",
     "Traced",
+    "Tracer",
     "Watch",
     "backward",
     "collect",
+    "current_tracer",
     "differentiate",
     "enable_grad",
     "format_bytes",

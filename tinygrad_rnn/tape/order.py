@@ -23,9 +23,13 @@ def result_key(record: Record, slot: int) -> Key:
     return (record, slot) if slot else record
 
 
-def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
-    """Every record from position ``since`` on that ``outputs`` depend on, in order."""
-    seen: set[Record] = set()
+def collect(outputs: Iterable[Any], since: int = 0, before: Iterable[Record] = ()) -> list[Record]:
+    """Every record from position ``since`` on that ``outputs`` depend on, in order.
+
+    Those in ``before`` count as done, and so does what they alone depend on.
+    """
+    given = set(before)
+    seen: set[Record] = {*given}
     stack = [outputs]
     while stack:
         for value in stack.pop():
@@ -34,7 +38,7 @@ def collect(outputs: Iterable[Any], since: int = 0) -> list[Record]:
                 if record is not None and record not in seen and record.position >= since:
                     seen.add(record)
                     stack.append(record.inputs)
-    return sorted(seen, key=lambda record: record.position)
+    return sorted(seen - given, key=lambda record: record.position)
 
 
 def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]:

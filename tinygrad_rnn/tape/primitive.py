@@ -19,6 +19,7 @@ from tinygrad_rnn.tape.state import current_state
 
 _positions = itertools.count()
 _PACKAGE = __name__.partition(".")[0]
+_REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
 
 Function: TypeAlias = (
     Callable[..., Any]
@@ -32,6 +33,12 @@ Function: TypeAlias = (
 
 The numbers of arguments are spelled out since a type checker knows the parameters of a lambda from
 them alone.
+"""
+
+Promotion: TypeAlias = Callable[[str, tuple[Any, ...]], tuple[Any, ...]]
+"""``promote(name, operands)``: the operands of an operation, cast to the dtype in which they meet.
+
+Where they are in it already, they are returned as they are.
 """
 
 
@@ -145,6 +152,7 @@ class Primitive:
     batch : how to apply it to all time steps at once: ``batch(stacked, *inputs, **params)``, where
         the inputs that ``stacked`` names have one more axis in front, as the results have. Not
         needed for an elementwise operation.
+    promote : how operands of different dtypes meet. Without it ``forward`` gets them as they are.
     """
 
     def __init__(
@@ -157,6 +165,7 @@ class Primitive:
         kernel: str | None = None,
         multiple: bool = False,
         batch: Function | None = None,
+        promote: Promotion | None = None,
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
@@ -170,6 +179,7 @@ class Primitive:
         self.kernel = kernel
         self.multiple = multiple
         self.batch: Function | None = batch
+        self.promote = promote
         if doc is not None:
             self.__doc__ = doc
 
@@ -179,7 +189,9 @@ class Primitive:
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         leader = None
         kind: Any = None
+        dtype: Any = None
         alike = True
+        mixed = False
         needs_grad = False
         version = 0
         arrays: list[Any] = []
@@ -189,17 +201,28 @@ class Primitive:
                 if leader is None:
                     leader = value
                     kind = array.__class__
-                elif type(array) is not kind:
-                    alike = False
+                    dtype = array.dtype
+                    mixed = mixed or dtype.kind != "f"
+                else:
+                    if type(array) is not kind:
+                        alike = False
+                    if array.dtype is not dtype:
+                        mixed = True
                 if value.needs_grad:
                     needs_grad = True
                 version += value.version
                 arrays.append(array)
             else:
                 alike = False
+                if type(value) not in (float, int) and getattr(value, "dtype", None) is not dtype:
+                    mixed = True
                 arrays.append(value)
         if leader is None:
-            return self._apply_raw(arrays, params)
+            return self._apply_raw(inputs, params)
+        if mixed and self.promote is not None:
+            promoted = self.promote(self.name, inputs)
+            if any(x is not y for x, y in zip(promoted, inputs, strict=True)):
+                return self(*promoted, **params)
 
         state = current_state.get()
         for observer in state.observers:
@@ -212,7 +235,7 @@ class Primitive:
             )
         try:
             results = self.forward(backend.xp, *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except _REFUSALS as error:
             self._explain(error, arrays)
         if type(results) is kind and not self.multiple:
             results = (results,)
@@ -220,7 +243,7 @@ class Primitive:
             results = self._check_results(results)
 
         needs_grad = needs_grad and state.recording
-        traced = state.reader is not None
+        traced = state.tracer is not None
         record = None
         if needs_grad or traced or state.observers:
             frame = user_line() if state.frames else None
@@ -235,9 +258,11 @@ class Primitive:
         if record is not None:
             for observer in state.observers:
                 observer.after_forward(record)
+            if state.tracer is not None:
+                state.tracer.made(record, outputs, state.recording)
         return tuple(outputs) if self.multiple else outputs[0]
 
-    def _apply_raw(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+    def _apply_raw(self, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:
         for array in arrays:
             backend = find_backend(array)
             if backend is not None:
@@ -245,9 +270,11 @@ class Primitive:
         else:
             kinds = ", ".join(type(array).__name__ for array in arrays)
             raise TypeError(f"{self.name}: expected a Tensor or an array, got ({kinds})")
+        if self.promote is not None:
+            arrays = self.promote(self.name, arrays)
         try:
             return self.forward(backend.xp, *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except _REFUSALS as error:
             self._explain(error, arrays)
 
     def _check_operand(self, value: Any, leader: Array) -> Any:
@@ -259,7 +286,7 @@ class Primitive:
         backend = find_backend(value)
         if backend is None:
             if isinstance(value, numbers.Real):
-                return value
+                return value if isinstance(value, int | float) else float(value)
             raise TypeError(
                 f"{self.name}: expected a Tensor, an array or a number, got {type(value).__name__}"
             )
@@ -285,7 +312,7 @@ class Primitive:
                 raise TypeError(f"{self.name}: forward {what}; got {type(y).__name__}")
         return tuple([as_array(y) for y in found])
 
-    def _explain(self, error: Exception, arrays: list[Any]) -> NoReturn:
+    def _explain(self, error: Exception, arrays: Sequence[Any]) -> NoReturn:
         held = {find_backend(a): a for a in arrays if find_backend(a)}
         if len(held) > 1:
             places = " and ".join(b.device_of(a) for b, a in held.items() if b)
@@ -299,13 +326,13 @@ class Primitive:
             f"{a.dtype} {tuple(a.shape)}" if find_backend(a) else repr(a) for a in arrays
         )
         # An error class of NumPy's own may not be made from a message alone.
-        kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+        kind = next(k for k in _REFUSALS if isinstance(error, k))
         raise kind(f"{self.name}: {message} (operands: {operands})") from error
 
 
 def user_line() -> str | None:
-    """File and line of the innermost caller outside this package."""
+    """File and line of the innermost caller outside this package and NumPy."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (_PACKAGE, "numpy"):
         frame = frame.f_back
     return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from tinygrad_rnn.tape.primitive import Primitive, Record
@@ -34,18 +34,24 @@ class Observer:
         """``cotangents`` holds one entry per input: the gradient that its rule gave, or None."""
 
 
+class Tracer(Protocol):
+    """Who follows what a function does: every operation is recorded for it, gradient or not."""
+
+    def reading(self, value: Any) -> None:
+        """The elements of ``value`` are about to be looked at."""
+
+    def made(self, record: Record, outputs: list[Any], recording: bool) -> None:
+        """``outputs`` are the handles of a new record; ``recording`` is off within no_grad."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """The switches of one thread or context.
-
-    Where there is a ``reader``, every operation is recorded, gradient or not, and the reader is
-    told of each value whose elements somebody is about to look at.
-    """
+    """The switches of one thread or context."""
 
     recording: bool = True
     observers: tuple[Observer, ...] = ()
     frames: bool = False
-    reader: Callable[[Any], None] | None = None
+    tracer: Tracer | None = None
 
 
 current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
@@ -87,21 +93,26 @@ def observe(*observers: Observer) -> Generator[None]:
 
 
 @contextmanager
-def tracing(reader: Callable[[Any], None]) -> Generator[None]:
-    """Record everything within the block, and call ``reader(value)`` before a value is read."""
-    with _switched(recording=True, observers=(), reader=reader):
+def tracing(tracer: Tracer) -> Generator[None]:
+    """Let ``tracer`` follow everything within the block, and no observer."""
+    with _switched(observers=(), tracer=tracer):
         yield
+
+
+def current_tracer() -> Tracer | None:
+    """Who follows the operations of this thread or context."""
+    return current_state.get().tracer
 
 
 def is_tracing() -> bool:
     """Whether a step is being traced in this thread or context."""
-    return current_state.get().reader is not None
+    return current_state.get().tracer is not None
 
 
 def is_quiet() -> bool:
     """Whether nothing is recorded in this thread or context, and nobody sees the operations."""
     state = current_state.get()
-    return not (state.recording or state.observers or state.reader is not None)
+    return not (state.recording or state.observers or state.tracer is not None)
 
 
 def is_observed() -> bool:
@@ -111,9 +122,9 @@ def is_observed() -> bool:
 
 def reading(value: Any) -> None:
     """Say that the elements of a value are about to be looked at."""
-    reader = current_state.get().reader
-    if reader is not None:
-        reader(value)
+    tracer = current_state.get().tracer
+    if tracer is not None:
+        tracer.reading(value)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""Making Tensors: from data, filled, and random (from the one seeded generator)."""
+"""Making Tensors: from data, and filled."""
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,59 @@ def _holds_float64(data: Any) -> bool:
     return getattr(data, "dtype", None) == np.float64
 
 
-def _host_values(data: Any) -> Any:
-    """Nested lists in which Tensors stand for their values."""
-    if isinstance(data, Tensor):
-        return data.numpy()
+def _leaves(data: Any) -> Iterator[Any]:
+    """What nested lists hold."""
     if isinstance(data, list | tuple):
-        return [_host_values(item) for item in data]
-    return data
+        for item in data:
+            yield from _leaves(item)
+    else:
+        yield data
+
+
+def _is_followed(data: Any) -> bool:
+    """Whether there are Tensors in nested lists, or one that is part of a tape."""
+    if isinstance(data, Tensor):
+        return data.needs_grad or data.record is not None
+    return isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in _leaves(data))
+
+
+def _stacked(data: Any, dtype: Any, device: str) -> Tensor:
+    """Nested lists that hold Tensors, joined by operations that a gradient can follow."""
+    if isinstance(data, list | tuple):
+        return ops.stack([_stacked(item, dtype, device) for item in data])
+    found = data if isinstance(data, Tensor) else tensor(data, dtype, device)
+    return found.astype(dtype)
+
+
+def _followed(data: Any, dtype: Any, device: str | None, requires_grad: bool) -> Tensor:
+    """A copy of Tensors, by themselves or in nested lists, that stays connected to their tape."""
+    if isinstance(data, Tensor):
+        found = data.copy()
+    else:
+        leaves = [*_leaves(data)]
+        common = ops.common_dtype(leaves, "tensor")
+        home = next(x.device for x in leaves if isinstance(x, Tensor))
+        try:
+            found = _stacked(data, common, home)
+        except ValueError as error:
+            raise ValueError(f"tensor: the rows have different lengths ({error})") from None
+    found = found if dtype is None else found.astype(dtype)
+    found = found if device is None else found.to(device)
+    if requires_grad:
+        if found.needs_grad:
+            raise ValueError(
+                "tensor: requires_grad=True makes a leaf, and a Tensor inside wants a gradient "
+                "already; leave it out to follow it, or pass its detach()"
+            )
+        found.requires_grad = True
+    return found
+
+
+def _real_numbers(array: np.ndarray) -> np.ndarray:
+    """Objects as floats, where they are real numbers such as fractions."""
+    real = all(isinstance(x, numbers.Real) for x in array.flat)
+    whole = all(isinstance(x, numbers.Integral) for x in array.flat)
+    return array.astype(np.float64) if real and not whole else array
 
 
 def tensor(
@@ -32,18 +80,22 @@ def tensor(
     """A Tensor with a copy of ``data``: numbers, nested lists, an array or a Tensor.
 
     Python floats become float32; arrays keep their dtype and, unless ``device`` says otherwise,
-    their device.
+    their device. Tensors that want a gradient, in nested lists too, are followed: they get it.
 
     >>> import tinygrad_rnn as tg
     >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
     tensor([4., 6.], dtype=float32)
     """
+    if _is_followed(data):
+        return _followed(data, dtype, device, requires_grad)
     array = data.array if isinstance(data, Tensor) else data
     if backends.find_backend(array) is None:
         try:
-            array = np.asarray(_host_values(data))
+            array = np.asarray(data)
         except ValueError as error:
             raise ValueError(f"tensor: the rows have different lengths ({error})") from None
+        if array.dtype == object:
+            array = _real_numbers(array)
         if dtype is None and array.dtype == np.float64 and not _holds_float64(data):
             array = array.astype(np.float32)
     checked_dtype(array.dtype, "tensor")
@@ -80,7 +132,8 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A Tensor of one value; a Python float gives float32."""
-    if dtype is None and isinstance(value, float) and not isinstance(value, np.generic):
+    whole = isinstance(value, numbers.Integral | np.generic)
+    if dtype is None and isinstance(value, numbers.Real) and not whole:
         dtype = np.float32
     return tensor(np.full(shape, value, dtype), None, device, requires_grad)
 
@@ -89,14 +142,22 @@ def zeros(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of zeros."""
-    return full(shape, 0, dtype, device, requires_grad)
+    return _filled("zeros", 0, shape, dtype, device, requires_grad)
 
 
 def ones(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of ones."""
-    return full(shape, 1, dtype, device, requires_grad)
+    return _filled("ones", 1, shape, dtype, device, requires_grad)
+
+
+def _filled(who: str, value: int, shape: Any, dtype: Any, *rest: Any) -> Tensor:
+    if isinstance(dtype, int):
+        raise TypeError(
+            f"{who}: the shape is one argument, as in {who}((2, 3)); got {dtype} for the dtype"
+        )
+    return full(shape, value, dtype, *rest)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
@@ -133,34 +194,12 @@ def linspace(
     return tensor(np.linspace(start, stop, count), dtype, device, False)
 
 
-def eye(n: int, dtype: Any = np.float32, device: str | None = None) -> Tensor:
-    """The identity matrix."""
-    return tensor(np.eye(n), dtype, device, False)
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = np.float32, device: str | None = None
+) -> Tensor:
+    """The identity matrix (n, n), or ones on the diagonal of (n, m)."""
+    return tensor(np.eye(n, m), dtype, device, False)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _shape(shape: tuple[Any, ...]) -> Any:
-    """``rand(2, 3)`` and ``rand((2, 3))`` mean the same."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-
-
-def rand(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Uniform on [0, 1)."""
-    return tensor(ops.generator().random(_shape(shape)), dtype, device, requires_grad)
-
-
-def randn(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Normal with mean 0 and variance 1."""
-    return tensor(ops.generator().standard_normal(_shape(shape)), dtype, device, requires_grad)
-
-
-def randint(low: int, high: int, shape: Any, device: str | None = None) -> Tensor:
-    """Integers low <= k < high, all equally likely."""
-    return tensor(ops.generator().integers(low, high, shape), None, device, False)

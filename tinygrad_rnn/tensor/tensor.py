@@ -21,7 +21,6 @@ class Tensor(Notation):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None
 
     def __init__(self, array: backends.Array, needs_grad: bool = False) -> None:
         if backends.find_backend(array) is None:

@@ -134,6 +134,8 @@ class Trainer:
         self.best: float | None = None
         self.state: Any = None
         self._saved = 0
+        self._unwritten: dict[str, float] | None = None  # the last row, until it is in the file
+        self._best_is_due = False
         self._stopping = False
         self._broken_off = ""
 
@@ -196,7 +198,7 @@ class Trainer:
             goals.append(self.updates + self.epochs.updates_until(epochs))
         with (
             self.folder.claimed(self.updates),
-            closing(MetricsFile(self.folder.metrics, self.updates)) as metrics,
+            closing(MetricsFile(self.folder.metrics, self._recorded())) as metrics,
             tqdm(
                 total=None if math.isinf(min(goals)) else int(min(goals)),
                 initial=self.updates,
@@ -208,20 +210,21 @@ class Trainer:
             announced(self) as ending,
         ):
             start, before = time.monotonic(), self.seconds
+            self._keep(metrics)  # where the last call failed to
             while True:
                 late = minutes is not None and self.seconds - before >= minutes * 60
                 reason = self._reason(epochs, updates, interrupted(), late)
                 if reason is not None:
                     break
                 try:
-                    row = self._update()
+                    row = self._unwritten = self._update()
                     self.seconds = before + time.monotonic() - start
                     row["seconds"] = self.seconds
                     for callback in self.callbacks:
                         callback.on_update(self, row)
                     if self.evaluate is not None and self._due(self.evaluate_every):
                         row |= self._evaluate(self.evaluate)
-                    metrics.append(row)
+                    self._keep(metrics)
                 except KeyboardInterrupt:  # the second one: who knows how far it came
                     self._broken_off = self._broken_off or f"update {self.updates:,}"
                     raise
@@ -263,6 +266,7 @@ class Trainer:
             self._broken_off = before
             raise
         self._saved, self._broken_off = self.updates, ""
+        self._unwritten, self._best_is_due = None, False
 
     def _update(self) -> dict[str, float]:
         """One update of the parameters, and its row of metrics."""
@@ -325,15 +329,28 @@ class Trainer:
                 raise self._nonfinite(f"{name} is {value}", self.updates)
         first = next(iter(metrics.values()))
         better = self.best is None or first < self.best
-        self.best = first if better else self.best
+        if better:
+            self.best, self._best_is_due = first, True
         observe = getattr(self.schedule, "observe", None)
         if observe is not None:  # a schedule that waits for a plateau
             observe(first)
         for callback in self.callbacks:
             callback.on_evaluation(self, metrics)
-        if better:
-            self._tell(self.folder.save_best(self._sound()))
         return metrics
+
+    def _recorded(self) -> int:
+        """The updates whose rows are in the file of metrics."""
+        return self.updates - (self._unwritten is not None)
+
+    def _keep(self, metrics: MetricsFile) -> None:
+        """Write the row of the last update and, where it is the best, its checkpoint."""
+        if self._unwritten is not None:
+            metrics.append(self._unwritten)
+            self._unwritten = None
+        if self._best_is_due:
+            path = self.folder.save_best(self._sound())
+            self._best_is_due = False
+            self._tell(path)
 
     def _save(self) -> None:
         path = self.folder.save(self._sound())

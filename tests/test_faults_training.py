@@ -280,8 +280,10 @@ def test_fault_54_after_a_second_control_c_fit_waits_for_resume(
     for _ in range(2):
         with pytest.raises(RuntimeError, match=message):
             run.trainer.fit(updates=12)
-    with pytest.raises(CheckpointError):
-        run.trainer.resume(tmp_path / "none")
+    other = Run(tmp_path / "other", hidden=6)
+    other.trainer.fit(updates=1)
+    with pytest.raises(CheckpointError, match="made with sizes"):
+        run.trainer.resume(other.trainer.checkpoint())
     with pytest.raises(RuntimeError, match=message):
         run.trainer.fit(updates=12)
     run.trainer.resume(Checkpoint.latest(tmp_path / "run"))

@@ -277,11 +277,14 @@ def test_calls(backend: HostCUDA, reverse: bool) -> None:
     seen: list[int] = []
 
     def fallback(step: Call) -> Any:
-        def run(strict: Sequence[StrictArray], t: int) -> None:
-            seen.append(t)
-            run_call(step, lambda ref: view(ref, loop, [a._values for a in strict], t))
+        def start(strict: Sequence[StrictArray]) -> Any:
+            def run(t: int) -> None:
+                seen.append(t)
+                run_call(step, lambda ref: view(ref, loop, [a._values for a in strict], t))
 
-        return run
+            return run
+
+        return start
 
     found = results(loop, backend, given, 3, fallback)
     run_reference(loop, given, 3)

@@ -16,6 +16,7 @@ from loop_cases import (
     HALF,
     INT,
     LONG,
+    Written,
     allocate,
     fused,
     layer_norm,
@@ -36,7 +37,7 @@ from tinygrad_rnn.replay.emit.numba import cache as numba_cache
 from tinygrad_rnn.replay.emit.numba import table as numba_table
 from tinygrad_rnn.replay.emit.numba.emitter import compile_loop, reason
 from tinygrad_rnn.replay.emit.numba.source import apart, module_source
-from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Line, Loop, Product, Ref, Step
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref, Step
 from tinygrad_rnn.tape import Primitive
 
 pytest.importorskip("numba")
@@ -379,7 +380,9 @@ LEFT_OUT = {  # what NumPy refuses, or gives another dtype than these two have
 }
 
 
-def evaluate(lines: Mapping[str, Line], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def evaluate(
+    lines: Mapping[str, Written], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """The result of each line, in one kernel that writes each to an array of its own."""
     size = next(iter(inputs.values())).size
     arrays = [spec(name, (size,), x.dtype) for name, x in inputs.items()]
@@ -399,10 +402,10 @@ def pairs(dtype: Any) -> dict[str, np.ndarray]:
     return {"a": a, "b": b, "condition": np.arange(a.size) % 3 == 0}
 
 
-def cases(dtype: Any) -> tuple[dict[str, Line], dict[str, np.ndarray], dict[str, np.ndarray]]:
+def cases(dtype: Any) -> tuple[dict[str, Written], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Lines for all primitives that the dtype has, their inputs and what NumPy gives."""
     inputs = pairs(dtype)
-    lines: dict[str, Line] = {}
+    lines: dict[str, Written] = {}
     wanted: dict[str, np.ndarray] = {}
     for name, primitive in PRIMITIVES.items():
         if name in LEFT_OUT[dtype.char] or primitive.kernel is None:
@@ -495,17 +498,10 @@ def test_float32_is_not_widened() -> None:
 @pytest.mark.parametrize(
     ("expression", "dtype", "message"),
     [
-        ("gamma(x0)", FLOAT, "gamma"),
-        ("exp(x0, x1)", FLOAT, "exp"),
-        ("x0 & x1", FLOAT, "&"),
-        ("~x0", FLOAT, "Invert"),
-        ("x0 in x1", FLOAT, "x0 in x1"),
-        ("x0.real", FLOAT, r"x0.real"),
-        ("x0 + slope", FLOAT, "slope"),
-        ("x0 / x1", INT, "Div"),
-        ("x0 * 0.5", LONG, "0.5"),
+        ("x0 & x1", FLOAT, "bitwise_and"),
+        ("~x0", FLOAT, "invert"),
+        ("-x0", BOOL, "negative"),
         ("x0", HALF, "float16"),
-        ("x0 +", FLOAT, "expression"),
     ],
 )
 def test_what_is_not_compiled(expression: str, dtype: Any, message: str) -> None:
@@ -600,11 +596,14 @@ def test_calls(reverse: bool, order: str) -> None:
     def fallback(step: Step) -> Any:
         assert isinstance(step, Call)
 
-        def run(arrays: Sequence[np.ndarray], t: int) -> None:
-            seen.append(t)
-            run_call(step, lambda ref: view(ref, loop, arrays, t))
+        def start(arrays: Sequence[np.ndarray]) -> Any:
+            def run(t: int) -> None:
+                seen.append(t)
+                run_call(step, lambda ref: view(ref, loop, arrays, t))
 
-        return run
+            return run
+
+        return start
 
     compile_loop(loop, fallback)(found, 3)
     run_reference(loop, given, 3)

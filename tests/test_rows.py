@@ -37,7 +37,7 @@ def row_major(number: int, *shape: int, offset: int = 0, pitch: int | None = Non
 
 
 def double(read: Ref, write: Ref) -> Kernel:
-    line = Line("y", "x0 * 2", ("x",), (), F8, F8)
+    line = Line("y", "multiply", ("x", 2), F8, F8)
     return Kernel(
         (read.shape[0],), (Phase(read.shape[1], (("x", read),), (line,), (("y", write),)),)
     )
@@ -50,7 +50,7 @@ def loop(*steps: Any, arrays: Any = None) -> Loop:
 def flat(read: int, write: int | None, sum_of: int | None = None) -> Kernel:
     """A kernel over single numbers, which may add them up."""
     place = Ref(read, None, (B,), (1,))
-    line = Line("y", "x0 * 2", ("x",), (), F8, F8)
+    line = Line("y", "multiply", ("x", 2), F8, F8)
     writes = () if write is None else (("y", Ref(write, None, (B,), (1,))),)
     sums: Any = () if sum_of is None else (("y", "sum", Ref(sum_of, None, (B,), (0,))),)
     return Kernel((), (Phase(B, (("x", place),), (line,), writes, sums),))

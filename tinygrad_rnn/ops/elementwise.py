@@ -4,10 +4,7 @@ Each row reads: name, the operation as one expression for the fuser, one rule pe
 forward where the array namespace has no function of that name. Letters: ``g`` the cotangent of
 the result ``y``, then the arguments ``a, b`` or ``x``. Broadcasting is undone by the engine.
 
-A kernel expression is written in ``x0, x1, ...``, the names of the parameters, Python's operators,
-and the functions that every emitter knows: exp, log, log1p, expm1, sqrt, sin, cos, tanh, erf, abs,
-floor, ceil, round, sign, power, maximum, minimum, remainder, isnan, isfinite and
-``select(condition, a, b)``.
+A kernel expression says what the forward computes, in the language of ``kernel_language.py``.
 """
 
 from __future__ import annotations
@@ -165,7 +162,7 @@ remainder = elementwise(
     lambda g, y, a, b: -g * floor_divide(a, b),
     promote=as_integers,
 )
-floor_divide = elementwise("floor_divide", "floor(x0 / x1)", None, None, promote=as_integers)
+floor_divide = elementwise("floor_divide", "x0 // x1", None, None, promote=as_integers)
 
 # Functions of one argument
 abs = elementwise("abs", "abs(x0)", lambda g, y, x: g * sign(x))
@@ -183,9 +180,7 @@ erf = of_floats(
 
 # Activations
 tanh = of_floats("tanh", "tanh(x0)", lambda g, y, x: g * (1 - y * y))
-sigmoid = of_floats(
-    "sigmoid", "1 / (1 + exp(-x0))", lambda g, y, x: g * (y * (1 - y)), forward=_sigmoid
-)
+sigmoid = of_floats("sigmoid", "sigmoid(x0)", lambda g, y, x: g * (y * (1 - y)), forward=_sigmoid)
 relu = elementwise(
     "relu",
     "maximum(x0, 0)",

@@ -14,6 +14,7 @@ from tinygrad_rnn.tape.primitive import (
     Record,
     Traced,
     next_position,
+    register_kernel_check,
     user_line,
 )
 from tinygrad_rnn.tape.state import (
@@ -66,6 +67,7 @@ __all__ = [
     "rebuild",
     "record_frames",
     "register_conform",
+    "register_kernel_check",
     "seed",
     "tracing",
     "tree_map",

@@ -42,6 +42,19 @@ Where they are in it already, they are returned as they are.
 """
 
 
+_KernelCheck = Callable[[str, Any, Callable[..., Any], int], None]
+_check_kernel: _KernelCheck | None = None
+
+
+def register_kernel_check(function: _KernelCheck) -> None:
+    """Tell primitives what a kernel may be written in; ops/ does so.
+
+    ``function(name, kernel, forward, arguments)`` raises for what its language does not have.
+    """
+    global _check_kernel
+    _check_kernel = function
+
+
 def next_position() -> int:
     """The position on the tape that the next record comes after."""
     return next(_positions)
@@ -147,7 +160,8 @@ class Primitive:
         input. ``gs`` holds None for a result that nothing depends on; ``needed`` says which
         inputs want a gradient.
     kernel : an elementwise operation as one expression in ``x0``, ``x1``, ..., from which a fused
-        kernel is written.
+        kernel is written. It says what forward computes, in the language of
+        ``ops/kernel_language.py``; ValueError for what that does not have.
     multiple : whether forward returns a tuple.
     batch : how to apply it to all time steps at once: ``batch(stacked, *inputs, **params)``, where
         the inputs that ``stacked`` names have one more axis in front, as the results have. Not
@@ -172,6 +186,10 @@ class Primitive:
             raise ValueError(f"{name}: give rules or a joint_rule, not both")
         if multiple and rules:
             raise ValueError(f"{name}: an operation with several results needs a joint_rule")
+        if kernel is not None and _check_kernel is not None:
+            if multiple:
+                raise ValueError(f"{name}: an operation with several results has no kernel")
+            _check_kernel(name, kernel, forward, len(rules))
         self.name = self.__name__ = name
         self.forward: Callable[..., Any] = forward
         self.rules: tuple[Callable[..., Any] | None, ...] = tuple(rules)

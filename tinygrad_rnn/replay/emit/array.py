@@ -6,7 +6,6 @@ call of NumPy (or of another array namespace) on views that were made before the
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,21 +14,17 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
+from tinygrad_rnn.ops.kernel_language import COMPARISONS, PREDICATES
 from tinygrad_rnn.replay.passes.strides import contiguous
 from tinygrad_rnn.replay.program.loop import Call, Kernel, Line, Loop, Phase, Product, Ref, Step
 
 Runner = Callable[[Sequence[Array], int], None]
+Start = Callable[[Sequence[Array]], Callable[[int], None]]
+"""From the arrays of a run, a step at time t."""
 
-_BINARY: dict[type[ast.operator], str] = {
-    ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
-    ast.BitAnd: "bitwise_and", ast.BitOr: "bitwise_or", ast.BitXor: "bitwise_xor",
-}  # fmt: skip
-_UNARY: dict[type[ast.unaryop], str] = {ast.USub: "negative", ast.Invert: "invert"}
-_COMPARE: dict[type[ast.cmpop], str] = {
-    ast.Eq: "equal", ast.NotEq: "not_equal", ast.Lt: "less", ast.LtE: "less_equal",
-    ast.Gt: "greater", ast.GtE: "greater_equal",
-}  # fmt: skip
 _FUNCTIONS = {"round": "rint", "abs": "absolute"}
+"""Those functions of a line that NumPy calls otherwise."""
+_OF_BOOL = (*COMPARISONS, *PREDICATES)
 
 
 class _Source:
@@ -41,7 +36,7 @@ class _Source:
         self.body: list[str] = []
         self.views: dict[Ref, str] = {}
         self.buffers: dict[tuple[str, tuple[int, ...], Any], None] = {}
-        self.names: dict[str, Any] = {"xp": backend.xp}
+        self.names: dict[str, Any] = {}
         self.spare: dict[tuple[tuple[int, ...], Any], list[str]] = {}
         self.count = 0
 
@@ -53,6 +48,12 @@ class _Source:
         """The name of a function of the namespace."""
         name = _FUNCTIONS.get(name, name)
         self.names.setdefault(name, getattr(self.backend.xp, name))
+        return name
+
+    def number(self, x: float | int | bool) -> str:
+        """The name of a number, which is no part of the text."""
+        name = f"n{len(self.names)}"
+        self.names[name] = x
         return name
 
     def register(self, shape: tuple[int, ...], dtype: Any) -> str:
@@ -86,14 +87,6 @@ class _Source:
         return scope["run"], [ref for _, ref in (*fixed, *stacked)]
 
 
-def _dtype_after(function: str, dtypes: Sequence[Any], line: Line) -> Any:
-    if function in _COMPARE.values() or function in ("isnan", "isfinite"):
-        return np.dtype(bool)
-    given = [d for d in dtypes if d is not None]
-    found = np.result_type(*given) if given else line.compute
-    return line.dtype if found.kind in "iub" and line.dtype.kind == "f" else found
-
-
 class _Kernel:
     """Writes one phase as array calls."""
 
@@ -112,7 +105,8 @@ class _Kernel:
         targets: dict[str, list[Ref]] = {}
         for name, ref in phase.writes:
             targets.setdefault(str(name), []).append(ref)
-        late: list[tuple[str, Ref]] = []
+        made = {line.target for line in phase.lines}
+        late: list[tuple[str | float, Ref]] = []
         registers: dict[str, tuple[str, Any]] = {}
         for k, line in enumerate(phase.lines):
             homes = targets.get(line.target, [])
@@ -132,17 +126,16 @@ class _Kernel:
                 if last[x] == k and x in registers:
                     name, dtype = registers.pop(x)
                     source.release(name, shape, dtype)
+        late += [(name, ref) for name, ref in phase.writes if str(name) not in made]
         for name, kind, ref in phase.reduces:
             out = source.view(ref._replace(shape=(*shape[:-1], 1)))
-            self.put(f"{kind}({self.where[name]}, axis=-1, keepdims=True, out={out})", kind)
+            called = source.function(kind)
+            source.body.append(f"{called}({self.where[name]}, axis=-1, keepdims=True, out={out})")
         for name, ref in late:
-            source.body.append(f"{source.view(ref)}[...] = {self.where[name]}")
+            value = self.where[name] if isinstance(name, str) else source.number(name)
+            source.body.append(f"{source.view(ref)}[...] = {value}")
         for name, dtype in registers.values():
             source.release(name, shape, dtype)
-
-    def put(self, text: str, function: str) -> None:
-        self.s.function(function)
-        self.s.body.append(text)
 
     def read_later(self, ref: Ref, k: int) -> bool:
         """Whether a later line reads the array that this one would write to."""
@@ -156,70 +149,59 @@ class _Kernel:
         )
 
     def line(self, line: Line, out: str) -> None:
-        if line.expression == "x0":
-            (x,) = line.operands
-            self.s.body.append(f"{out}[...] = {self.name(x)}")
-            return
-        params = dict(line.params)
-        operands: dict[str, Any] = {f"x{k}": x for k, x in enumerate(line.operands)}
-        tree = ast.parse(line.expression, mode="eval").body
+        """One operation, as a call that writes to ``out``."""
+        given: list[str] = []
         held: list[tuple[str, Any]] = []
-
-        def compute(node: ast.expr, dest: str | None) -> tuple[str, Any]:
-            """The name of a node's value and its dtype (None for a number), written to dest."""
-            if isinstance(node, ast.Constant):
-                return repr(node.value), None
-            if isinstance(node, ast.Name):
-                if node.id in params:
-                    return _number(params[node.id]), None
-                x = operands[node.id]
-                return self.name(x), self.dtypes.get(x) if isinstance(x, str) else None
-            if isinstance(node, ast.BinOp):
-                function, children = _BINARY[type(node.op)], [node.left, node.right]
-            elif isinstance(node, ast.UnaryOp):
-                function, children = _UNARY[type(node.op)], [node.operand]
-            elif isinstance(node, ast.Compare):
-                function, children = _COMPARE[type(node.ops[0])], [node.left, node.comparators[0]]
+        for k, x in enumerate(line.operands):
+            dtype = np.dtype(bool) if line.function == "select" and k == 0 else line.compute
+            if not isinstance(x, str):
+                given.append(self.s.number(x))
+            elif self.dtypes[x] == dtype or line.function == "cast":
+                given.append(self.where[x])
             else:
-                assert isinstance(node, ast.Call)
-                assert isinstance(node.func, ast.Name)
-                function, children = node.func.id, node.args
-            found = [compute(child, None) for child in children]
-            dtypes = [dtype for _, dtype in found]
-            if function == "select":
-                dtype = _dtype_after(function, dtypes[1:], line)
-            else:
-                dtype = _dtype_after(function, dtypes, line)
-            for name, kind in found:
-                if (name, kind) in held:
-                    held.remove((name, kind))
-                    self.s.release(name, self.shape, kind)
-            if dest is None:
-                dest = self.s.register(self.shape, dtype)
-                held.append((dest, dtype))
-            names = ", ".join(name for name, _ in found)
-            if function == "select":
-                self.s.function("where")
-                self.s.body.append(f"{dest}[...] = where({names})")
-            elif function == "erf":
-                self.s.names.setdefault("erf", partial(ops.erf.forward, self.s.backend.xp))
-                self.s.body.append(f"{dest}[...] = erf({names})")
-            else:
-                casting = (
-                    "" if dtype == line.dtype or dest.startswith("t") else ", casting='unsafe'"
-                )
-                called = self.s.function(function)
-                self.put(f"{called}({names}, out={dest}{casting})", function)
-            return dest, dtype
+                held.append((self.s.register(self.shape, dtype), dtype))
+                given.append(held[-1][0])
+                self.s.body.append(f"{given[-1]}[...] = {self.where[x]}")
+        arguments = ", ".join(given)
+        if line.function == "cast":
+            self.cast(line, given[0], out)
+        elif line.function == "select":
+            self.s.function("where")
+            self.s.body.append(f"{out}[...] = where({arguments})")
+        elif line.function == "erf":
+            self.s.names.setdefault("erf", partial(ops.erf.forward, self.s.backend.xp))
+            self.s.body.append(f"{out}[...] = erf({arguments})")
+        elif line.function == "sigmoid":
+            self.sigmoid(line, given[0], out)
+        else:
+            natural = np.dtype(bool) if line.function in _OF_BOOL else line.compute
+            casting = "" if natural == line.dtype else ", casting='unsafe'"
+            called = self.s.function(line.function)
+            self.s.body.append(f"{called}({arguments}, out={out}{casting})")
+        for name, dtype in held:
+            self.s.release(name, self.shape, dtype)
 
-        compute(tree, out)
+    def cast(self, line: Line, x: str, out: str) -> None:
+        """Through the dtype of the computation, where that is neither the first nor the last."""
+        (operand,) = line.operands
+        source = self.dtypes[operand] if isinstance(operand, str) else line.compute
+        if line.compute not in (source, line.dtype):
+            wide = self.s.register(self.shape, line.compute)
+            self.s.body.append(f"{wide}[...] = {x}")
+            self.s.release(wide, self.shape, line.compute)
+            x = wide
+        self.s.body.append(f"{out}[...] = {x}")
 
-    def name(self, x: Any) -> str:
-        return self.where[x] if isinstance(x, str) else _number(x)
-
-
-def _number(x: Any) -> str:
-    return f"float('{x}')" if isinstance(x, float) else repr(x)
+    def sigmoid(self, line: Line, x: str, out: str) -> None:
+        """1 / (1 + exp(-x)), as the operation's forward computes it."""
+        y = out if line.dtype == line.compute else self.s.register(self.shape, line.compute)
+        for name in ("negative", "exp", "add", "reciprocal"):
+            called, one = self.s.function(name), ", 1" if name == "add" else ""
+            self.s.body.append(f"{called}({x}{one}, out={y})")
+            x = y
+        if y != out:
+            self.s.body.append(f"{out}[...] = {y}")
+            self.s.release(y, self.shape, line.compute)
 
 
 def _fallback(step: Call, source: _Source) -> str:
@@ -236,7 +218,7 @@ def _fallback(step: Call, source: _Source) -> str:
 
     source.names[name] = run
     outputs = [source.view(ref) if ref else "None" for ref in step.outputs]
-    operands = [source.view(x) if isinstance(x, Ref) else _number(x) for x in step.operands]
+    operands = [source.view(x) if isinstance(x, Ref) else source.number(x) for x in step.operands]
     arguments = [f"({', '.join(outputs)},)", *operands]
     return f"{name}({', '.join(arguments)})"
 
@@ -279,23 +261,27 @@ def compile_loop(loop: Loop, backend: Backend) -> Runner:
     return run
 
 
-def one_step(
-    loop: Loop, backend: Backend
-) -> Callable[[Step], Callable[[Sequence[Array], int], None]]:
-    """What other emitters do with a step that they cannot compile: a function of arrays and t."""
+def one_step(loop: Loop, backend: Backend) -> Callable[[Step], Start]:
+    """What other emitters do with a step that they cannot compile: a function of a run's arrays,
+    which gives one of t. What a run writes, its buffers too, is the run's own.
+    """
 
-    def fallback(step: Step) -> Callable[[Sequence[Array], int], None]:
+    def fallback(step: Step) -> Start:
         source = _Source(loop, backend)
         write(loop, [step], source)
         function, layout = source.function_of_views()
-        buffers = [backend.xp.empty(shape, dtype=dtype) for _, shape, dtype in source.buffers]
 
-        def run(arrays: Sequence[Array], t: int) -> None:
-            views = [_row_view(backend, arrays[ref.array], ref, t) for ref in layout]
-            with np.errstate(all="ignore"):
-                function((0,), views, buffers)
+        def start(arrays: Sequence[Array]) -> Callable[[int], None]:
+            buffers = [backend.xp.empty(shape, dtype=dtype) for _, shape, dtype in source.buffers]
 
-        return run
+            def run(t: int) -> None:
+                views = [_row_view(backend, arrays[ref.array], ref, t) for ref in layout]
+                with np.errstate(all="ignore"):
+                    function((0,), views, buffers)
+
+            return run
+
+        return start
 
     return fallback
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
+from tinygrad_rnn.ops.kernel_language import applies
 from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, rewrite
 from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.tape import Primitive
@@ -37,7 +38,10 @@ VIEWS = (SLICE, P.transpose, P.reshape, P.broadcast_to)
 
 def is_elementwise(op: Op) -> bool:
     """Whether a kernel can compute it, element by element."""
-    return op.primitive.kernel is not None or op.primitive is P.cast
+    kernel = op.primitive.kernel
+    return op.primitive is P.cast or (
+        kernel is not None and applies(kernel, len(op.inputs), op.params)
+    )
 
 
 def is_reduction(op: Op) -> bool:

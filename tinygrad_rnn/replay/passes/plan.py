@@ -18,6 +18,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.passes.fuse import Group, Schedule, is_moved
 from tinygrad_rnn.replay.passes.in_place import can_overwrite, moved
+from tinygrad_rnn.replay.passes.kernel_lines import kernel_lines
 from tinygrad_rnn.replay.passes.lower import (
     COPY,
     REDUCTIONS,
@@ -273,7 +274,7 @@ class Planner:
                 reduces.append((operands[0], kind, spread(self.ref(y), shape)))
                 continue
             names[y] = f"v{len(lines)}"
-            lines.append(_line(names[y], op, operands))
+            lines += _lines(names[y], op, operands)
             if self.has_home(y):
                 writes.append((names[y], spread(self.ref(y), shape)))
         return Phase(
@@ -296,7 +297,7 @@ class Planner:
                 steps = [moved(step, home.array, array) for step in steps]
                 continue
             shape = end.shape or (1,)
-            copy = Line("v0", "x0", ("r0",), (), end.dtype, end.dtype)
+            copy = Line("v0", "cast", ("r0",), end.dtype, end.dtype)
             phase = Phase(
                 shape[-1],
                 (("r0", spread(home, shape)),),
@@ -307,17 +308,18 @@ class Planner:
         return steps
 
 
-def _line(name: str, op: Op, operands: tuple[Any, ...]) -> Line:
-    """An elementwise op, computed in the dtype of its result, a comparison in its operands'."""
+def _lines(name: str, op: Op, operands: tuple[Any, ...]) -> list[Line]:
+    """An elementwise op, computed in the widest dtype of what goes in and what comes out."""
     (y,) = op.outputs
     if op.primitive is P.cast:
-        return Line(name, "x0", operands, (), y.dtype, y.dtype)
-    compute = y.dtype
-    if compute == np.bool_ and op.primitive is not ops.where:
-        compute = ops.common_dtype(op.inputs, op.primitive.name)
+        return [Line(name, "cast", operands, y.dtype, y.dtype)]
+    given = op.inputs[1:] if op.primitive is ops.where else op.inputs
+    dtypes = [y.dtype, *(x.dtype for x in given if isinstance(x, Value))]
+    highest = max("biuf".index(dtype.kind) for dtype in dtypes)
+    compute = np.result_type(*(d for d in dtypes if "biuf".index(d.kind) == highest))
     expression = op.primitive.kernel
     assert expression is not None
-    return Line(name, expression, operands, tuple(op.params.items()), compute, y.dtype)
+    return kernel_lines(name, expression, operands, op.params, compute, y.dtype)
 
 
 def _row(ref: Ref) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
+
 from tinygrad_rnn.replay.passes.lower import SLICE, Lowering, is_elementwise
 from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, consumers, rewrite
 
@@ -24,8 +26,9 @@ def canonical(value: Any) -> Any:
     if isinstance(value, dict):
         found = cast("dict[str, Any]", value)
         return tuple((key, canonical(item)) for key, item in found.items())
-    if isinstance(value, float | int | bool):
-        return (type(value), repr(value))  # 1, 1.0 and True are different, and nan equals nan
+    if isinstance(value, float | int | bool | np.generic):
+        number = cast("Any", value)
+        return (type(number), repr(number))  # 1, 1.0 and True are different, and nan equals nan
     try:
         hash(value)
     except TypeError:  # the program holds it, so that no other comes to have its place

@@ -41,17 +41,17 @@ class Ref(NamedTuple):
 
 
 class Line(NamedTuple):
-    """``target = expression``, for every element of the shape that a kernel runs over.
+    """``target = function(operands)``, for every element of the shape that a kernel runs over.
 
-    ``expression`` is that of an elementwise primitive, in x0, x1, ... and the names of parameters;
+    ``function`` is one of ``ops/kernel_language.py``, that of an operator or ``"cast"``;
     ``operands`` are names of reads or of earlier targets, or Python numbers. Operands are brought
-    to ``compute``, the result to ``dtype``. The expression ``"x0"`` is a cast.
+    to ``compute``, but the condition of ``"select"`` to bool; what comes out, of a comparison and
+    of ``"isnan"`` and ``"isfinite"`` a bool, is brought to ``dtype``.
     """
 
     target: str
-    expression: str
+    function: str
     operands: tuple[str | float | int | bool, ...]
-    params: tuple[tuple[str, float], ...]
     compute: DType
     dtype: DType
 

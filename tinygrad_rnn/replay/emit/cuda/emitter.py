@@ -24,12 +24,12 @@ Prepare: TypeAlias = Callable[[Sequence[Array], int], Act]
 def compile_loop(
     loop: Loop,
     backend: Backend,
-    fallback: Callable[[Call], Callable[[Sequence[Array], int], None]],
+    fallback: Callable[[Call], Callable[[Sequence[Array]], Act]],
 ) -> Callable[[Sequence[Array], int], None]:
     """A function of the loop's arrays and T that runs its steps for every t.
 
     Kernels are compiled by the backend, products are its ``matmul``, and ``fallback(step)`` gives
-    a function of the arrays and t for each call.
+    a function of the arrays for each call, which gives one of t.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def _product(product: Product, specs: Sequence[ArraySpec], backend: Backend) -> 
     return prepare
 
 
-def _call(function: Callable[[Sequence[Array], int], None]) -> Prepare:
-    return lambda arrays, T: lambda t: function(arrays, t)
+def _call(start: Callable[[Sequence[Array]], Act]) -> Prepare:
+    return lambda arrays, T: start(arrays)
 
 
 def _views(ref: Ref, array: Array, spec: ArraySpec, backend: Backend, T: int) -> list[Array]:

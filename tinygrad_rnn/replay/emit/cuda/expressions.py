@@ -1,4 +1,4 @@
-"""Kernel expressions in CUDA C: types, numbers, casts, and the functions that they call.
+"""The operations of kernels in CUDA C: types, numbers, casts, and the functions that they call.
 
 float16 is stored as two bytes and computed as a float that is rounded after each line. What C
 leaves open follows NumPy: nan goes through maximum and minimum, a remainder has the sign of the
@@ -7,13 +7,12 @@ divisor, integers divided by 0 give 0. The functions named ``loop_`` are in the 
 
 from __future__ import annotations
 
-import ast
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
+from tinygrad_rnn.ops.kernel_language import COMPARISONS, LOGIC, PREDICATES
 from tinygrad_rnn.replay.program.loop import DType
 
 _VALUE = {
@@ -24,29 +23,17 @@ _VALUE = {
     "float32": "float",
     "float64": "double",
 }
-WIDEST: dict[str, DType] = {
-    kind: np.dtype(name) for name, kind in _VALUE.items() if name != "float16"
-}
-"""The dtype that a C type holds without loss."""
+BOOL, FLOAT = np.dtype(np.bool_), np.dtype(np.float32)
 
-_ORDER = ("bool", "int", "long long", "float", "double")
-_INTEGERS = ("bool", "int", "long long")
 _ROUNDINGS = {"floor": "floor", "ceil": "ceil", "round": "rint"}
 _FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tanh", "erf")
-_SIGNS: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.BitAnd: "&",
-    ast.BitOr: "|",
-    ast.BitXor: "^",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-}
+_SIGNS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
+    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
+    "greater_equal": ">=",
+}  # fmt: skip
+_BETWEEN_BOOLS = {"add": "||", "multiply": "&&"}
 
 
 def value_type(dtype: DType) -> str:
@@ -101,159 +88,79 @@ def literal(number: float, dtype: DType) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
-class Value(NamedTuple):
-    """A part of an expression: its C text and type, and its number where it is a constant."""
+def operation(function: str, x: Sequence[str], compute: DType) -> tuple[str, DType]:
+    """One operation on operands that are in ``compute`` already, and the dtype of its result.
 
-    text: str
-    kind: str
-    number: float | None = None
-
-
-def _call(name: str, kind: str, *arguments: Value) -> Value:
-    """A function for one type, its arguments brought to it."""
-    return Value(f"{name}({', '.join(_to(x, kind) for x in arguments)})", kind)
-
-
-def _to(x: Value, kind: str) -> str:
-    return x.text if x.kind == kind else f"({kind})({x.text})"
-
-
-def _wide(*values: Value) -> str:
-    """The type in which values of several types are computed."""
-    return max((x.kind for x in values), key=_ORDER.index)
-
-
-def _real(*values: Value) -> str:
-    """Likewise for functions that are computed in floating point."""
-    kind = _wide(*values)
-    return "double" if kind in _INTEGERS else kind
+    A float16 is to be rounded yet: its result is a float32.
+    """
+    kind = value_type(compute)
+    if function == "cast":
+        return x[0], compute
+    if function == "select":
+        return f"({x[0]} ? {x[1]} : {x[2]})", compute
+    if function in PREDICATES:
+        return f"loop_{function}({x[0]})", BOOL
+    if function in COMPARISONS:
+        return f"({x[0]} {_SIGNS[function]} {x[1]})", BOOL
+    write = {"b": _of_bools, "i": _of_integers, "f": _of_floats}[compute.kind]
+    text = write(function, x, kind)
+    if text is None:
+        raise ValueError(f"CUDA kernel: {function} of a {kind} is unknown")
+    return text, FLOAT if compute == np.float16 else compute
 
 
-def _suffix(kind: str) -> str:
-    return "f" if kind == "float" else ""
+def _of_bools(function: str, x: Sequence[str], kind: str) -> str | None:
+    if function in _BETWEEN_BOOLS:
+        return f"({x[0]} {_BETWEEN_BOOLS[function]} {x[1]})"
+    if function in ("maximum", "minimum"):
+        return f"loop_{function}<bool>({x[0]}, {x[1]})"
+    if function == "invert":
+        return f"(!{x[0]})"
+    if function in ("abs", *_ROUNDINGS):
+        return x[0]
+    if function in LOGIC:
+        return f"(bool)({x[0]} {_SIGNS[function]} {x[1]})"
+    return None
 
 
-def translate(
-    expression: str, operands: Sequence[str], params: Mapping[str, float], compute: DType
-) -> Value:
-    """An expression in x0, x1, ... and parameters, for operands that are in ``compute`` already."""
-    tree = ast.parse(expression, mode="eval")
-    return _Translator(expression, operands, params, compute).of(tree.body)
+def _of_integers(function: str, x: Sequence[str], kind: str) -> str | None:
+    if function in _ROUNDINGS:
+        return x[0]
+    if function == "invert":
+        return f"(~{x[0]})"
+    if function == "remainder":
+        return f"loop_remainder<{kind}>(loop_modulo<{kind}>({x[0]}, {x[1]}), {x[1]})"
+    if function in ("floor_divide", "power"):
+        return f"loop_{function}<{kind}>({x[0]}, {x[1]})"
+    return _arithmetic(function, x, kind)
 
 
-class _Translator:
-    def __init__(
-        self, expression: str, operands: Sequence[str], params: Mapping[str, float], compute: DType
-    ) -> None:
-        self.expression, self.params, self.compute = expression, params, compute
-        kind = value_type(compute)
-        self.operands = {f"x{k}": Value(text, kind) for k, text in enumerate(operands)}
+def _of_floats(function: str, x: Sequence[str], kind: str) -> str | None:
+    suffix = "f" if kind == "float" else ""
+    if function in _ROUNDINGS:
+        return f"{_ROUNDINGS[function]}{suffix}({x[0]})"
+    if function in _FUNCTIONS:
+        return f"{function}{suffix}({x[0]})"
+    if function == "sigmoid":
+        return f"(1 / (1 + exp{suffix}(-{x[0]})))"
+    if function == "power":
+        return f"pow{suffix}({x[0]}, {x[1]})"
+    if function == "abs":
+        return f"fabs{suffix}({x[0]})"
+    if function == "remainder":
+        return f"loop_remainder<{kind}>(fmod{suffix}({x[0]}, {x[1]}), {x[1]})"
+    if function == "floor_divide":
+        rest = f"fmod{suffix}({x[0]}, {x[1]})"
+        return f"rint{suffix}(loop_ratio<{kind}>({x[0]}, {x[1]}, {rest}))"
+    return None if function in LOGIC else _arithmetic(function, x, kind)
 
-    def number(self, number: Any) -> Value:
-        dtype = self.compute
-        if dtype.kind in "iu" and not float(number).is_integer():
-            dtype = np.dtype(np.float64)  # as in NumPy, 0.5 * integers is float64
-        return Value(literal(number, dtype), value_type(dtype), number)
 
-    def of(self, node: ast.expr) -> Value:
-        match node:
-            case ast.Constant(value=bool() | int() | float() as number):
-                return self.number(number)
-            case ast.Name(id=name) if name in self.params:
-                return self.number(self.params[name])
-            case ast.Name(id=name) if name in self.operands:
-                return self.operands[name]
-            case ast.UnaryOp(op=op, operand=operand):
-                return self.unary(op, self.of(operand))
-            case ast.BinOp(left=left, op=op, right=right):
-                return self.binary(op, self.of(left), self.of(right))
-            case ast.Compare(left=left, ops=ops, comparators=comparators):
-                values = [self.of(left), *map(self.of, comparators)]
-                parts = [
-                    f"{a.text} {_SIGNS[type(op)]} {b.text}"
-                    for op, a, b in zip(ops, values, values[1:], strict=False)
-                    if type(op) in _SIGNS
-                ]
-                if len(parts) == len(ops):
-                    return Value(f"({' && '.join(parts)})", "bool")
-            case ast.Call(func=ast.Name(id="floor"), args=[ast.BinOp(op=ast.Div()) as ratio]):
-                a, b = self.of(ratio.left), self.of(ratio.right)
-                if _wide(a, b) in ("int", "long long"):
-                    return self.binary(ast.FloorDiv(), a, b)
-                return self.function("floor", [self.binary(ast.Div(), a, b)])
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return self.function(name, [self.of(argument) for argument in arguments])
-            case _:
-                pass
-        raise self.unknown(ast.unparse(node))
-
-    def unknown(self, what: str) -> ValueError:
-        return ValueError(f"CUDA kernel: {what} in the expression {self.expression!r} is unknown")
-
-    def unary(self, op: ast.unaryop, x: Value) -> Value:
-        match op:
-            case ast.UAdd():
-                return x
-            case ast.USub() if x.kind != "bool":
-                return Value(f"(-{x.text})", x.kind, None if x.number is None else -x.number)
-            case ast.Invert() if x.kind in _INTEGERS:
-                return Value(f"(!{x.text})" if x.kind == "bool" else f"(~{x.text})", x.kind)
-            case ast.Not():
-                return Value(f"(!{x.text})", "bool")
-            case _:
-                raise self.unknown(f"{type(op).__name__} of a {x.kind}")
-
-    def binary(self, op: ast.operator, a: Value, b: Value) -> Value:
-        kind, real = _wide(a, b), _real(a, b)
-        match op:
-            case ast.Div():
-                return Value(f"({_to(a, real)} / {_to(b, real)})", real)
-            case ast.Mod():
-                name = f"fmod{_suffix(kind)}" if kind == real else f"loop_modulo<{kind}>"
-                return _call(f"loop_remainder<{kind}>", kind, _call(name, kind, a, b), b)
-            case ast.FloorDiv() if kind == real:
-                return self.function("floor", [self.binary(ast.Div(), a, b)])
-            case ast.FloorDiv():
-                return _call(f"loop_floor_divide<{kind}>", kind, a, b)
-            case ast.Pow() if b.number == 2:
-                return Value(f"({a.text} * {a.text})", kind)
-            case ast.Pow():
-                name = f"pow{_suffix(kind)}" if kind == real else f"loop_power<{kind}>"
-                return _call(name, kind, a, b)
-            case ast.BitAnd() | ast.BitOr() | ast.BitXor() if kind == real:
-                raise self.unknown(f"{type(op).__name__} of a {kind}")
-            case ast.Add() | ast.Mult() if kind == "bool":
-                sign = "||" if isinstance(op, ast.Add) else "&&"
-                return Value(f"({a.text} {sign} {b.text})", kind)
-            case _ if type(op) in _SIGNS and not (kind == "bool" and isinstance(op, ast.Sub)):
-                return Value(f"({a.text} {_SIGNS[type(op)]} {b.text})", kind)
-            case _:
-                raise self.unknown(f"{type(op).__name__} of a {kind}")
-
-    def function(self, name: str, x: list[Value]) -> Value:
-        match name, x:
-            case "maximum" | "minimum", [a, b]:
-                return _call(f"loop_{name}<{_wide(a, b)}>", _wide(a, b), a, b)
-            case "select", [condition, a, b]:
-                kind = _wide(a, b)
-                return Value(f"({condition.text} ? {_to(a, kind)} : {_to(b, kind)})", kind)
-            case "power", [a, b]:
-                return self.binary(ast.Pow(), a, b)
-            case "remainder", [a, b]:
-                return self.binary(ast.Mod(), a, b)
-            case "isnan" | "isfinite", [a]:
-                return Value(f"loop_{name}({a.text})", "bool")
-            case "abs" | "sign" | "floor" | "ceil" | "round", [Value(kind="bool") as a]:
-                return a
-            case "abs", [a] if a.kind not in _INTEGERS:
-                return _call(f"fabs{_suffix(a.kind)}", a.kind, a)
-            case "abs" | "sign", [a]:
-                return _call(f"loop_{name}", a.kind, a)
-            case "floor" | "ceil" | "round", [a] if a.kind in _INTEGERS:
-                return a
-            case "floor" | "ceil" | "round", [a]:
-                return _call(f"{_ROUNDINGS[name]}{_suffix(a.kind)}", a.kind, a)
-            case _, [a] if name in _FUNCTIONS:
-                return _call(f"{name}{_suffix(_real(a))}", _real(a), a)
-            case _:
-                raise self.unknown(f"{name} of {len(x)}")
+def _arithmetic(function: str, x: Sequence[str], kind: str) -> str | None:
+    """What is the same for integers and floats."""
+    if function in _SIGNS:
+        return f"({x[0]} {_SIGNS[function]} {x[1]})"
+    if function == "negative":
+        return f"(-{x[0]})"
+    if function in ("maximum", "minimum", "abs", "sign"):
+        return f"loop_{function}<{kind}>({', '.join(x)})"
+    return None

@@ -42,6 +42,11 @@ template <typename T> __device__ T loop_floor_divide(T x, T y) {
     if (y == -1) return -x;
     return x / y - (x % y != 0 && (x < 0) != (y < 0));
 }
+template <typename T> __device__ T loop_ratio(T x, T y, T rest) {
+    if (y == 0) return x / y;
+    const T ratio = (x - rest) / y - (rest != 0 && (rest < 0) != (y < 0) ? 1 : 0);
+    return ratio == 0 ? x / y * 0 : ratio;
+}
 template <typename T> __device__ T loop_power(T x, T n) {
     T y = n < 0 ? 0 : 1;
     for (; n > 0; n >>= 1, x *= x)

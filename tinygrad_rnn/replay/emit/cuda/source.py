@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.replay.emit.cuda.expressions import (
-    WIDEST,
+    BOOL,
     cast,
     literal,
+    operation,
     stored_type,
     to_half,
-    translate,
     value_type,
 )
 from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
@@ -259,14 +259,13 @@ def _scratch(kind: str) -> str:
 
 def _line(line: Line, values: dict[str, tuple[str, DType]]) -> str:
     operands: list[str] = []
-    for operand in line.operands:
+    for k, operand in enumerate(line.operands):
+        to = BOOL if line.function == "select" and k == 0 else line.compute
         if isinstance(operand, str):
-            text, dtype = values[operand]
-            operands.append(cast(text, dtype, line.compute))
+            operands.append(cast(*values[operand], to))
         else:
-            operands.append(literal(operand, line.compute))
-    found = translate(line.expression, operands, dict(line.params), line.compute)
-    return cast(found.text, WIDEST[found.kind], line.dtype)
+            operands.append(literal(operand, to))
+    return cast(*operation(line.function, operands, line.compute), line.dtype)
 
 
 def _accumulator(value: DType, target: DType) -> DType:

@@ -30,9 +30,9 @@ from tinygrad_rnn.replay.program.loop import (
 )
 
 Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
-StepRunner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
-Part: TypeAlias = Table | StepRunner
-Fallback: TypeAlias = Callable[[Step], StepRunner]
+Start: TypeAlias = Callable[[Sequence[np.ndarray]], Callable[[int], None]]
+Part: TypeAlias = Table | Start
+Fallback: TypeAlias = Callable[[Step], Start]
 
 
 def reason(step: Step, loop: Loop) -> str | None:
@@ -61,7 +61,8 @@ def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = Tr
 
     Parameters
     ----------
-    fallback : makes a function of the arrays and t out of a step that cannot be compiled.
+    fallback : makes a function of a run's arrays, which gives one of t, out of a step that cannot
+        be compiled.
     packed : whether products with a constant matrix go to MKL, which packs it once per run.
 
     Raises
@@ -141,7 +142,7 @@ class _Program:
             if bound is not None:
                 runs.append(bound.once)
             elif not isinstance(part, Table):
-                runs.append(partial(part, arrays))
+                runs.append(part(arrays))
         try:
             for bound in bounds:
                 if bound is not None:

@@ -1,11 +1,10 @@
-"""A kernel expression as Python for Numba, every operation in the dtype that it is computed in."""
+"""One operation of a kernel as Python for Numba, in the dtype that it is computed in."""
 
 from __future__ import annotations
 
-import ast
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,17 @@ CODES = {np.dtype(code).str[1:]: np.dtype(code) for code in ("f4", "f8", "i4", "
 """The dtypes that can be compiled, by the codes that name them in the source."""
 COMMON = (0, 1, -1, 2, 0.5, math.inf, -math.inf)
 CASTS = {"f4": "float32", "f8": "float64", "i4": "int32", "i8": "int64"}
-ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
-LOGIC: dict[type[ast.operator], str] = {ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}
-ON_BOOLS: dict[type[ast.operator], str] = {ast.Add: "|", ast.Mult: "&"}
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-}
-FROM_LIBM = {"log", "log1p", "expm1", "sin", "cos", "erf"}
+ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
+LOGIC = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
+ON_BOOLS = {"add": "|", "multiply": "&", "maximum": "|", "minimum": "&"}
+SIGNS = {
+    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
+    "greater_equal": ">=",
+}  # fmt: skip
+FROM_LIBM = ("log", "log1p", "expm1", "sin", "cos", "erf")
+OF_SINGLES = ("exp", "tanh")  # for which vector_math.py has code
 IN_LLVM = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "round": "rint", "abs": "fabs"}
-FUNCTIONS: dict[str, int] = {
-    **dict.fromkeys(
-        (*FROM_LIBM, *IN_LLVM, "exp", "tanh", "sign", "isnan", "isfinite"),
-        1,
-    ),
-    **dict.fromkeys(("power", "maximum", "minimum", "remainder"), 2),
-    "select": 3,
-}
-"""Every function of an expression, with the number of its arguments."""
+BRANCHING = ("power", "remainder", "floor_divide")
 
 
 class Unsupported(ValueError):
@@ -120,27 +108,34 @@ def cast(scope: Scope, text: str, source: str, target: str) -> str:
     return f"{CASTS[target]}({text})"
 
 
-class Writer:
-    """One expression, whose operands are of the dtype ``compute``; comparisons yield bools."""
+class Operation:
+    """One operation on operands of one dtype."""
 
-    def __init__(self, scope: Scope, operands: list[str], params: Mapping[str, float], code: str):
+    def __init__(self, scope: Scope, code: str):
         self.scope, self.code = scope, code
-        self.names = {f"x{k}": operand for k, operand in enumerate(operands)}
-        self.params = params
         self.float = code in ("f4", "f8")
 
-    def text(self, expression: str) -> tuple[str, str]:
-        """The expression in Python and the code of its dtype."""
-        try:
-            tree = ast.parse(expression, mode="eval")
-        except SyntaxError:
-            raise Unsupported(f"{expression!r} is no expression") from None
-        return self.write(tree.body)
-
-    def value(self, node: ast.expr) -> str:
-        """A node's value in the dtype of the computation."""
-        text, code = self.write(node)
-        return cast(self.scope, text, code, self.code)
+    def text(self, function: str, *operands: str) -> tuple[str, str]:
+        """What computes it in Python, and the code of its dtype."""
+        x = [self.scope.name(operand) for operand in operands]
+        if function == "cast":
+            return x[0], self.code
+        if function in SIGNS:
+            return f"({x[0]} {SIGNS[function]} {x[1]})", "b1"
+        if function in ("isnan", "isfinite"):
+            return self.predicate(function, x[0]), "b1"
+        if function == "select":
+            return f"select({', '.join(x)})", self.code
+        if self.code == "b1":
+            return self.on_bools(function, *x), self.code
+        if function in ARITHMETIC:
+            return self.wrapped(f"({x[0]} {ARITHMETIC[function]} {x[1]})"), self.code
+        if function == "negative":
+            return self.wrapped(f"(-{x[0]})"), self.code
+        if function in BRANCHING:
+            return f"{function}_{'float' if self.float else self.code}({', '.join(x)})", self.code
+        write: Callable[..., str] = self.on_floats if self.float else self.on_integers
+        return write(function, *x), self.code
 
     def number(self, value: float | int | bool) -> str:
         return self.scope.constant(value, self.code)
@@ -149,121 +144,59 @@ class Writer:
         """Numba widens 32-bit integers; this narrows them again."""
         return f"int32({text})" if self.code == "i4" else text
 
-    def write(self, node: ast.expr) -> tuple[str, str]:
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
-            return self.number(node.value), self.code
-        if isinstance(node, ast.Name):
-            if node.id in self.names:
-                return self.names[node.id], self.code
-            if node.id in self.params:
-                return self.scope.parameter(self.params[node.id], self.code), self.code
-            raise Unsupported(f"the name {node.id} in an expression is not known")
-        if isinstance(node, ast.BinOp):
-            return self.binary(node.op, node.left, node.right)
-        if isinstance(node, ast.UnaryOp):
-            return self.unary(node.op, node.operand)
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            sign = COMPARISONS.get(type(node.ops[0]))
-            if sign:
-                left, right = self.value(node.left), self.value(node.comparators[0])
-                return f"({left} {sign} {right})", "b1"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            return self.call(node.func.id, node.args)
-        raise Unsupported(f"the expression {ast.unparse(node)} is not known")
+    def unknown(self, function: str) -> Unsupported:
+        return Unsupported(f"{function} is not defined for {CODES[self.code]}")
 
-    def binary(self, op: ast.operator, left: ast.expr, right: ast.expr) -> tuple[str, str]:
-        kind = type(op)
-        if kind in LOGIC:
-            (a, first), (b, second) = self.write(left), self.write(right)
-            code = "b1" if first == second == "b1" else self.code
-            if code in ("f4", "f8"):
-                raise Unsupported(f"{LOGIC[kind]} is not defined for floats")
-            a, b = cast(self.scope, a, first, code), cast(self.scope, b, second, code)
-            text = f"({a} {LOGIC[kind]} {b})"
-            return (f"int32{text}" if code == "i4" else text), code
-        a, b = self.value(left), self.value(right)
-        if self.code == "b1" and kind in ON_BOOLS:
-            return f"({a} {ON_BOOLS[kind]} {b})", "b1"
-        if kind in ARITHMETIC and self.code != "b1":
-            return self.wrapped(f"({a} {ARITHMETIC[kind]} {b})"), self.code
-        if kind is ast.Div and self.float:
-            return f"({a} / {b})", self.code
-        raise Unsupported(f"{type(op).__name__} is not defined for {CODES[self.code]}")
-
-    def unary(self, op: ast.unaryop, operand: ast.expr) -> tuple[str, str]:
-        text, code = self.write(operand)
-        if isinstance(op, ast.Invert | ast.Not) and code == "b1":
-            return f"({text} ^ True)", "b1"
-        if isinstance(op, ast.Invert) and not self.float:
-            return self.wrapped(f"(~{text})"), self.code
-        if isinstance(op, ast.USub) and self.code != "b1":
-            text = cast(self.scope, text, code, self.code)
-            return self.wrapped(f"(-{text})"), self.code
-        raise Unsupported(f"{type(op).__name__} is not defined for {CODES[self.code]}")
-
-    def call(self, name: str, nodes: list[ast.expr]) -> tuple[str, str]:
-        if FUNCTIONS.get(name) != len(nodes):
-            raise Unsupported(f"the function {name} of {len(nodes)} arguments is not known")
-        if name == "select":
-            condition, code = self.write(nodes[0])
-            condition = cast(self.scope, condition, code, "b1")
-            return f"select({condition}, {self.value(nodes[1])}, {self.value(nodes[2])})", self.code
-        node = nodes[0]
-        if name == "floor" and isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            # NumPy's floor_divide, which is no floor of a ratio
-            a, b = self.value(node.left), self.value(node.right)
-            return self.checked("floor_divide", a, b), self.code
-        values = [self.scope.name(self.value(node)) for node in nodes]
-        if name in ("isnan", "isfinite"):
-            return self.predicate(name, values[0]), "b1"
-        write: Callable[..., str] = self.on_floats if self.float else self.on_integers
-        return write(name, *values), self.code
-
-    def checked(self, name: str, a: str, b: str) -> str:
-        if self.code == "b1":
-            raise Unsupported(f"{name} is not defined for bools")
-        return f"{name}_{'float' if self.float else self.code}({a}, {b})"
-
-    def predicate(self, name: str, x: str) -> str:
+    def predicate(self, function: str, x: str) -> str:
         if not self.float:
-            return str(name == "isfinite")
-        if name == "isnan":
+            return str(function == "isfinite")
+        if function == "isnan":
             return f"({x} != {x})"
         return f"(fabs({x}) < {self.number(math.inf)})"
 
-    def on_floats(self, name: str, a: str, b: str = "") -> str:
-        if name in ("exp", "tanh"):
-            return f"{name}({a})" if self.code == "f4" else f"math.{name}({a})"
-        if name in FROM_LIBM:
-            return f"math.{name}({a})"
-        if name in IN_LLVM:
-            return f"{IN_LLVM[name]}({a})"
-        if name in ("maximum", "minimum"):
-            return f"{name}({a}, {b})"
-        if name == "sign":
+    def on_bools(self, function: str, a: str, b: str = "") -> str:
+        if function == "invert":
+            return f"({a} ^ True)"
+        if function in ("abs", "floor", "ceil", "round"):
+            return a
+        sign = ON_BOOLS.get(function) or LOGIC.get(function)
+        if sign is None:
+            raise self.unknown(function)
+        return f"({a} {sign} {b})"
+
+    def on_floats(self, function: str, a: str, b: str = "") -> str:
+        if function == "divide":
+            return f"({a} / {b})"
+        if function == "sigmoid":
+            one = self.number(1)
+            return f"({one} / ({one} + {self.on_floats('exp', f'(-{a})')}))"
+        if function in FROM_LIBM or (function in OF_SINGLES and self.code == "f8"):
+            return f"math.{function}({a})"
+        if function in OF_SINGLES:
+            return f"{function}({a})"
+        if function in IN_LLVM:
+            return f"{IN_LLVM[function]}({a})"
+        if function in ("maximum", "minimum"):
+            return f"{function}({a}, {b})"
+        if function == "sign":
             one, zero, less = self.number(1), self.number(0), self.number(-1)
             rest = f"select({a} < {zero}, {less}, select({a} == {zero}, {zero}, {a}))"
             return f"select({a} > {zero}, {one}, {rest})"
-        return self.checked(name, a, b)
+        raise self.unknown(function)
 
-    def on_integers(self, name: str, a: str, b: str = "") -> str:
-        if name in ("floor", "ceil", "round"):
+    def on_integers(self, function: str, a: str, b: str = "") -> str:
+        if function in LOGIC:
+            return self.wrapped(f"({a} {LOGIC[function]} {b})")
+        if function == "invert":
+            return self.wrapped(f"(~{a})")
+        if function in ("floor", "ceil", "round"):
             return a
-        if name in ("maximum", "minimum"):
-            if self.code == "b1":
-                return f"({a} {'|' if name == 'maximum' else '&'} {b})"
-            return f"select({a} {'>' if name == 'maximum' else '<'} {b}, {a}, {b})"
-        if name == "abs":
-            if self.code == "b1":
-                return a
-            return f"select({a} < {self.number(0)}, {self.wrapped(f'(-{a})')}, {a})"
-        if name == "sign" and self.code != "b1":
-            one, zero, less = self.number(1), self.number(0), self.number(-1)
+        if function in ("maximum", "minimum"):
+            return f"select({a} {'>' if function == 'maximum' else '<'} {b}, {a}, {b})"
+        zero = self.number(0)
+        if function == "abs":
+            return f"select({a} < {zero}, {self.wrapped(f'(-{a})')}, {a})"
+        if function == "sign":
+            one, less = self.number(1), self.number(-1)
             return f"select({a} > {zero}, {one}, select({a} < {zero}, {less}, {zero}))"
-        if name in ("power", "remainder"):
-            return self.checked(name, a, b)
-        if FUNCTIONS[name] == 1 and name != "sign":
-            wide = cast(self.scope, a, self.code, "f8")
-            text, _ = Writer(self.scope, [wide], {}, "f8").text(f"{name}(x0)")
-            return cast(self.scope, text, "f8", self.code)
-        raise Unsupported(f"{name} is not defined for {CODES[self.code]}")
+        raise self.unknown(function)

@@ -14,9 +14,9 @@ import numpy as np
 
 from tinygrad_rnn.replay.emit.numba.expressions import (
     CODES,
+    Operation,
     Scope,
     Unsupported,
-    Writer,
     cast,
     code_of,
 )
@@ -196,11 +196,12 @@ class _KernelWriter:
         self.scope.statements = inner
         for line in phase.lines:
             code, result = code_of(line.compute), code_of(line.dtype)
+            wanted = ["b1" if line.function == "select" else code, *[code] * 2]
             operands = [
-                cast(self.scope, *self.operand(x, values, code), code) for x in line.operands
+                cast(self.scope, *self.operand(x, values, to), to)
+                for x, to in zip(line.operands, wanted, strict=False)
             ]
-            params = dict(line.params)
-            text, kind = Writer(self.scope, operands, params, code).text(line.expression)
+            text, kind = Operation(self.scope, code).text(line.function, *operands)
             values[line.target] = self.scope.name(cast(self.scope, text, kind, result)), result
         for value, ref in phase.writes:
             code = self.code(ref)
@@ -211,9 +212,8 @@ class _KernelWriter:
             code, total = self.code(ref), f"a{k}_{number}"
             self.add(depth, f"{total} = {self.scope.constant(start(kind, code), code)}")
             x = self.scope.name(cast(self.scope, *values[name], code))
-            writer = Writer(self.scope, [total, x], {}, code)
-            step = {"sum": "x0 + x1", "max": "maximum(x0, x1)", "min": "minimum(x0, x1)"}[kind]
-            inner.append(f"{total} = {writer.text(step)[0]}")
+            step = {"sum": "add", "max": "maximum", "min": "minimum"}[kind]
+            inner.append(f"{total} = {Operation(self.scope, code).text(step, total, x)[0]}")
         self.add(depth, f"for j in range(w{k}):")
         for statement in inner:
             self.add(depth + 1, statement)

@@ -17,6 +17,7 @@ from tinygrad_rnn.tape.primitive import (
 )
 from tinygrad_rnn.tape.state import (
     Observer,
+    State,
     enable_grad,
     is_observed,
     is_quiet,
@@ -39,6 +40,7 @@ __all__ = [
     "Observer",
     "Primitive",
     "Record",
+    "State",
     "Tape",
     "Traced",
     "Watch",

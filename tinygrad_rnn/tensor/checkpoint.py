@@ -59,12 +59,13 @@ class _Call:
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
         """The outputs, with the random numbers of the first run."""
-        after = ops.generator_state()
-        ops.set_generator_state(self.random)
+        source = ops.generator().bit_generator
+        after = source.state
         try:
+            source.state = self.random
             return _tensors(self.run(given))
         finally:
-            ops.set_generator_state(after)
+            source.state = after  # no function of Python's, at whose start Ctrl-C may come
 
 
 def _rule(

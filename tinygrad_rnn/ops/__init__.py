@@ -76,6 +76,7 @@ from tinygrad_rnn.ops.random import (
     manual_seed,
     set_generator_state,
 )
+from tinygrad_rnn.ops.reads import READS
 from tinygrad_rnn.ops.reductions import (
     all,
     any,
@@ -113,6 +114,7 @@ from tinygrad_rnn.ops.shaping import (
 )
 
 __all__ = [
+    "READS",
     "At",
     "Blocks",
     "Remembered",

@@ -232,7 +232,7 @@ class Optimizer(ABC):
     def _update(self, backend: Backend, k: int, g: Array, keep: Array | None) -> None:
         parameter, options = self.parameters[k], self._groups_of[k].options
         if not parameter.array.flags.c_contiguous:
-            parameter.array = backend.xp.ascontiguousarray(parameter.array)
+            parameter.replace_array(backend.xp.ascontiguousarray(parameter.array))
         p = parameter.array
         dtype = working_dtype(p.dtype)
         kept = self._state.get(k, {})

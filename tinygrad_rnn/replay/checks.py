@@ -30,7 +30,7 @@ def _form(tree: Any) -> Any:
     if isinstance(tree, tape.Traced):
         return f"{tree.array.dtype} {tuple(tree.array.shape)}"
     if isinstance(tree, dict):
-        inner = ", ".join(f"{key}: {_form(value)}" for key, value in tree.items())  # pyright: ignore
+        inner = ", ".join(f"{key}: {_form(tree[key])}" for key in tape.in_order(tree))  # pyright: ignore
         return f"dict({inner})"
     if isinstance(tree, tuple | list):
         return f"{type(tree).__name__}({', '.join(map(_form, tree))})"  # pyright: ignore

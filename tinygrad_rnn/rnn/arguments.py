@@ -221,8 +221,9 @@ def _same_form(given: Any, expected: Any) -> bool:
     if isinstance(given, dict) or isinstance(expected, dict):
         return (
             isinstance(given, dict)
-            and list(given) == list(expected)
-            and _same_form(list(given.values()), list(expected.values()))
+            and isinstance(expected, dict)
+            and given.keys() == expected.keys()
+            and all(_same_form(given[key], expected[key]) for key in expected)
         )
     return (
         isinstance(given, tuple | list)

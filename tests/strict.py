@@ -447,6 +447,9 @@ class StrictBackend(backends.Backend):
             raise backends.DeviceError(f"device {device!r} does not exist; there is 'strict'")
         return StrictArray(np.array(array))
 
+    def owner(self, array: StrictArray) -> Any:
+        return backends.backend_for("cpu").owner(array._values)
+
     def to_host(self, array: StrictArray) -> np.ndarray:
         self.host_reads += 1
         return array._values.copy()

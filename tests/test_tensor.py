@@ -416,7 +416,7 @@ def test_assigning_data() -> None:
     for value in (2.0, np.float32(2)):
         scalar.data = value
         assert isinstance(scalar.data, np.ndarray)
-    for wrong in (np.ones(2), np.ones(3, np.float32), [1.0, 2.0, 3.0], 1.0):
+    for wrong in (np.ones(2, np.int64), np.ones(3, np.float32), [1.0, 2.0, 3.0], 1.0):
         with pytest.raises(ValueError, match=r"^data: expected float32 \(2,\), got "):
             x.data = wrong
     with pytest.raises(tg.DeviceError, match=r"^data: expected an array on cpu, got one on strict"):

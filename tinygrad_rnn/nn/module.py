@@ -279,8 +279,8 @@ class Module:
         gradients = [None if g is None else g.detach().to(target) for _, _, g in moved]
         for (value, new, _), g in zip(moved, gradients, strict=True):
             if new.array is not value.array:
-                value.array, value.grad = new.array, g
-                value.mark_changed()
+                value.replace_array(new.array)
+                value.grad = g
         return self
 
     def train(self: Self, mode: bool = True) -> Self:

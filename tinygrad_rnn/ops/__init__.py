@@ -77,6 +77,7 @@ from tinygrad_rnn.ops.random import (
     manual_seed,
     set_generator_state,
 )
+from tinygrad_rnn.ops.reads import READS
 from tinygrad_rnn.ops.reductions import (
     all,
     any,
@@ -113,6 +114,7 @@ from tinygrad_rnn.ops.shaping import (
 from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "READS",
     "At",
     "Blocks",
     "Draw",

@@ -12,15 +12,15 @@ begins without a seed: call :func:`manual_seed` there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Hashable
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Backend, backend_of
+from tinygrad_rnn.backends import Array, Backend, Switch, backend_of
 from tinygrad_rnn.ops.promotion import as_float
 from tinygrad_rnn.tape import Traced
 
@@ -59,15 +59,9 @@ class Blocks(Protocol):
 _blocks: ContextVar[Blocks | None] = ContextVar("tinygrad_rnn_blocks", default=None)
 
 
-@contextmanager
-def blocks_of_steps(blocks: Blocks) -> Generator[Blocks | None]:
+def blocks_of_steps(blocks: Blocks) -> Switch[Blocks | None, Blocks | None]:
     """Let random numbers within the block come from ``blocks``; gives those of the loop around."""
-    around = _blocks.get()
-    token = _blocks.set(blocks)
-    try:
-        yield around
-    finally:
-        _blocks.reset(token)
+    return Switch("blocks_of_steps", _blocks, lambda _: blocks, lambda around: around)
 
 
 class Remembered:
@@ -85,15 +79,10 @@ class Remembered:
         self.count += 1
         return self.drawn[self.count - 1]
 
-    @contextmanager
-    def again(self) -> Generator[None]:
+    def again(self) -> AbstractContextManager[Any]:
         """Draw from the first number on within the block; outside a loop this changes nothing."""
         self.count = 0
-        if self.source is None:
-            yield
-        else:
-            with blocks_of_steps(self):
-                yield
+        return nullcontext() if self.source is None else blocks_of_steps(self)
 
 
 def from_blocks(draw: Draw) -> Any:

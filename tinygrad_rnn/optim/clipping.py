@@ -146,8 +146,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     if math.isfinite(norm):
         clipped, _ = clip.apply(arrays, arrays, measured)
         for g, array in zip(found, clipped, strict=True):
-            g.array = array.astype(g.dtype, copy=False)
-            g.mark_changed()
+            g.replace_array(array.astype(g.dtype, copy=False))
     return norm
 
 

@@ -248,7 +248,7 @@ class Optimizer(ABC):
         """The dtype, the targets and the numbers of a parameter's next update."""
         parameter, options = self.parameters[k], self._groups_of[k].options
         if not parameter.array.flags.c_contiguous:
-            parameter.array = backend.xp.ascontiguousarray(parameter.array)
+            parameter.replace_array(backend.xp.ascontiguousarray(parameter.array))
         p = parameter.array
         dtype = working_dtype(p.dtype)
         kept = self._state.get(k, {})

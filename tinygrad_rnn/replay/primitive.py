@@ -114,7 +114,12 @@ def _all_outputs(program: Program, wanted: Wanted) -> Wanted:
     return replace(wanted, ys=tuple(y.dtype.kind == "f" for y in program.ys))
 
 
-_scan = Primitive("scan", _forward, joint_rule=_rule, multiple=True)
+def _reads(replay: Replay, **_: Any) -> str:
+    """The outputs over time lie in memory that the backward pass reads; other results do not."""
+    return " ".join(["x", *(f"y{k}" for k in range(len(replay.program.ys)))])
+
+
+_scan = Primitive("scan", _forward, joint_rule=_rule, multiple=True, reads=_reads)
 
 
 def apply(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from tinygrad_rnn.backends import Switch
 from tinygrad_rnn.tensor import Tensor
 
 _notes: ContextVar[dict[str, Tensor] | None] = ContextVar("tinygrad_rnn_notes", default=None)
@@ -25,12 +24,7 @@ def note(*unnamed: Any, **values: Tensor) -> None:
         notes.update(values)
 
 
-@contextmanager
-def collected_notes(wanted: bool) -> Iterator[dict[str, Tensor]]:
+def collected_notes(wanted: bool) -> Switch[dict[str, Tensor] | None, dict[str, Tensor]]:
     """Collect what is noted within the block, if it is wanted."""
     notes: dict[str, Tensor] = {}
-    token = _notes.set(notes if wanted else None)
-    try:
-        yield notes
-    finally:
-        _notes.reset(token)
+    return Switch("notes", _notes, lambda _: notes if wanted else None, lambda _: notes)

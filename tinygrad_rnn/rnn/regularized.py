@@ -13,7 +13,7 @@ from tinygrad_rnn.ops import Draw, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
-from tinygrad_rnn.tape import leaves, rebuild, tree_map
+from tinygrad_rnn.tape import in_order, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 Rate = float | Mapping[str, float]
@@ -175,7 +175,7 @@ def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         return
     pairs: Any = enumerate(state or ())
     if isinstance(state, dict):
-        pairs = state.items()
+        pairs = [(key, state[key]) for key in in_order(state)]
     elif hasattr(state, "_asdict"):
         pairs = state._asdict().items()
     for name, part in pairs:

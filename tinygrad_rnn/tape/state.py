@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from tinygrad_rnn.backends import Switch
 
 if TYPE_CHECKING:
     from tinygrad_rnn.tape.primitive import Primitive, Record
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Observer:
@@ -57,13 +60,11 @@ class State:
 current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
 
 
-@contextmanager
-def _switched(**changes: Any) -> Generator[None]:
-    token = current_state.set(replace(current_state.get(), **changes))
-    try:
-        yield
-    finally:
-        current_state.reset(token)
+StateSwitch = Switch[State, None]
+
+
+def _switched(who: str, **changes: Any) -> StateSwitch:
+    return Switch(who, current_state, lambda state: replace(state, **changes))
 
 
 def is_recording() -> bool:
@@ -71,32 +72,49 @@ def is_recording() -> bool:
     return current_state.get().recording
 
 
-@contextmanager
-def no_grad() -> Generator[None]:
-    """Write nothing on a tape within the block (or the function that it decorates)."""
-    with _switched(recording=False):
-        yield
+@overload
+def no_grad(function: None = None) -> StateSwitch: ...
+@overload
+def no_grad(function: F) -> F: ...
+def no_grad(function: Any = None) -> Any:
+    """Write nothing on a tape within the block (or the function that it decorates).
+
+    A generator or a coroutine that is decorated records nothing either, and the state is that of
+    the code around it wherever it waits.
+    """
+    switch = _switched("no_grad", recording=False)
+    return switch if function is None else switch(function)
 
 
-@contextmanager
-def enable_grad() -> Generator[None]:
-    """Write on the tape within the block, also inside a :func:`no_grad`."""
-    with _switched(recording=True):
-        yield
+@overload
+def enable_grad(function: None = None) -> StateSwitch: ...
+@overload
+def enable_grad(function: F) -> F: ...
+def enable_grad(function: Any = None) -> Any:
+    """Write on the tape within the block (or function), also inside a :func:`no_grad`."""
+    switch = _switched("enable_grad", recording=True)
+    return switch if function is None else switch(function)
 
 
-@contextmanager
-def observe(*observers: Observer) -> Generator[None]:
-    """Show every record made or differentiated within the block to ``observers``."""
-    with _switched(observers=(*current_state.get().observers, *observers)):
-        yield
+def observe(*observers: Observer, frames: bool | None = None) -> StateSwitch:
+    """Show every record made or differentiated within the block to ``observers``.
+
+    With ``frames`` records remember their lines too, as within :func:`record_frames`.
+    """
+    return Switch(
+        "observe",
+        current_state,
+        lambda state: replace(
+            state,
+            observers=(*state.observers, *observers),
+            frames=state.frames if frames is None else frames,
+        ),
+    )
 
 
-@contextmanager
-def tracing(tracer: Tracer) -> Generator[None]:
+def tracing(tracer: Tracer) -> StateSwitch:
     """Let ``tracer`` follow everything within the block, and no observer."""
-    with _switched(observers=(), tracer=tracer):
-        yield
+    return _switched("tracing", observers=(), tracer=tracer)
 
 
 def current_tracer() -> Tracer | None:
@@ -127,8 +145,6 @@ def reading(value: Any) -> None:
         tracer.reading(value)
 
 
-@contextmanager
-def record_frames() -> Generator[None]:
+def record_frames() -> StateSwitch:
     """Let every record within the block remember the line of user code that made it."""
-    with _switched(frames=True):
-        yield
+    return _switched("record_frames", frames=True)

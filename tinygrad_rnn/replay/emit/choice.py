@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Backend, uses_mkl, using_mkl
+from tinygrad_rnn.backends import Backend, Extras, Switch, extras, using_extras
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit import array
 from tinygrad_rnn.replay.emit.array import Runner
@@ -20,28 +18,12 @@ from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
 
-class Emitters(NamedTuple):
-    """What may be used where it is installed: Numba (``jit``) and packed products (``packed``)."""
-
-    jit: bool
-    packed: bool
-
-
-_jit: ContextVar[bool] = ContextVar("tinygrad_rnn_jit", default=True)
-
-
-@contextmanager
-def using(jit: bool = True, packed: bool = True) -> Generator[None]:
+def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
     """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
 
     By default whatever is installed is used. For comparisons, and for finding a fault.
     """
-    token = _jit.set(jit)
-    try:
-        with using_mkl(packed):
-            yield
-    finally:
-        _jit.reset(token)
+    return using_extras(jit=jit, packed=packed)
 
 
 def has_numba() -> bool:
@@ -51,7 +33,7 @@ def has_numba() -> bool:
 
 def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
     """The loop's function, compiled at the first call for each choice of emitters."""
-    chosen = Emitters(_jit.get(), uses_mkl())
+    chosen = extras()
     runner = known.get(chosen)
     if runner is None:
         runner = known[chosen] = _compile(loop, backend, chosen)
@@ -71,7 +53,7 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
     """By what a loop is run, and why any of its steps is run slower than it could be."""
     if backend.xp is not np:
         return _why_no_kernels(loop, backend) or ["runs as fused CUDA kernels"]
-    if not _jit.get():
+    if not extras().jit:
         return ["runs as NumPy calls, since Numba is switched off"]
     missing = why_not()
     if missing is not None:
@@ -84,7 +66,7 @@ def loop_notes(loop: Loop, backend: Backend) -> list[str]:
     return why or ["the loop is one compiled function"]
 
 
-def _compile(loop: Loop, backend: Backend, chosen: Emitters) -> Runner:
+def _compile(loop: Loop, backend: Backend, chosen: Extras) -> Runner:
     if backend.xp is np and chosen.jit and has_numba():
         with undivided():
             from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
@@ -112,4 +94,4 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     return []
 
 
-__all__ = ["Emitters", "Runner", "bind", "emit", "has_numba", "using"]
+__all__ = ["Runner", "bind", "emit", "has_numba", "using"]

@@ -62,8 +62,8 @@ def form_of(tree: Any) -> str:
         return f"{tree.array.dtype} {tuple(tree.array.shape)}"
     if isinstance(tree, dict):
         found = cast("dict[Any, Any]", tree)
-        items = sorted((str(key), form_of(value)) for key, value in found.items())
-        return f"dict({', '.join(f'{key}: {form}' for key, form in items)})"
+        items = (f"{key}: {form_of(found[key])}" for key in tape.in_order(found))
+        return f"dict({', '.join(items)})"
     if isinstance(tree, tuple | list):
         return f"{type(tree).__name__}({', '.join(map(form_of, tree))})"  # pyright: ignore
     return type(tree).__name__

@@ -6,9 +6,10 @@ lease; so the memory comes back when the tape goes. Nothing that a user gets is 
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -25,24 +26,29 @@ class _Pool:
     """Blocks of host memory that nobody uses, by size. NumPy would give them back to the system.
 
     A lease may go at any moment, also when garbage is collected in the midst of a method here; so
-    what comes back is queued first, which needs no lock.
+    what comes back is queued first, which needs no lock. Nothing is written down twice: where
+    Ctrl-C comes in between, a block may be freed, and what is idle is still right.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.back: deque[np.ndarray] = deque()
-        self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.by_size: dict[int, list[np.ndarray]] = {}
-        self.bytes = 0
+        self.turn = itertools.count()
+        self.idle: dict[int, deque[tuple[int, np.ndarray]]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """How much lies idle."""
+        return sum(size * len(blocks) for size, blocks in self.idle.items())
 
     def take(self, size: int) -> np.ndarray:
         with self.lock:
             self._sort()
-            blocks = self.by_size.get(size)
+            blocks = self.idle.get(size)
             if blocks:
-                block = blocks.pop()
-                del self.idle[id(block)]
-                self.bytes -= size
+                _, block = blocks.pop()
+                if not blocks:
+                    del self.idle[size]
                 return block
         return np.empty(size, np.uint8)
 
@@ -54,16 +60,21 @@ class _Pool:
 
     def _sort(self) -> None:
         """Put what came back among the idle blocks, and free the oldest of too many."""
+        if not self.back:
+            return
         while self.back:
             block = self.back.popleft()
-            self.idle[id(block)] = block
-            self.by_size.setdefault(block.size, []).append(block)
-            self.bytes += block.size
+            self.idle.setdefault(block.size, deque()).append((next(self.turn), block))
         while self.bytes > IDLE:
-            _, oldest = self.idle.popitem(last=False)
-            same = self.by_size[oldest.size]
-            same[:] = [block for block in same if block is not oldest]
-            self.bytes -= oldest.size
+            blocks = min(filter(None, self.idle.values()), key=_age)
+            blocks.popleft()
+            if not blocks:
+                self.idle = {size: others for size, others in self.idle.items() if others}
+
+
+def _age(blocks: deque[tuple[int, np.ndarray]]) -> int:
+    """When the oldest of these blocks came back."""
+    return blocks[0][0]
 
 
 POOL = _Pool()

@@ -35,7 +35,8 @@ def overwrite(x: tape.Traced, value: Any, who: str) -> None:
         raise ValueError(
             f"{who}: the memory of this Tensor is read-only; make one of its own by .copy()"
         )
-    new = array.astype(old.dtype)
+    owner = backends.backend_of(old).owner
+    new = array.astype(old.dtype, copy=owner(array) is owner(old))
     tape.mark_overwritten(old)
     old[...] = new
 

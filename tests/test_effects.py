@@ -564,6 +564,18 @@ def an_attribute_of_a_module() -> Any:
 
 
 @effect
+def an_object_of_the_standard_library() -> Any:
+    config = types.SimpleNamespace(t=0)
+
+    def step(x: Any, h: Any) -> Any:
+        config.t += 1
+        h = tg.tanh(h + x) / config.t
+        return h, h
+
+    return step
+
+
+@effect
 def a_bytearray() -> Any:
     seen = bytearray()
 
@@ -627,7 +639,7 @@ def test_what_is_wanted_of_the_state_is_seen() -> None:
     xs, h = (value.detach() for value in inputs())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnrolledWarning)
-        tg.scan(step, xs[:1], h)
+        tg.scan(lambda x, h: (lambda y: (y, y))(tg.tanh(x @ w + h) * 0.8), xs, h)
         found, expected = (tg.scan(step, xs, h, unroll=u)[0].numpy() for u in (False, True))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         with tg.no_grad():

@@ -207,7 +207,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import lab, ops, replay
 from tinygrad_rnn.backends import backend_for, extras, subnormal
 from tinygrad_rnn.ops.random import _blocks
-from tinygrad_rnn.replay.memory import POOL, Lease
+from tinygrad_rnn.replay.run.memory import POOL, Lease
 from tinygrad_rnn.rnn.carried import _whole, masking
 from tinygrad_rnn.rnn.notes import _notes, collected_notes
 from tinygrad_rnn.tape.state import current_state

@@ -70,8 +70,7 @@ def trace(
 ) -> tuple[Recipe, list[Any]] | Steps:
     """Trace a step, as the first of the loop: its recipe, and random numbers for all steps.
 
-    Where a program is new (or what is wanted of the state before and after), the second step is
-    traced too, and must be the same. If a step has done
+    Where a program is new, the second step is traced too, and must be the same. If a step has done
     anything besides its operations, what comes back is the loop as far as it has been made, to be
     finished unrolled: so nothing that a step does is done twice. Arguments are those of
     :func:`scan`. The traced program is ``recipe.replay.program``.
@@ -82,11 +81,10 @@ def trace(
     like = [*tape.leaves(xs), *tape.leaves(state), *first.captured][0]
     array = like.array if isinstance(like, tape.Traced) else like
     changed = differs(before, Look(step))
-    wants = (tape.is_recording(), *_wants(state), *_wants(loop.state))
     watched = first.is_watched
     key = cache_key(first.program, reverse, array)
     known = CACHE.known.get(key)
-    is_new = known is None or wants not in known.compared
+    is_new = known is None or not known.compared or first.asked_for_grad
     if steps > 1 and is_new and changed is None and not watched:
         second = loop.traced()
         changed, watched = differs(before, Look(step)), second.is_watched
@@ -100,18 +98,13 @@ def trace(
         replay = CACHE.find(key, first.program, reverse, array)
         recipe = Recipe(first, loop.form, state, loop.draws.asked, replay)
         if not loop.put_aside():
-            if steps > 1:
-                replay.compared.add(wants)
+            replay.compared = replay.compared or steps > 1
             return recipe, loop.draws.blocks
         loop.why = "puts values aside"
     elif tape.is_observed():
         loop.show()
     loop.warn()
     return loop
-
-
-def _wants(state: Any) -> list[bool]:
-    return [value.needs_grad for value in tape.leaves(state)]
 
 
 def segment_length(checkpoint: int | str | None, steps: int) -> int | None:

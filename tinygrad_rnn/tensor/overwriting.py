@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -67,17 +67,12 @@ class InPlace(Notation):
     """
 
     __slots__ = ()
+    is_followed: ClassVar[bool] = False
+    """Whether this is a value of a step that is traced, which keeps its memory to itself."""
 
     def _in_place(self, who: str, operation: Callable[..., Any], other: Any) -> Any:
-        if self.record is not None:
+        if self.record is not None or self.is_followed:
             return NotImplemented
-        if tape.is_tracing():
-            if type(self.output_type(self.array)) is type(self):  # it may be an input of the step
-                return NotImplemented
-            raise RuntimeError(
-                f"{who}: a step that is traced once for all time steps cannot change a "
-                f"{type(self).__name__}; run it step by step with unroll=True"
-            )
         if tape.is_recording():
             if not self.needs_grad:
                 return NotImplemented

@@ -34,7 +34,8 @@ CONTAINERS, OBJECTS = 2, 3
 ITEMS, BYTES = 256, 1 << 16
 """Items at each end of a container, and bytes at each end of an array, that are compared."""
 
-_LIBRARIES = {"tinygrad_rnn", "numpy", *sys.stdlib_module_names}
+_ARRAYS = ("tinygrad_rnn", "numpy", "builtins")
+_LIBRARIES = {*_ARRAYS, *sys.stdlib_module_names}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, range, slice)
 _GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
@@ -72,7 +73,7 @@ def user_function(step: Any) -> types.FunctionType | None:
 def _is_ours(value: Any) -> bool:
     """Whether a function, class or module is this package's, NumPy's or Python's own.
 
-    None of these keeps anything of a step but the states of generators.
+    None of these keeps anything of a step but the states of generators; their objects do.
     """
     name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
     return str(name).partition(".")[0] in _LIBRARIES
@@ -137,7 +138,7 @@ class Look:
         elif isinstance(value, type):
             if objects and not _is_ours(value):
                 self.class_attributes(value, objects)
-        elif objects and (_is_module(kind) or not _is_ours(kind)):
+        elif objects and (_is_module(kind) or kind.__module__.partition(".")[0] not in _ARRAYS):
             self.attributes(value, objects)
         return id(value)
 

@@ -32,6 +32,7 @@ class Followed(Tensor):
     """A value of a step that is being traced: only this package may look at its array unasked."""
 
     __slots__ = ()
+    is_followed = True
 
     @property
     def array(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -43,6 +44,18 @@ class Followed(Tensor):
     @array.setter
     def array(self, value: Any) -> None:
         _array.__set__(self, value)
+
+    @property
+    def requires_grad(self) -> bool:
+        """As ever; a step that asks for it may do other things in the second step."""
+        tracer = tape.current_tracer()
+        if isinstance(tracer, Trace):
+            tracer.asked_for_grad = True
+        return self.needs_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        Tensor.requires_grad.__set__(self, value)
 
 
 Followed.__name__ = "Tensor"  # what errors call it
@@ -103,13 +116,14 @@ class Trace:
         constants.
     result : what it returned.
     looked_outside : whether it looked at the elements of a value that is no part of the step.
+    asked_for_grad : whether it asked if a value requires a gradient.
     """
 
     program: Program
     captured: list[Any]
 
     def __init__(self, step: Callable[[Any, Any], Any], x: Any, state: Any, draws: Draws) -> None:
-        self.looked_outside = False
+        self.looked_outside = self.asked_for_grad = False
         self._around = tape.current_tracer()
         self._recording = tape.is_recording()
         self._detached: set[int] = set()  # the positions of records made within no_grad

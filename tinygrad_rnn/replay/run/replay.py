@@ -54,11 +54,11 @@ class Training:
 class Replay:
     """Everything compiled from one step on one device, in one direction.
 
-    ``compared`` says for which wishes for gradients two steps were found to be alike.
+    ``compared`` says that two steps of a loop were found to be alike.
     """
 
     def __init__(self, program: Program, reverse: bool, backend: Backend, device: str) -> None:
-        self.compared: set[tuple[bool, ...]] = set()
+        self.compared = False
         self.program = program
         self.reverse = reverse
         self.backend = backend

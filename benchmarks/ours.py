@@ -20,6 +20,8 @@ Step = Callable[[], list[Any]]
 class PeepholeLSTM(rnn.Cell):
     """An LSTM whose gates see the cell state. Gers, Schmidhuber 2000."""
 
+    pure = True
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_ih = nn.Parameter(tg.zeros((4 * hidden_size, input_size)))
@@ -37,7 +39,7 @@ class PeepholeLSTM(rnn.Cell):
     def step(self, x: tg.Tensor, state: rnn.LSTMState) -> tuple[tg.Tensor, rnn.LSTMState]:
         h, c = state
         z = tg.linear(x, self.weight_ih, self.bias) + tg.linear(h, self.weight_hh)
-        i, f, g, o = tg.split(z, 4)
+        i, f, g, o = tg.split(z, parts=4)
         i, f = tg.sigmoid(i + self.peephole_i * c), tg.sigmoid(f + self.peephole_f * c)
         c = f * c + i * tg.tanh(g)
         h = tg.sigmoid(o + self.peephole_o * c) * tg.tanh(c)
@@ -46,6 +48,8 @@ class PeepholeLSTM(rnn.Cell):
 
 class LayerNormLSTM(rnn.Cell):
     """An LSTM with both products and the cell state normalised. Ba, Kiros, Hinton 2016."""
+
+    pure = True
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -65,7 +69,7 @@ class LayerNormLSTM(rnn.Cell):
         h, c = state
         z_x = self.norm_x(tg.linear(x, self.weight_ih))
         z_h = self.norm_h(tg.linear(h, self.weight_hh))
-        i, f, g, o = tg.split(z_x + z_h + self.bias, 4)
+        i, f, g, o = tg.split(z_x + z_h + self.bias, parts=4)
         c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
         h = tg.sigmoid(o) * tg.tanh(self.norm_c(c))
         return h, rnn.LSTMState(h, c)

@@ -55,7 +55,7 @@ def our_update() -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad()
         output, _ = lstm(embedding(x))
-        tg.nn.cross_entropy(head(output), y).backward()
+        tg.nn.cross_entropy(head(output), y, axis=-1).backward()
         optimizer.step()
 
     return step

@@ -146,7 +146,7 @@ def bits_per_character(model: CharacterModel, batches: data.ContiguousBatches) -
     nats, count, state = 0.0, 0, None
     for inputs, targets in batches:
         scores, state = model(inputs, state)
-        nats += nn.cross_entropy(scores, targets, reduction="sum").item()
+        nats += nn.cross_entropy(scores, targets, axis=-1, reduction="sum").item()
         count += targets.size
     return nats / count / math.log(2)
 
@@ -238,7 +238,7 @@ def train(options: argparse.Namespace, path: Path | None) -> None:
     # older than the time steps that gradients travel back.
     def loss(batch: data.Batch, state: Any) -> tuple[tg.Tensor, Any]:
         scores, state = model(batch.inputs, state)
-        return nn.cross_entropy(scores, batch.targets), state
+        return nn.cross_entropy(scores, batch.targets, axis=-1), state
 
     def evaluate() -> dict[str, float]:
         bits = bits_per_character(model, held_out)

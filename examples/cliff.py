@@ -47,6 +47,8 @@ JUMP = 1.0  # an update that goes further than this is a jump
 class ElmanUnits(rnn.Cell):
     """h = sigmoid(w h + b), with w and b (P, 1) for P networks."""
 
+    pure = True
+
     def __init__(self, w: Any, b: Any, device: str) -> None:
         self.input_size, self.hidden_size = 1, 1
         self.w = nn.Parameter(tg.tensor(np.reshape(w, (-1, 1)), "float64", device))
@@ -62,6 +64,8 @@ class ElmanUnits(rnn.Cell):
 
 class LSTMUnits(ElmanUnits):
     """An LSTM of one unit that has w and b in all of its gates, and 1 more in the forget gate."""
+
+    pure = True
 
     def initial_state(self, batch_size: int) -> rnn.LSTMState:
         zeros = self.zeros(batch_size, 1)

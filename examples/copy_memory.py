@@ -111,7 +111,7 @@ def train(entry: Entry, delay: int, length: int, updates: int, seed: int, device
     for update in range(1, updates + 1):
         inputs, targets = data.copy_problem(random, delay, BATCH, length, SYMBOLS)
         optimizer.zero_grad()
-        nn.cross_entropy(model(inputs)[delay:], targets[delay:]).backward()
+        nn.cross_entropy(model(inputs)[delay:], targets[delay:], axis=-1).backward()
         optimizer.step()
         if update % 50 == 0:
             shares.append(share_right(model, delay, length, 10_000 + seed))

@@ -43,6 +43,8 @@ class AntisymmetricCell(rnn.Cell):
     size and whose gamma is our friction.
     """
 
+    pure = True  # the step depends on its arguments, parameters and plain attributes alone
+
     def __init__(
         self, input_size: int, hidden_size: int, size: float = 0.1, friction: float = 0.01
     ) -> None:
@@ -53,7 +55,7 @@ class AntisymmetricCell(rnn.Cell):
 
     def step(self, x: tg.Tensor, h: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
         turned = tg.linear(h, self.weight - self.weight.T) - self.friction * h
-        gate, new = tg.split(self.inputs(x), 2, axis=1)
+        gate, new = tg.split(self.inputs(x), parts=2, axis=1)
         h = h + self.size * tg.sigmoid(turned + gate) * tg.tanh(turned + new)
         return h, h
 

@@ -105,7 +105,8 @@ def train(network: str, options: argparse.Namespace, seed: int) -> tuple[float, 
         for batch in data.bucketed([len(words) for words, _ in sentences], 16, random):
             chosen = [sentences[k] for k in batch]
             labels, _ = data.pad([TAGS.encode(tags) for _, tags in chosen], value=-100)
-            loss = nn.cross_entropy(scores(chosen), tg.tensor(labels, device=options.device))
+            labels = tg.tensor(labels, device=options.device)
+            loss = nn.cross_entropy(scores(chosen), labels, axis=-1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

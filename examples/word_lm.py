@@ -49,6 +49,7 @@ class Setting(NamedTuple):
     """Everything that a run depends on besides the text and the seed."""
 
     vocabulary: int  # the most frequent words, the others are one
+    least: int  # how often a word occurs at least that is among them
     layers: int
     hidden: int  # units of a layer, and numbers that stand for a word
     tied: bool  # whether the scores of words are products with the numbers that stand for them
@@ -64,10 +65,11 @@ class Setting(NamedTuple):
 
 
 PRESETS = {
-    "reference": Setting(10_000, 2, 200, True, 0.5, 0.1, 20, 20, 5.0, 1.0, 8, 0.7, 16),
-    "small": Setting(10_000, 2, 200, False, 0.0, 0.1, 20, 20, 5.0, 1.0, 4, 0.5, 13),
+    "reference": Setting(10_000, 2, 2, 200, True, 0.5, 0.1, 20, 20, 5.0, 1.0, 8, 0.7, 16),
+    # All 10,000 of the Penn Treebank, <unk> and <eos> among them; 30 of these words occur once.
+    "small": Setting(10_000, 1, 2, 200, False, 0.0, 0.1, 20, 20, 5.0, 1.0, 4, 0.5, 13),
 }
-QUICK = Setting(500, 2, 32, True, 0.0, 0.1, 20, 20, 5.0, 1.0, 1, 0.5, 2)
+QUICK = Setting(500, 2, 2, 32, True, 0.0, 0.1, 20, 20, 5.0, 1.0, 1, 0.5, 2)
 QUICK_WORDS = 20_000
 
 
@@ -162,7 +164,7 @@ def perplexity(model: WordModel, batches: data.ContiguousBatches) -> float:
     nats, count, state = 0.0, 0, None
     for inputs, targets in batches:
         scores, state = model(inputs, state)
-        nats += nn.cross_entropy(scores, targets, reduction="sum").item()
+        nats += nn.cross_entropy(scores, targets, axis=-1, reduction="sum").item()
         count += targets.size
     return data.perplexity(nats, count)
 
@@ -222,10 +224,11 @@ def tell(options: argparse.Namespace) -> None:
     tg.manual_seed(options.seed)
     setting, folder = settings_of(options), run_folder(options)
 
-    # The text, as integers. A word that occurs once is no better known than one that never does.
+    # The text, as integers. By default a word that occurs once is no better known than one that
+    # never does; a published perplexity counts it.
     name, parts = read_words(options)
     frequent = Counter(parts[0]).most_common(setting.vocabulary)
-    known = [word for word, count in frequent if count > 1 and word != "<unk>"]
+    known = [w for w, count in frequent if count >= setting.least and w != "<unk>"]
     vocabulary = data.Vocabulary(known[: setting.vocabulary - 1], other="<unk>")
     train, valid, test = (vocabulary.encode(part) for part in parts)
     batches = data.ContiguousBatches(train, setting.batch_size, setting.length)
@@ -242,7 +245,7 @@ def tell(options: argparse.Namespace) -> None:
 
     def loss(batch: data.Batch, state: Any) -> tuple[tg.Tensor, Any]:
         scores, state = model(batch.inputs, state)
-        return len(batch.inputs) * nn.cross_entropy(scores, batch.targets), state
+        return len(batch.inputs) * nn.cross_entropy(scores, batch.targets, axis=-1), state
 
     def evaluate() -> dict[str, float]:
         found = perplexity(model, watched)

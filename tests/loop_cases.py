@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.loop import (
+from tinygrad_rnn import ops
+from tinygrad_rnn.ops.kernel_language import COMPARISONS, LOGIC, PREDICATES
+from tinygrad_rnn.replay.passes.kernel_lines import kernel_lines
+from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Call,
     Kernel,
@@ -37,26 +40,44 @@ def whole(array: int, shape: tuple[int, ...], time: int | None = None) -> Ref:
     return Ref(array, time, shape, steps_of(shape))
 
 
-def line(target: str, expression: str, *operands: Any, dtype: Any = FLOAT, **options: Any) -> Line:
+class Written(NamedTuple):
+    """An expression with its operands, to be brought into lines of one operation each."""
+
+    target: str
+    expression: str
+    operands: tuple[Any, ...]
+    params: dict[str, Any]
+    compute: Any
+    dtype: Any
+
+    @property
+    def lines(self) -> list[Line]:
+        return kernel_lines(*self)
+
+
+def line(
+    target: str, expression: str, *operands: Any, dtype: Any = FLOAT, **options: Any
+) -> Written:
     """A line that computes in its result's dtype, unless ``compute`` is given."""
     compute = np.dtype(options.pop("compute", dtype))
-    return Line(target, expression, operands, tuple(options.items()), compute, np.dtype(dtype))
+    return Written(target, expression, operands, options, compute, np.dtype(dtype))
 
 
-def fused(*lines: Line, reads: dict[str, Ref], writes: dict[str, Ref], **options: Any) -> Kernel:
+def fused(*lines: Written, reads: dict[str, Ref], writes: dict[Any, Ref], **options: Any) -> Kernel:
     """A kernel of one phase, over the shape of its operands."""
     shape = next(iter(writes.values())).shape
     return Kernel(shape[:-1], (phase(*lines, reads=reads, writes=writes, **options),))
 
 
 def phase(
-    *lines: Line,
+    *lines: Written,
     reads: dict[str, Ref],
     writes: dict[Any, Ref] | None = None,
     reduces: Sequence[tuple[str, Any, Ref]] = (),
 ) -> Phase:
     width = next(iter([*reads.values(), *(writes or {}).values()])).shape[-1]
-    return Phase(width, tuple(reads.items()), lines, tuple((writes or {}).items()), tuple(reduces))
+    each = tuple(line for item in lines for line in item.lines)
+    return Phase(width, tuple(reads.items()), each, tuple((writes or {}).items()), tuple(reduces))
 
 
 def allocate(loop: Loop, T: int, seed: int = 0) -> list[np.ndarray]:
@@ -72,12 +93,21 @@ def allocate(loop: Loop, T: int, seed: int = 0) -> list[np.ndarray]:
 
 # The reference
 
-FUNCTIONS = (
-    "abs ceil cos exp expm1 floor isfinite isnan log log1p maximum minimum power remainder sign sin"
-    " sqrt tanh"
-)
-NAMES: dict[str, Any] = {name: getattr(np, name) for name in FUNCTIONS.split()}
-NAMES |= {"select": np.where, "round": np.rint, "__builtins__": {}}
+FUNCTIONS: dict[str, Any] = {
+    name: getattr(np, name)
+    for name in (
+        *COMPARISONS, *LOGIC, *PREDICATES, "add", "subtract", "multiply", "divide", "negative",
+        "abs", "ceil", "cos", "exp", "expm1", "floor", "floor_divide", "log", "log1p", "maximum",
+        "minimum", "power", "remainder", "sign", "sin", "sqrt", "tanh",
+    )
+}  # fmt: skip
+FUNCTIONS |= {
+    "cast": lambda x: x,
+    "erf": lambda x: ops.erf.forward(np, x),
+    "round": np.rint,
+    "select": np.where,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
 
 
 def view(ref: Ref, loop: Loop, arrays: Sequence[np.ndarray], t: int) -> np.ndarray:
@@ -92,13 +122,15 @@ def _phase(phase: Phase, lead: tuple[int, ...], look: Any) -> None:
     shape = (*lead, phase.width)
     values: dict[Any, Any] = {name: look(ref).copy() for name, ref in phase.reads}
     for item in phase.lines:
-        wide = np.float32 if item.compute == HALF else item.compute
+        wide = np.dtype(np.float32) if item.compute == HALF else item.compute
+        wanted = [BOOL if item.function == "select" else wide, wide, wide]
         operands = [
-            np.asarray(values.get(x, x) if isinstance(x, str) else x).astype(item.compute)
-            for x in item.operands
+            np.asarray(values.get(x, x) if isinstance(x, str) else x)
+            .astype(BOOL if to == BOOL else item.compute)
+            .astype(to)
+            for x, to in zip(item.operands, wanted, strict=False)
         ]
-        names = {f"x{k}": x.astype(wide) for k, x in enumerate(operands)}
-        result = eval(item.expression, NAMES, names | dict(item.params))
+        result = FUNCTIONS[item.function](*operands)
         values[item.target] = np.broadcast_to(result, shape).astype(item.dtype)
     for value, ref in phase.writes:
         look(ref)[...] = values[value] if isinstance(value, str) else value
@@ -153,7 +185,7 @@ def lstm(B: int, H: int, dtype: Any = FLOAT, reverse: bool = False) -> Loop:
         spec("c", (B, H), dtype, True),
     )
     reads = {"state": whole(c, (B, H), before)}
-    lines: list[Line] = []
+    lines: list[Written] = []
     for k, gate in enumerate("ifgo"):
         reads |= {
             f"a{gate}": Ref(given, 0, (B, H), (4 * H, 1), k * H),

@@ -42,12 +42,13 @@ def _assign(owner: Any, path: list[str], value: Any) -> None:
     for key in path[:-1]:
         above = owner
         owner = owner[int(key)] if isinstance(owner, list | tuple) else getattr(owner, key)
+    key = path[-1]
     if isinstance(owner, tuple):  # of parameters
         items = list(owner)
-        items[int(path[-1])] = value
-        setattr(above, path[-2], tuple(items))
-    else:
-        setattr(owner, path[-1], value)
+        items[int(key)] = value
+        owner, key, value = above, path[-2], tuple(items)
+    delattr(owner, key)  # a Parameter gives way to nothing but another
+    setattr(owner, key, value)
 
 
 def draw(*shape: int, seed: int = 1, device: str | None = None, **options: Any) -> tg.Tensor:

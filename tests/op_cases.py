@@ -254,18 +254,18 @@ def piling(draw: Any) -> Example:
     return Example((shape,) * count, (real,) * count, {"axis": axis})
 
 
-@drawn(one((2, 6), parts=(1, 0, 5), axis=-1))
+@drawn(one((2, 6), sizes=(1, 0, 5), axis=-1))
 def cutting(draw: Any) -> Example:
     shape = draw(_shapes(1))
     k = draw(st.integers(0, len(shape) - 1))
     if draw(st.booleans()):
-        parts: Any = draw(st.integers(1, 3))
-        size = parts * draw(st.integers(0, 2))
+        parts = draw(st.integers(1, 3))
+        size, cut = parts * draw(st.integers(0, 2)), {"parts": parts}
     else:
-        parts = tuple(draw(st.lists(st.integers(0, 2), min_size=1, max_size=3)))
-        size = sum(parts)
+        sizes = tuple(draw(st.lists(st.integers(0, 2), min_size=1, max_size=3)))
+        size, cut = sum(sizes), {"sizes": sizes}
     shape = (*shape[:k], size, *shape[k + 1 :])
-    return one(shape, parts=parts, axis=_either_sign(draw, k, len(shape)))
+    return one(shape, **cut, axis=_either_sign(draw, k, len(shape)))
 
 
 @drawn(one((2, 3), widths=((1, 0), (0, 2)), value=0.5))
@@ -435,8 +435,14 @@ def _sum_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.sum(x, axis=tuple(range(lead)) + kept).reshape(shape)
 
 
-def _split(x: np.ndarray, parts: Any, axis: int) -> list[np.ndarray]:
-    return np.split(x, parts if isinstance(parts, int) else np.cumsum(parts)[:-1], axis)
+def _split(x: np.ndarray, axis: int, parts: int = 1, sizes: Any = ()) -> list[np.ndarray]:
+    return np.split(x, np.cumsum(sizes)[:-1] if sizes else parts, axis)
+
+
+def _chunk(x: np.ndarray, chunks: int, axis: int) -> list[np.ndarray]:
+    size = x.shape[axis]
+    each = -(-size // chunks)
+    return np.split(x, range(each, size, each) if size else chunks, axis)
 
 
 def _scatter_add(values: np.ndarray, indices: np.ndarray, rows: int) -> np.ndarray:
@@ -580,7 +586,7 @@ CASES = [
     ),
     row(
         "gelu by tanh",
-        lambda x: ops.gelu(x, True),
+        lambda x: ops.gelu(x, "tanh"),
         _gelu_tanh,
         elementwise(real),
         ANY,
@@ -718,6 +724,19 @@ CASES = [
         covers=("stack", "unstack"),
     ),
     row("split", ops.split, _split, cutting, ANY, covers=("split", "concat", "zeros_like")),
+    row(
+        "chunk",
+        ops.chunk,
+        _chunk,
+        listed(
+            one((5, 2), chunks=3, axis=0),
+            one((2, 7), chunks=5, axis=-1),
+            one((3, 1), chunks=4, axis=0),
+            one((2, 0), chunks=2, axis=1),
+        ),
+        ANY,
+        covers=("split", "concat", "zeros_like"),
+    ),
     row(
         "unstack",
         ops.unstack,

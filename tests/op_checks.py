@@ -140,6 +140,7 @@ KERNEL_FUNCTIONS: dict[str, Any] = {
     "sin": np.sin,
     "cos": np.cos,
     "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "erf": np.vectorize(math.erf, otypes=[float]),
     "abs": np.abs,
     "floor": np.floor,

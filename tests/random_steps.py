@@ -242,7 +242,7 @@ BINARY: list[tuple[Callable[[Any, Any], Any], Callable[[float, float], float]]] 
 
 REDUCTIONS: list[Callable[..., Any]] = [
     tg.sum, tg.mean, tg.max, tg.min,
-    lambda x, axis, keepdims: tg.norm(x * x + 0.1, axis, keepdims),
+    lambda x, axis, keepdims: tg.norm(x * x + 0.1, axis=axis, keepdims=keepdims),
     lambda x, axis, keepdims: tg.prod(tg.sigmoid(x), axis, keepdims),
     lambda x, axis, keepdims: tg.var(x, axis, keepdims=keepdims),
     lambda x, axis, keepdims: tg.sqrt(tg.var(x, axis, keepdims=keepdims) + 0.1),
@@ -295,7 +295,7 @@ def gates(p: Pool, a: int, b: int, c: int) -> None:
     z = tg.linear(x, p.captured.weight((3 * m, n), c), p.captured.weight((3 * m,), c))
     h, other = p.alike(z, b)
     z = z + h
-    first, second, third = tg.split(z, 3, axis=-1)
+    first, second, third = tg.split(z, parts=3, axis=-1)
     p.put(tg.sigmoid(first), 1)
     p.put(tg.tanh(second), 1)
     p.put(third, size * n + 1 + other)
@@ -399,7 +399,7 @@ def parts(p: Pool, a: int, b: int, c: int) -> None:
         case 5:
             y = tg.concat([x[..., start:], x[..., :start]], axis=-1)
         case 6:
-            left, right = tg.split(x, [start, n - start], axis=-1)
+            left, right = tg.split(x, sizes=[start, n - start], axis=-1)
             return (p.put(left, size) if start else None) or p.put(right, size)
         case _:
             pieces = tg.unstack(x, b % x.ndim)
@@ -503,7 +503,7 @@ def integers(p: Pool, a: int, b: int, c: int) -> None:
         indices = tg.broadcast_to(tg.reshape(drawn, (-1,))[:1], (len(flat),)) % n
     match c % 6:
         case 0:
-            p.put(tg.take(p.captured.weight((n, p.case.H), b), indices), 1)
+            p.put(tg.take(p.captured.weight((n, p.case.H), b), indices, 0), 1)
         case 1:
             p.put(flat[p.captured.indices(3, len(flat))], size)
         case 2:

@@ -8,12 +8,9 @@ from typing import Any
 import loop_cases
 import numpy as np
 
-from tinygrad_rnn import ops
-from tinygrad_rnn.replay import array_emitter
-from tinygrad_rnn.replay.loop import Call, Loop, Product, Ref
-from tinygrad_rnn.replay.rows import divided
-
-loop_cases.NAMES["erf"] = lambda x: ops.erf.forward(np, x)
+from tinygrad_rnn.replay.emit import array
+from tinygrad_rnn.replay.emit.independent_rows import divided
+from tinygrad_rnn.replay.program.loop import Call, Loop, Product, Ref
 
 
 def row_by_row(loop: Loop, *_: Any) -> Any:
@@ -60,7 +57,7 @@ def in_parts(loop: Loop, backend: Any, _: Any) -> Any:
     there yet.
     """
     parts = divided(loop, 3) or divided(loop, 2) or [loop]
-    runs = [array_emitter.compile_loop(part, backend) for part in reversed(parts)]
+    runs = [array.compile_loop(part, backend) for part in reversed(parts)]
 
     def run(arrays: Sequence[np.ndarray], steps: int) -> None:
         for part in runs:

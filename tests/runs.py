@@ -57,7 +57,7 @@ class Run:
                 before(self)
             self.states.append(state)
             scores, state = self.model(batch.inputs, state)
-            value = nn.cross_entropy(scores, batch.targets)
+            value = nn.cross_entropy(scores, batch.targets, axis=-1)
             return (value if sabotage is None else sabotage(self, value)), state
 
         def evaluate() -> dict[str, float]:

@@ -60,8 +60,8 @@ def _refuse(what: str) -> Callable[..., Any]:
 
 def _leaves_it_to(other: Any) -> bool:
     """Whether the other operand's class has operators of its own, as Tensor has."""
-    return getattr(type(other), "__array_ufunc__", other) is None and not isinstance(
-        other, StrictArray
+    return hasattr(type(other), "__array_ufunc__") and not isinstance(
+        other, StrictArray | np.ndarray | np.generic
     )
 
 
@@ -446,6 +446,9 @@ class StrictBackend(backends.Backend):
         if device != "strict":
             raise backends.DeviceError(f"device {device!r} does not exist; there is 'strict'")
         return StrictArray(np.array(array))
+
+    def owner(self, array: StrictArray) -> Any:
+        return backends.backend_for("cpu").owner(array._values)
 
     def to_host(self, array: StrictArray) -> np.ndarray:
         self.host_reads += 1

@@ -434,7 +434,7 @@ def test_a_diagonal_moves_its_own_element_only(full: bool) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("reset", ["after", "before"])
 def test_gru(reset: str, bias: bool) -> None:
-    cell = randomise(rnn.GRUCell(3, 4, bias, reset))
+    cell = randomise(rnn.GRUCell(3, 4, bias, reset=reset))
     p = values(cell)
     b, d = (p.bias_ih, p.bias_hh) if bias else (np.zeros(12), np.zeros(12))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, replay, rnn
-from tinygrad_rnn.rnn.recipes import recipes_of
+from tinygrad_rnn.rnn.recipes import RECIPES
 
 T, B, I, H = 5, 3, 3, 4
 LENGTHS = [3, 5, 0]
@@ -214,7 +215,8 @@ def test_a_trace_is_used_again(name: str) -> None:
     layer = rnn.Recurrent(cell)
     with replay.using(jit=False):
         layer(draw(T, B, I))
-    assert len(recipes_of(cell).known) == 1
+    holds_a_function = any(isinstance(v, types.FunctionType) for v in vars(cell).values())
+    assert len(RECIPES.of(cell).known) == (not holds_a_function)
 
 
 # Sizes
@@ -274,6 +276,7 @@ def test_weights_begin_as_pytorchs(name: str) -> None:
     """Uniform within one over the root of H, but for what a cell says otherwise."""
     if name == "irnn":
         return
+    tg.manual_seed(0)
     cell = CELLS[name](7, 64)
     for key, values in cell.state_dict().items():
         if "norm" not in key and "bias" not in key and key not in ("period", "decay_logit"):

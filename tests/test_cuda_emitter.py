@@ -35,9 +35,9 @@ from strict import STRICT, StrictArray
 
 from tinygrad_rnn import backends
 from tinygrad_rnn.backends import Backend
-from tinygrad_rnn.replay.cuda_emitter import compile_loop
-from tinygrad_rnn.replay.cuda_source import kernel_launch, kernel_source
-from tinygrad_rnn.replay.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
+from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
+from tinygrad_rnn.replay.emit.cuda.source import kernel_launch, kernel_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 from tinygrad_rnn.tape import Primitive
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -277,11 +277,14 @@ def test_calls(backend: HostCUDA, reverse: bool) -> None:
     seen: list[int] = []
 
     def fallback(step: Call) -> Any:
-        def run(strict: Sequence[StrictArray], t: int) -> None:
-            seen.append(t)
-            run_call(step, lambda ref: view(ref, loop, [a._values for a in strict], t))
+        def start(strict: Sequence[StrictArray]) -> Any:
+            def run(t: int) -> None:
+                seen.append(t)
+                run_call(step, lambda ref: view(ref, loop, [a._values for a in strict], t))
 
-        return run
+            return run
+
+        return start
 
     found = results(loop, backend, given, 3, fallback)
     run_reference(loop, given, 3)

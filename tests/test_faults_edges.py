@@ -262,12 +262,12 @@ REDUCTIONS = ["sum", "mean", "var", "std", "max", "min", "prod", "any", "all", "
 @pytest.mark.parametrize("axis", [0, -1])
 def test_fault_11k_single_numbers_have_the_axes_0_and_minus_1(name: str, axis: int) -> None:
     x = tg.tensor(3.0, requires_grad=True)
-    y = getattr(tg, name)(x, axis)
+    y = getattr(tg, name)(x, axis=axis)
     assert y.shape == ()
     wanted = {"norm": 3, "softmax": 1, "log_softmax": 0, "logsumexp": 3}
     assert y.item() == (wanted[name] if name in wanted else getattr(np, name)(np.float32(3)))
     with pytest.raises(IndexError, match=f"^{name}: axis 1 is out of range"):
-        getattr(tg, name)(x, 1)
+        getattr(tg, name)(x, axis=1)
     if y.requires_grad:
         y.backward()
         assert x.grad is not None

@@ -104,7 +104,7 @@ def test_removing_hooks() -> None:
 
 def test_hooks_on_one_of_several_results_and_on_the_differentiated_value() -> None:
     x = leaf(4)
-    a, b = tg.split(x, 2)
+    a, b = tg.split(x, parts=2)
     b.register_hook(lambda g: g * 5)
     y = (a + 2 * b).sum()
     seen: list[Any] = []

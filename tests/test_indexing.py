@@ -229,8 +229,8 @@ OUT_OF_RANGE: dict[str, tuple[Callable[[tg.Tensor, str], Any], str]] = {
     "list of integers": (lambda x, d: x[[0, 4]], r"^getitem: .*4.*out of (range|bounds)"),
     "set": (lambda x, d: x.at[long(4)(d)].set(0.0), r"^at\.set: .*4.*out of (range|bounds)"),
     "add": (lambda x, d: x.at[long(4)(d)].add(0.0), r"^at\.add: .*4.*out of (range|bounds)"),
-    "take": (lambda x, d: tg.take(x, long(4)(d)), r"^take: index 4 is out of range for 4"),
-    "take negative": (lambda x, d: tg.take(x, long(-1)(d)), r"^take: index -1 is out of range"),
+    "take": (lambda x, d: tg.take(x, long(4)(d), 0), r"^take: index 4 is out of range for 4"),
+    "take negative": (lambda x, d: tg.take(x, long(-1)(d), 0), r"^take: index -1 is out of range"),
     "take along an axis": (lambda x, d: tg.take(x, long(3)(d), 1), r"^take: .*3.*out of"),
     "scatter_add": (
         lambda x, d: ops.scatter_add(x, long(0, 1, 2, 9)(d), 3),
@@ -301,7 +301,7 @@ def test_rows_taken_often_cost_one_table() -> None:
     """An embedding looked up at T steps allocates its gradient a few times, not T times."""
     table = tg.tensor(np.ones((1000, 8)), device="strict", requires_grad=True)
     indices = [tg.tensor(np.array([t, t + 1, 5]), device="strict") for t in range(50)]
-    loss = sum((tg.take(table, i).sum() for i in indices), tg.zeros((), "d", "strict"))
+    loss = sum((tg.take(table, i, 0).sum() for i in indices), tg.zeros((), "d", "strict"))
     with STRICT.counting() as count:
         loss.backward()
     assert count.bytes_made < 5 * table.nbytes
@@ -316,7 +316,7 @@ def test_two_runs_are_bit_equal(device: str) -> None:
     def run() -> bytes:
         x = tg.tensor(values, device=device, requires_grad=True)
         i, w = tg.tensor(indices, device=device), tg.tensor(weights, device=device)
-        ((x[i] * w).sum() + (tg.take(x, i) * w).sum() + x.at[i].add(w).sum()).backward()
+        ((x[i] * w).sum() + (tg.take(x, i, 0) * w).sum() + x.at[i].add(w).sum()).backward()
         return host(x.grad).tobytes()
 
     assert run() == run()

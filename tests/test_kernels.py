@@ -18,8 +18,11 @@ from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 SIZE = 5
 
 
-def calls_of(name: str, dtype: Any) -> list[tuple[Any, ...]]:
-    """What an optimizer asks of the backend in three steps, with the arrays before and after."""
+def calls_of(name: str, dtype: Any, largest: float = 0.0) -> list[tuple[Any, ...]]:
+    """What an optimizer asks of the backend in three steps, with the arrays before and after.
+
+    ``largest`` limits the elements of the gradient, as it always does on a GPU.
+    """
     seen: list[tuple[Any, ...]] = []
     rng = np.random.default_rng(0)
     p = parameter(rng.standard_normal(SIZE))
@@ -30,9 +33,10 @@ def calls_of(name: str, dtype: Any) -> list[tuple[Any, ...]]:
 
     def update(self: Any, rule: Any, dtype: Any, targets: Any, g: Any, *rest: Any) -> None:
         before = [None if t is None else t.copy() for t in targets]
-        original(self, rule, dtype, targets, g, *rest)
+        numbers = rest[0] | {"largest": largest}
+        original(self, rule, dtype, targets, g, numbers)
         after = [None if t is None else t.copy() for t in targets]
-        seen.append((rule, dtype, before, g.copy(), rest[0], after))
+        seen.append((rule, dtype, before, g.copy(), numbers, after))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "update", update)
@@ -51,8 +55,11 @@ def source_of(rule: Any, dtype: Any, before: list[Any], numbers: dict[str, float
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_kernel_computes_what_the_rule_does(name: str, dtype: Any, keep: bool) -> None:
-    for rule, working, before, g, numbers, after in calls_of(name, dtype):
+@pytest.mark.parametrize("largest", [0.0, 0.5])
+def test_a_kernel_computes_what_the_rule_does(
+    name: str, dtype: Any, keep: bool, largest: float
+) -> None:
+    for rule, working, before, g, numbers, after in calls_of(name, dtype, largest):
         body = source_of(rule, working, before, numbers)
         for element in range(SIZE):
             names: dict[str, Any] = {
@@ -62,6 +69,7 @@ def test_a_kernel_computes_what_the_rule_does(name: str, dtype: Any, keep: bool)
                 "fabs": np.abs,
                 "rule_sign": np.sign,
                 "rule_maximum": np.maximum,
+                "rule_minimum": np.minimum,
                 "gradient": g[element],
                 "keep": keep,
                 **numbers,
@@ -92,7 +100,7 @@ def _run_as_python(body: str, names: dict[str, Any]) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("name", ["adamw", "rmsprop centered", "sgd l1"])
 def test_a_kernel_is_cpp(name: str, tmp_path: Path) -> None:
-    rule, working, before, g, numbers, after = calls_of(name, np.float32)[-1]
+    rule, working, before, g, numbers, after = calls_of(name, np.float32, 0.5)[-1]
     there = [k for k, t in enumerate(before) if t is not None]
     free = [n for n, v in numbers.items() if not is_fixed(v)]
     arguments = ["float gradient", *(f"double {n}" for n in free), "bool keep"]

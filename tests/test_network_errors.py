@@ -286,7 +286,8 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: rnn.LSTM(3, 4, 2)(X, {"c": H, "h": H}),
         TypeError,
-        "LSTM: the state must be LSTMState(float32 (2, 2, 4), float32 (2, 2, 4)), got a dict",
+        "LSTM: the state must be LSTMState(float32 (2, 2, 4), float32 (2, 2, 4)), got "
+        "dict(c: float32 (2, 2, 4), h: float32 (2, 2, 4))",
     ),
     (
         lambda: rnn.LSTM(3, 4, 2)(X, (H, None)),
@@ -614,7 +615,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: rnn.Recurrent(Wordless())(X),
         TypeError,
-        "Wordless: step must return (y, state), got Tensor",
+        "Wordless.step must return (y, state), a tuple of two, got a Tensor",
     ),
     (lambda: rnn.Recurrent(Unwritten())(X), NotImplementedError, "Unwritten has no step"),
     (lambda: nn.Module()(1), NotImplementedError, "Module has no forward"),

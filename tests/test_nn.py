@@ -150,10 +150,11 @@ def test_losses_of_extreme_logits_are_finite() -> None:
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        (nn.CrossEntropyLoss(2, "sum"), lambda x, t: nn.cross_entropy(
+        (nn.CrossEntropyLoss(ignore_index=2, reduction="sum"), lambda x, t: nn.cross_entropy(
             x, t, ignore_index=2, reduction="sum")),
-        (nn.HuberLoss(0.5, "none"), lambda x, t: nn.huber_loss(x, t, delta=0.5, reduction="none")),
-        (nn.L1Loss("sum"), lambda x, t: nn.l1_loss(x, t, reduction="sum")),
+        (nn.HuberLoss(delta=0.5, reduction="none"), lambda x, t: nn.huber_loss(
+            x, t, delta=0.5, reduction="none")),
+        (nn.L1Loss(reduction="sum"), lambda x, t: nn.l1_loss(x, t, reduction="sum")),
         (nn.MSELoss(), nn.mse_loss),
         (nn.BCEWithLogitsLoss(), nn.binary_cross_entropy_with_logits),
     ],
@@ -253,6 +254,8 @@ def test_embedding_and_cross_entropy_read_their_range_checks_only() -> None:
 
 
 class Branch(nn.Module):
+    hidden = ("_hidden",)
+
     def __init__(self) -> None:
         self.weight = nn.Parameter([1.0, 2.0])
         self.steps = nn.Buffer([3])
@@ -260,6 +263,8 @@ class Branch(nn.Module):
 
 
 class Tree(nn.Module):
+    hidden = ("_secret",)
+
     def __init__(self) -> None:
         self.first = Branch()
         self.many = [Branch(), (Branch(), 7)]
@@ -412,7 +417,7 @@ def test_batch_norm_follows_in_training_only_and_outside_the_tape(device: str) -
 
 
 def test_batch_norm_where_nothing_or_little_counts() -> None:
-    layer = nn.BatchNorm1d(2, momentum=1.0).to(np.float64)
+    layer = nn.BatchNorm1d(2, momentum=1.0, axis=-1).to(np.float64)
     x = tg.tensor([[[np.nan, np.inf], [1.0, 2.0]]], requires_grad=True).to(np.float64)
     y = layer(x, mask=[[False, False]])
     assert np.all(y.numpy() == 0)

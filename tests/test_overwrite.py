@@ -8,8 +8,8 @@ import pytest
 from loop_cases import fused, line, phase, whole
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.replay.loop import Call, Kernel, Product, Ref
-from tinygrad_rnn.replay.overwrite import can_overwrite, moved
+from tinygrad_rnn.replay.passes.in_place import can_overwrite, moved
+from tinygrad_rnn.replay.program.loop import Call, Kernel, Product, Ref
 
 PLACE, HOME, OTHER = whole(0, (3, 4)), whole(1, (3, 4)), whole(2, (3, 4))
 NEXT = line("v0", "x0 + 1", "r0")

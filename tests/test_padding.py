@@ -54,14 +54,16 @@ def test_a_padded_batch_equals_each_sequence_alone() -> None:
     batch = data.pad(words)
     both = scores(batch.tokens, batch.lengths)
     alone = sum(
-        nn.cross_entropy(scores(w[:, None]), y[:, None], reduction="sum").item()
+        nn.cross_entropy(scores(w[:, None]), y[:, None], axis=-1, reduction="sum").item()
         for w, y in zip(words, labels, strict=True)
     )
-    ignored = nn.cross_entropy(both, data.pad(labels, -100).tokens, reduction="sum")
-    masked = nn.cross_entropy(both, data.pad(labels).tokens, mask=batch.mask, reduction="sum")
+    ignored = nn.cross_entropy(both, data.pad(labels, -100).tokens, axis=-1, reduction="sum")
+    masked = nn.cross_entropy(
+        both, data.pad(labels).tokens, mask=batch.mask, axis=-1, reduction="sum"
+    )
     assert ignored.item() == pytest.approx(alone, rel=1e-5)
     assert masked.item() == pytest.approx(alone, rel=1e-5)
-    counted = nn.cross_entropy(both, data.pad(labels).tokens, reduction="sum")
+    counted = nn.cross_entropy(both, data.pad(labels).tokens, axis=-1, reduction="sum")
     assert counted.item() > 1.2 * alone
 
 

@@ -368,7 +368,7 @@ def test_cross_entropy(reduction: str, ignore: int) -> None:
     x, x_t = both(3 * rng.standard_normal((4, 3, 5)))
     labels = rng.integers(0, 5, (4, 3))
     labels[0, 1] = labels[3, 2] = ignore
-    ours = nn.CrossEntropyLoss(ignore, reduction)(x, labels)
+    ours = nn.CrossEntropyLoss(ignore_index=ignore, reduction=reduction)(x, labels)
     theirs = F.cross_entropy(
         x_t.reshape(-1, 5),
         torch.from_numpy(labels).reshape(-1),
@@ -389,7 +389,7 @@ def test_losses_of_pairs(reduction: str) -> None:
         (nn.MSELoss(**r), torch.nn.MSELoss(**r), targets),
         (nn.L1Loss(**r), torch.nn.L1Loss(**r), targets),
         (nn.HuberLoss(**r), torch.nn.HuberLoss(**r), targets),
-        (nn.HuberLoss(2.5, **r), torch.nn.HuberLoss(delta=2.5, **r), targets),
+        (nn.HuberLoss(delta=2.5, **r), torch.nn.HuberLoss(delta=2.5, **r), targets),
     ]:
         x, x_t = both(values)
         target, target_t = both(t)

@@ -105,7 +105,7 @@ def load(theirs: Any, ours: nn.Module) -> Any:
 
 def losses(ours: Any, theirs: Any, tokens: np.ndarray) -> tuple[Any, Any]:
     """Both losses, with gradients left behind."""
-    loss = nn.cross_entropy(ours(tokens[:-1]), tokens[1:])
+    loss = nn.cross_entropy(ours(tokens[:-1]), tokens[1:], axis=-1)
     loss.backward()
     tokens_t = torch.from_numpy(tokens)
     loss_t = F.cross_entropy(theirs(tokens_t[:-1]).reshape(-1, 7), tokens_t[1:].reshape(-1))

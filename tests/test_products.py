@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tinygrad_rnn.backends import backend_of, products, using_mkl
+from tinygrad_rnn.backends import backend_of, blas, products, using_extras
 from tinygrad_rnn.backends.blas import mkl
 
 RNG = np.random.default_rng(0)
@@ -56,7 +58,7 @@ def test_what_is_left_to_numpy() -> None:
     assert products.multiply(big, big.astype(np.float32), None) is None
     assert products.multiply(big.astype(np.int64), big.astype(np.int64), None) is None
     assert products.multiply(np.stack([big] * 2), big, None) is None
-    with using_mkl(False):
+    with using_extras(packed=False):
         assert products.multiply(big, big, None) is None
 
 
@@ -131,9 +133,9 @@ def test_another_openmp_is_there_before_mkl(gnu: str, layer: str | None) -> None
 @needs_mkl
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a library names the one it calls")
 def test_another_library_chose_threads_that_give_wrong_products(gnu: str) -> None:
-    blas = mkl()
-    assert blas is not None
-    library = f"ctypes.CDLL({blas.library._name!r})"
+    found = mkl()
+    assert found is not None
+    library = f"ctypes.CDLL({found.library._name!r})"
     chosen = f"{gnu}; m = {library}; m.MKL_Set_Threading_Layer(0); m.MKL_Get_Max_Threads()"
     assert beside(chosen) == "not used"
 
@@ -173,3 +175,76 @@ def test_a_process_that_forks(first: str, gnu: str) -> None:
 @pytest.mark.parametrize("first", ["import torch", "import tinygrad_rnn, torch"])
 def test_pytorch_is_there_before_mkl(first: str) -> None:
     assert beside(first) == "used"
+
+
+# Where MKL is looked for
+
+
+@pytest.fixture
+def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package ``mkl``."""
+
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", missing)
+
+
+@needs_mkl
+@pytest.mark.parametrize("numpy", ["/numpy/__init__.py", "/a/numpy/__init__.py"])
+def test_fault_52_numpy_in_a_short_path(monkeypatch: pytest.MonkeyPatch, numpy: str) -> None:
+    found = list(blas._mkl_libraries())
+    assert found[0] == found[-1]  # in the environment, and as the package says
+    monkeypatch.setattr(np, "__file__", numpy)
+    assert list(blas._mkl_libraries()) == found
+
+
+def planted(folder: Path) -> Path:
+    library = folder / "lib" / "libmkl_rt.so.9"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"")
+    return library
+
+
+@pytest.mark.usefixtures("without_pip")
+@pytest.mark.skipif(sys.platform == "win32", reason="the library is called otherwise")
+def test_fault_52_only_where_the_environment_lies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not four folders above NumPy, where it is no part of any."""
+    library = planted(tmp_path.resolve())
+    numpy = tmp_path.resolve() / "lib" / "python3.11" / "site-packages" / "numpy" / "__init__.py"
+    monkeypatch.setattr(np, "__file__", str(numpy))
+    assert library not in list(blas._mkl_libraries())
+    for name in ("prefix", "base_prefix"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, str(tmp_path))
+            assert library in list(blas._mkl_libraries())
+    monkeypatch.setattr(np, "__file__", "/elsewhere/numpy/__init__.py")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    assert library not in list(blas._mkl_libraries())
+
+
+@pytest.mark.usefixtures("without_pip")
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="modes are POSIX's")
+def test_fault_52_no_library_that_anyone_may_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = planted(tmp_path.resolve())
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert list(blas._mkl_libraries()) == [library]
+    for place in (library, library.parent):
+        mode = place.stat().st_mode
+        place.chmod(mode | 0o002)
+        assert not list(blas._mkl_libraries())
+        place.chmod(mode)
+    target = library.rename(tmp_path / "aside")
+    library.symlink_to(target)
+    assert list(blas._mkl_libraries()) == [library]
+    tmp_path.chmod(0o777)
+    assert not list(blas._mkl_libraries())
+
+
+@needs_mkl
+def test_fault_52_a_layer_runs_wherever_numpy_lies() -> None:
+    assert beside("np.__file__ = '/numpy/__init__.py'") == "used"

@@ -25,7 +25,7 @@ def leaf(*shape: int, name: str | None = None) -> tg.Tensor:
 def test_a_program_reads_top_to_bottom() -> None:
     weight, x = leaf(3, 2, name="weight"), tg.tensor(np.ones((4, 3), np.float32))
     h = tg.tanh(x.astype(np.float64) @ weight)
-    first, _ = tg.split(h, 2)
+    first, _ = tg.split(h, parts=2)
     text = str(tg.Tape.of((first * np.ones(1)).sum()))
     assert [" ".join(line.split()) for line in text.splitlines()] == [
         "tape of 5 records, 232 B of results",

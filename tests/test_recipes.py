@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
-from tinygrad_rnn.rnn.recipes import recipes_of
+from tinygrad_rnn.rnn.recipes import RECIPES
 
 FACTOR = 2.0
 config: Any = types.ModuleType("config_of_a_test")
@@ -108,6 +108,29 @@ class Read(Base):
         return float(self.scale)
 
 
+class PureBase(Base):
+    pure = True
+
+    def factor(self) -> Any:
+        return 2.0
+
+
+class PureAttribute(Attribute):
+    pure = True
+
+
+class PureClass(OwnClass):
+    pure = True
+    rate = 2.0
+
+
+class Overriding(PureBase):
+    """What it overrides is not covered by the promise of the class above."""
+
+    def factor(self) -> Any:
+        return FACTOR
+
+
 def closed_over() -> tuple[rnn.Cell, Callable[[], None]]:
     box = 2.0
 
@@ -128,8 +151,15 @@ def _set(target: Any, name: str, value: Any) -> Callable[[], None]:
 
 def cases() -> dict[str, tuple[Any, Callable[[], None]]]:
     in_dict, in_list, attribute, read = InDict(), InList(), Attribute(), Read()
+    pure, of_class = PureAttribute(), PureClass()
     three = nn.Parameter(np.full(3, 3, np.float32))
     return {
+        "a global below a pure class": (
+            Overriding(),
+            _set(sys.modules[__name__], "FACTOR", 3.0),
+        ),
+        "an attribute of a pure cell": (pure, _set(pure, "rate", 3.0)),
+        "the class of a pure cell": (of_class, _set(PureClass, "rate", 3.0)),
         "a global": (Global(), _set(sys.modules[__name__], "FACTOR", 3.0)),
         "a global of a helper": (Helper(), _set(sys.modules[__name__], "FACTOR", 3.0)),
         "a module of settings": (Config(), _set(config, "FACTOR", 3.0)),
@@ -150,6 +180,7 @@ def test_what_changes_is_seen(name: str, recording: bool, monkeypatch: pytest.Mo
         monkeypatch.setattr(target, "FACTOR", 2.0)
     monkeypatch.setattr(Option, "factor", 2.0)
     monkeypatch.setattr(OwnClass, "rate", 2.0)
+    monkeypatch.setattr(PureClass, "rate", 2.0)
     cell, change = cases()[name]
     layer = rnn.Recurrent(cell)
     x = tg.ones((2, 1, 3))
@@ -162,18 +193,31 @@ def test_what_changes_is_seen(name: str, recording: bool, monkeypatch: pytest.Mo
             assert layer(x, state)[0].tolist() == [[[3.0] * 3]] * 2
 
 
-@pytest.mark.parametrize("make", [Base, Attribute, lambda: rnn.LSTMCell(3, 3)])
+@pytest.mark.parametrize("make", [Base, Attribute, Global, Overriding])
+def test_other_cells_are_traced_at_each_call(make: Any) -> None:
+    cell = make()
+    layer = rnn.Recurrent(cell)
+    layer(tg.ones((2, 1, 3)))
+    assert not RECIPES.of(cell).known
+    assert "retraced at each call" in layer.explain()
+    assert "retraced" not in rnn.Recurrent(rnn.LSTMCell(3, 3)).explain()
+
+
+@pytest.mark.parametrize("make", [PureBase, PureAttribute, lambda: rnn.LSTMCell(3, 3)])
 def test_what_cannot_change_is_traced_once(make: Any) -> None:
     cell = make()
     layer = rnn.Recurrent(cell)
     x = tg.ones((2, 1, 3))
     layer(x)
-    (recipe,) = recipes_of(cell).known.values()
+    (recipe,) = RECIPES.of(cell).known.values()
     layer(x)
     cell.weight_ih = getattr(cell, "weight_ih", None)
+    layer(x)
+    assert [*RECIPES.of(cell).known.values()] == [recipe] or isinstance(cell, Base)
+    rnn.LSTMCell(3, 3).another_attribute = 1  # of a module that has nothing to do with it
     cell.some_parameter = None
     layer(x)
-    assert [*recipes_of(cell).known.values()] != [recipe]
+    assert [*RECIPES.of(cell).known.values()] != [recipe]
 
 
 @pytest.mark.parametrize("kind", [rnn.LSTM, rnn.GRU, rnn.RNN])

@@ -6,7 +6,6 @@ hold to central differences.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -19,10 +18,9 @@ from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, ops, replay, tape
-from tinygrad_rnn.replay import emitters
-from tinygrad_rnn.replay.emitters import has_numba
-
-scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
+from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import has_numba
 
 FIRST, SECOND = 1e-12, 1e-10
 """Relative to the larger of 1 and the largest value."""
@@ -222,10 +220,10 @@ def test_kernels_row_by_row_and_rows_in_parts(
     emitter: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What compiled kernels may do, the plan must allow; what is divided is independent."""
-    monkeypatch.setattr(emitters, "_compile", emitter)
-    scan_module._cache.known.clear()
+    monkeypatch.setattr(choice, "_compile", emitter)
+    CACHE.known.clear()
     try:
         with replay.using(jit=False), np.errstate(all="ignore"):
             check(case, "cpu", 1)
     finally:
-        scan_module._cache.known.clear()
+        CACHE.known.clear()

@@ -233,7 +233,7 @@ def test_chunks_with_the_state_carried_equal_the_whole(name: str, cut: int, batc
     layer = randomise(LAYERS[name]())
     batch_first = getattr(layer, "batch_first", False)
     x = draw(batch, 6, 3) if batch_first else draw(6, batch, 3)
-    first, second = tg.split(x, [cut, 6 - cut], axis=1 if batch_first else 0)
+    first, second = tg.split(x, sizes=[cut, 6 - cut], axis=1 if batch_first else 0)
     whole, last = layer(x)
     a, state = layer(first)
     b, state = layer(second, state)
@@ -304,7 +304,7 @@ def test_the_jacobian_over_four_steps_is_the_product_of_four(name: str) -> None:
     size = 4 * len(leaves(form))
     vectors = [tg.zeros(size, np.float64, requires_grad=True)]
     for x in xs:
-        state = rebuilt(form, tg.split(vectors[-1].reshape(1, size), len(leaves(form))))
+        state = rebuilt(form, tg.split(vectors[-1].reshape(1, size), parts=len(leaves(form))))
         _, state = cell.step(x, state)
         vectors.append(tg.concat(leaves(state), axis=1).reshape(size))
     product = np.eye(size)

@@ -18,8 +18,8 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import replay, rnn
 from tinygrad_rnn.backends import team
 from tinygrad_rnn.backends.blas import mkl
-from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Line, Loop, Phase, Product, Ref
-from tinygrad_rnn.replay.rows import divided, independent_rows
+from tinygrad_rnn.replay.emit.independent_rows import divided, independent_rows
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase, Product, Ref
 from tinygrad_rnn.replay.scan import trace
 
 B, H = 6, 4
@@ -37,7 +37,7 @@ def row_major(number: int, *shape: int, offset: int = 0, pitch: int | None = Non
 
 
 def double(read: Ref, write: Ref) -> Kernel:
-    line = Line("y", "x0 * 2", ("x",), (), F8, F8)
+    line = Line("y", "multiply", ("x", 2), F8, F8)
     return Kernel(
         (read.shape[0],), (Phase(read.shape[1], (("x", read),), (line,), (("y", write),)),)
     )
@@ -50,7 +50,7 @@ def loop(*steps: Any, arrays: Any = None) -> Loop:
 def flat(read: int, write: int | None, sum_of: int | None = None) -> Kernel:
     """A kernel over single numbers, which may add them up."""
     place = Ref(read, None, (B,), (1,))
-    line = Line("y", "x0 * 2", ("x",), (), F8, F8)
+    line = Line("y", "multiply", ("x", 2), F8, F8)
     writes = () if write is None else (("y", Ref(write, None, (B,), (1,))),)
     sums: Any = () if sum_of is None else (("y", "sum", Ref(sum_of, None, (B,), (0,))),)
     return Kernel((), (Phase(B, (("x", place),), (line,), writes, sums),))
@@ -141,7 +141,7 @@ def test_cells_have_independent_rows_in_both_directions(name: str) -> None:
 @needs_team
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_threads_divide_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinygrad_rnn.replay import numba_emitter
+    from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
     layer = getattr(rnn, name)(5, 64)
     x = tg.randn((40, 33, 5))

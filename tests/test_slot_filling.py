@@ -111,7 +111,7 @@ def test_truncation_counts_from_the_end_in_the_other_direction(program: ModuleTy
 def test_what_a_network_sees(program: ModuleType, network: str, preset: str) -> None:
     """Which words the scores of word 4 depend on: its window, those before, or all of them."""
     tg.manual_seed(2)
-    setting = program.PRESETS[preset]._replace(embedding=3, hidden=6, bptt=2)
+    setting = program.PRESETS[preset]._replace(embedding=3, hidden=6, bptt=2, least=1)
     sentence = data.Tagged([f"w{k}" for k in range(12)], ["O"] * 12)
     code = program.Numbers([sentence], setting)
     model = program.Tagger(network, code.vectors(), 4, setting)
@@ -170,6 +170,19 @@ def test_words_as_numbers_and_letters(program: ModuleType) -> None:
     forgotten = numbers.forget(many, np.random.default_rng(0))
     assert set(np.unique(forgotten)) == {0, 7}
     assert 0.04 < np.mean(forgotten == 0) < 0.06
+
+
+def test_fault_38_the_published_setting_knows_words_as_its_paper_does(program: ModuleType) -> None:
+    """What occurs once is <UNK>, be it marked in the file or not, and nothing else is forgotten."""
+    mesnil = program.PRESETS["mesnil"]
+    assert (mesnil.least, mesnil.forget, mesnil.epochs, mesnil.patience) == (2, 0, 50, 50)
+    words = ["to", "boston", "to", "denver", "<UNK>", "to", "<UNK>", "from", "boston"]
+    code = program.Numbers([data.Tagged(words, ["O"] * len(words))], mesnil)
+    assert code.vocabulary.tokens == ["<UNK>", "boston", "to"]
+    windows = code.encode([*words, "never seen"])
+    middle = windows[:, mesnil.window // 2].tolist()
+    assert middle == [2, 1, 2, 0, 0, 2, 0, 0, 1, 0]
+    np.testing.assert_array_equal(code.forget(windows, np.random.default_rng(0)), windows)
 
 
 def test_measures(program: ModuleType) -> None:

@@ -118,7 +118,7 @@ def test_new_values_of_parameters_are_seen(layer: Any) -> None:
     with tg.no_grad():
         check()
         for parameter in layer.parameters():  # the array replaced
-            parameter.data = parameter.array * 1.5
+            parameter.replace_array(parameter.array * 1.5)
         check()
         for parameter in layer.parameters():  # its elements overwritten
             parameter.array[...] *= 0.5
@@ -126,7 +126,7 @@ def test_new_values_of_parameters_are_seen(layer: Any) -> None:
         layer.load_state_dict({k: v + 0.25 for k, v in layer.state_dict().items()})
         check()
         for parameter in layer.parameters():  # an array that no product takes as it is
-            parameter.data = np.asfortranarray(parameter.array)
+            parameter.replace_array(np.asfortranarray(parameter.array))
         check()
 
 
@@ -267,7 +267,7 @@ def test_memory_stays_flat_over_a_stream(layer: Any) -> None:
             _, state = layer.step(x, state)
             if k % 50 == 0:
                 for parameter in layer.parameters():
-                    parameter.data = parameter.array.copy()
+                    parameter.replace_array(parameter.array.copy())
         return state
 
     with tg.no_grad():

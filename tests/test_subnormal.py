@@ -69,7 +69,7 @@ def test_an_error_or_ctrl_c_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_team
 def test_in_every_thread_of_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient of the first state comes out of the loop, some of its rows from each thread."""
-    numba_emitter = pytest.importorskip("tinygrad_rnn.replay.numba_emitter")
+    numba_emitter = pytest.importorskip("tinygrad_rnn.replay.emit.numba.emitter")
     teams: list[int] = []
 
     def counted(jobs: Any) -> None:

@@ -384,7 +384,7 @@ def test_methods_are_the_functions() -> None:
     assert x.T.shape == (4, 3, 2)
     assert x.flatten().shape == (24,)
     assert x.swapaxes(0, 1).shape == (3, 2, 4)
-    assert [part.shape for part in x.split(2)] == [(2, 3, 2)] * 2
+    assert [part.shape for part in x.split(parts=2)] == [(2, 3, 2)] * 2
     assert x[:1].squeeze(0).shape == (3, 4)
     assert (x.argmax(), x.argmin(axis=0).shape) == (a.argmax(), (3, 4))
     np.testing.assert_allclose(x.cumsum(1).numpy(), a.cumsum(1))
@@ -416,7 +416,7 @@ def test_assigning_data() -> None:
     for value in (2.0, np.float32(2)):
         scalar.data = value
         assert isinstance(scalar.data, np.ndarray)
-    for wrong in (np.ones(2), np.ones(3, np.float32), [1.0, 2.0, 3.0], 1.0):
+    for wrong in (np.ones(2, np.int64), np.ones(3, np.float32), [1.0, 2.0, 3.0], 1.0):
         with pytest.raises(ValueError, match=r"^data: expected float32 \(2,\), got "):
             x.data = wrong
     with pytest.raises(tg.DeviceError, match=r"^data: expected an array on cpu, got one on strict"):

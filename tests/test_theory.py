@@ -37,7 +37,7 @@ def how(request: pytest.FixtureRequest) -> Iterator[str]:
 def flat(form: Any, vector: tg.Tensor) -> Any:
     """A state of one row from one vector, since an LSTM's h depends on c too."""
     count = len(leaves(form))
-    return rebuilt(form, tg.split(vector.reshape(1, -1), count, axis=1))
+    return rebuilt(form, tg.split(vector.reshape(1, -1), parts=count, axis=1))
 
 
 def vector_of(state: Any) -> tg.Tensor:

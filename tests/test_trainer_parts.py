@@ -312,7 +312,7 @@ def rich(folder: Path, optimizer: Any, k2: int, seed: int = 1) -> Run:
 
     def loss(batch: Any, state: Any) -> tuple[tg.Tensor, Any]:
         scores, state = bptt(batch.inputs, state)
-        return nn.cross_entropy(scores, batch.targets), state
+        return nn.cross_entropy(scores, batch.targets, axis=-1), state
 
     run.trainer.loss = loss
     return run

@@ -453,3 +453,73 @@ def test_the_checker_finds_randomness_and_refuses_float32() -> None:
         tg.check_gradients(lambda x: x * tg.rand(3, dtype="float64"), value(3))
     with pytest.raises(TypeError, match=r"^check_gradients: input 0 must be float64, got float32"):
         tg.check_gradients(tg.sin, tg.ones(3))
+
+
+# dicts
+
+
+def weighted(tree: Any) -> Any:
+    return 10 * tree["a"] + tree["b"] * tree["b"]
+
+
+def test_fault_6_dicts_are_matched_by_key() -> None:
+    primal = {"a": 1.0, "b": 1.0}
+    for tangent in ({"b": 0.0, "a": 1.0}, {"a": 1.0, "b": 0.0}):
+        assert tg.jvp(weighted, [primal], [tangent])[1].item() == 10
+    found = tg.hvp(weighted, primal, {"b": 3.0, "a": 1.0})
+    assert (found["a"].item(), found["b"].item()) == (0, 6)
+    pullback = tg.vjp(lambda x: {"b": x, "a": [3 * x]}, 1.0)[1]
+    assert pullback({"a": [1.0], "b": 0.0})[0].item() == 3
+    assert pullback({"b": 0.0, "a": (1.0,)})[0].item() == 3
+    back = {"b": tg.tensor(2.0), "a": tg.tensor(1.0)}
+    assert list(tg.grad(weighted)(back)) == ["b", "a"]
+    assert [g.item() for g in tg.grad(weighted)(back).values()] == [4, 10]
+
+
+@pytest.mark.parametrize(
+    ("who", "call"),
+    [
+        ("jvp: tangents", lambda p, t: tg.jvp(weighted, [p], [t])),
+        ("hvp: tangents", lambda p, t: tg.hvp(weighted, p, t)),
+        ("vjp: cotangents", lambda p, t: tg.vjp(lambda x: p | {"a": x}, 1.0)[1](t)),
+    ],
+)
+def test_fault_6_other_keys_are_refused(who: str, call: Any) -> None:
+    primal = {"a": tg.tensor(1.0), "b": tg.tensor(1.0)}
+    for other, got in (
+        ({"a": 1.0, "c": 0.0}, r"\['a', 'b'\], got \['a', 'c'\]"),
+        ([1.0, 0.0], r"\['a', 'b'\], got a list"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{who} must have the form .* the keys {got}$"):
+            call(primal, other)
+
+
+def test_containers_of_another_form_are_refused() -> None:
+    x = value(2)
+    for tangent in ({"a": x, "b": x}, ({"a": x}, x), (x, (x, None), None)):
+        with pytest.raises(ValueError, match=r"^jvp: tangents must have the form of what they bel"):
+            tg.jvp(lambda pair: pair[0] * pair[1], [(x, x)], [tangent])
+    assert tg.jvp(lambda pair: pair[0] * pair[1], ((x, x),), [[x, x]])[1].shape == (2,)
+    with pytest.raises(ValueError, match="expected None"):
+        tg.jvp(lambda t: t[0] * 1.0, [(x, None, x)], [(x, x, None)])
+
+
+def test_keys_that_cannot_be_compared() -> None:
+    found = tg.grad(lambda d: 2 * d[1] + 3 * d["one"] + 4 * d[None])(
+        {1: 1.0, "one": 1.0, None: 1.0}
+    )
+    assert {key: g.item() for key, g in found.items()} == {1: 2, "one": 3, None: 4}
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_fault_6_the_state_of_a_scan_is_matched_by_key(unroll: bool) -> None:
+    def step(x: Any, state: Any) -> Any:
+        return {"z": x, "y": state["a"]}, {"b": state["b"] + x, "a": state["a"] * 2}
+
+    start = {"a": tg.tensor(1.0), "b": tg.tensor(0.0)}
+    ys, last = tg.scan(step, tg.ones(3), start, unroll=unroll)
+    assert (last["a"].item(), last["b"].item()) == (8, 3)
+    assert ys["y"].tolist() == [1, 2, 4]
+    assert ys["z"].tolist() == [1, 1, 1]
+    with pytest.raises(TypeError, match=r"^scan: the step must return a state like"):
+        tg.scan(lambda x, s: (x, {"a": s["a"], "c": s["b"]}), tg.ones(3), start, unroll=unroll)

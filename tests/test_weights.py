@@ -124,7 +124,12 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: None, "there are no weights 'w'"),
     (Path.mkdir, "cannot read the weights 'w': Is a directory"),
     (written(b""), "'w' is cut off, damaged or no safetensors file at all"),
-    (written(b"\x80\x04\x95 a pickle"), "'w' is cut off, damaged or no safetensors file at all"),
+    (
+        written(b"\x80\x04\x95 a pickle"),
+        "'w' is a pickle, which is refused on purpose, since reading one can run any code that is "
+        "in it; read it with torch.load(path, weights_only=True) and give that to "
+        "model.load_state_dict, or write it anew with safetensors.torch.save_file",
+    ),
     (
         lambda path: example().save(path),
         "'w' is a tinygrad_rnn checkpoint, version 1, but no tinygrad_rnn weights file, version 1; "

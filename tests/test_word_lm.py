@@ -119,7 +119,7 @@ def test_the_published_setting(program: ModuleType) -> None:
     """
     small = program.PRESETS["small"]
     assert small._asdict() == {
-        "vocabulary": 10_000, "layers": 2, "hidden": 200, "tied": False, "dropout": 0.0,
+        "vocabulary": 10_000, "least": 1, "layers": 2, "hidden": 200, "tied": False, "dropout": 0.0,
         "uniform": 0.1, "length": 20, "batch_size": 20, "clip": 5.0, "lr": 1.0, "flat": 4,
         "decay": 0.5, "epochs": 13,
     }  # fmt: skip
@@ -131,6 +131,24 @@ def test_the_published_setting(program: ModuleType) -> None:
     steps = optim.schedules.Step(1.0, every=7, factor=0.5)
     schedule = optim.schedules.WarmUp(steps, 3 * 7, start=1.0)
     assert [schedule(u) for u in range(91)] == [program.rate(small, u, 7) for u in range(91)]
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "unknown"),
+    [(["--preset", "small"], 63, "25.0%"), (["--quick"], 33, "26.2%")],
+)
+def test_fault_38_words_that_occur_once(
+    tmp_path: Path, options: list[str], known: int, unknown: str
+) -> None:
+    """The published setting knows every word of its text: 30 that occur once, 31 that occur more
+    often, <eos> and <unk>, which is a quarter of the text.
+    """
+    often, once = [f"w{k}" for k in range(31)] * 20, [f"o{k}" for k in range(30)]
+    lines = [f"{a} {b} <unk>" for a, b in zip(often, once + often[30:], strict=True)]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    files = ["--train", "text.txt", "--valid", "text.txt", "--test", "text.txt"]
+    said = run(tmp_path, *files, *options, "--epochs", "1", "--folder", "run")
+    assert f"words     {known} are known; {unknown} of the test's are not" in said
 
 
 def test_the_model(program: ModuleType) -> None:

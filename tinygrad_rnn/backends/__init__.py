@@ -1,7 +1,7 @@
 """NumPy and CuPy behind one small interface. The leftmost room: it imports no other."""
 
 from tinygrad_rnn.backends.interface import Array, Backend, DeviceError, KernelLaunch
-from tinygrad_rnn.backends.products import uses_mkl, using_mkl
+from tinygrad_rnn.backends.products import Extras, extras, using_extras
 from tinygrad_rnn.backends.registry import (
     as_array,
     backend_for,
@@ -13,21 +13,24 @@ from tinygrad_rnn.backends.registry import (
     to_host,
     transfer,
 )
+from tinygrad_rnn.backends.switch import Switch
 
 __all__ = [
     "Array",
     "Backend",
     "DeviceError",
+    "Extras",
     "KernelLaunch",
+    "Switch",
     "as_array",
     "backend_for",
     "backend_of",
     "device_of",
     "devices",
+    "extras",
     "find_backend",
     "register",
     "to_host",
     "transfer",
-    "uses_mkl",
-    "using_mkl",
+    "using_extras",
 ]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.backends.openmp import INTEL, of_the_process, threading_layer
 
 
@@ -125,11 +128,49 @@ def openblas() -> Blas | None:
     return None
 
 
+MKL = ("libmkl_rt.so*", "libmkl_rt*.dylib", "mkl_rt*.dll")
+"""What the library that loads the rest of MKL is called: Linux, macOS, Windows."""
+
+
+def _mkl_of_the_environment() -> Iterator[Path]:
+    """Where conda and mostly pip put it: in the environment that runs, or the one below, if NumPy
+    is from there.
+    """
+    numpy = Path(np.__file__).resolve()
+    prefixes = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    for prefix in dict.fromkeys((prefixes[0], *(p for p in prefixes if p in numpy.parents))):
+        for folder, pattern in zip(("lib", "lib", "Library/bin"), MKL, strict=True):
+            yield from sorted((prefix / folder).glob(pattern), reverse=True)
+
+
+def _mkl_of_the_package() -> Iterator[Path]:
+    """What pip's ``mkl`` itself says that it has installed, wherever that is."""
+    from importlib.metadata import PackageNotFoundError, distribution  # takes 20 ms to import
+
+    try:
+        package = distribution("mkl")
+    except PackageNotFoundError:
+        return
+    named = [file for file in package.files or () if any(map(file.match, MKL))]
+    yield from sorted((Path(str(f.locate())).resolve() for f in named), reverse=True)
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user may write to a file, or put another in its place."""
+    if sys.platform == "win32":  # where a mode says nothing of others
+        return False
+    try:
+        modes = [place.stat().st_mode for place in (path, path.parent, path.resolve().parent)]
+    except OSError:
+        return True
+    return any(mode & stat.S_IWOTH for mode in modes)
+
+
 def _mkl_libraries() -> Iterator[Path]:
-    prefixes = {Path(sys.prefix), Path(np.__file__).parents[4]}
-    for prefix in sorted(prefixes):
-        for pattern in ("lib/libmkl_rt.so*", "lib/libmkl_rt*.dylib", "Library/bin/mkl_rt*.dll"):
-            yield from sorted(prefix.glob(pattern), reverse=True)
+    """Nothing that anybody might have put there: a library runs as soon as it is loaded."""
+    for path in chain(_mkl_of_the_environment(), _mkl_of_the_package()):
+        if not _open_to_all(path):
+            yield path
 
 
 @cache
@@ -140,6 +181,11 @@ def mkl() -> Blas | None:
     would give wrong products, MKL is not used. Functions with 64-bit integers are used whatever the
     interface is.
     """
+    with undivided():
+        return _loaded_mkl()
+
+
+def _loaded_mkl() -> Blas | None:
     for library in _load(_mkl_libraries()):
         gemm = _addresses(library, "cblas_*gemm_64")
         compute = _addresses(library, "cblas_*gemm_compute_64")

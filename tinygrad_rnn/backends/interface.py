@@ -75,6 +75,15 @@ class Backend(ABC):
     ) -> Array:
         """A view of the memory of a C-contiguous array; strides and offset count elements."""
 
+    def owner(self, array: Array) -> Array:
+        """The array that owns the memory of ``array``: itself, or the last that it is a view of."""
+        base = array.base
+        while base is not None:
+            if isinstance(base, self.array_type):
+                array = base
+            base = getattr(base, "base", None)
+        return array
+
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """The kernel ``name`` of a CUDA C source, or None where there are no kernels."""
         return None

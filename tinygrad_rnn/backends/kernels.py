@@ -14,8 +14,9 @@ import numpy as np
 PREAMBLE = """
 template <typename T> __device__ T rule_sign(T x) { return T(x > 0) - T(x < 0); }
 template <typename T> __device__ T rule_maximum(T x, T y) { return x != x || x > y ? x : y; }
+template <typename T> __device__ T rule_minimum(T x, T y) { return x != x || x < y ? x : y; }
 """
-"""NumPy's functions that C has not: sign, and a maximum that lets nan through."""
+"""NumPy's functions that C has not: sign, and a maximum and a minimum that let nan through."""
 
 
 def is_fixed(number: float) -> bool:
@@ -56,6 +57,9 @@ class Source:
 
     def maximum(self, x: Any, y: Any) -> Symbol:
         return self.call("rule_maximum", x, y)
+
+    def minimum(self, x: Any, y: Any) -> Symbol:
+        return self.call("rule_minimum", x, y)
 
 
 class Symbol:

@@ -9,35 +9,38 @@ want to work. So where MKL is used, every product that OpenBLAS would use thread
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.backends.blas import AS_IS, ROW_MAJOR, TRANSPOSED, mkl
+from tinygrad_rnn.backends.switch import Switch
 
 LARGE = 1 << 18
 """Multiplications from which on OpenBLAS uses more than one thread."""
 
-_packed: ContextVar[bool] = ContextVar("tinygrad_rnn_packed", default=True)
+
+class Extras(NamedTuple):
+    """What may be used where it is installed: Numba (``jit``) and MKL's products (``packed``)."""
+
+    jit: bool
+    packed: bool
 
 
-def uses_mkl() -> bool:
-    """Whether products go to MKL, if it is installed."""
-    return _packed.get()
+_extras: ContextVar[Extras] = ContextVar("tinygrad_rnn_extras", default=Extras(True, True))  # noqa: B039
 
 
-@contextmanager
-def using_mkl(wanted: bool) -> Generator[None]:
-    """Within the block, leave products to MKL or not."""
-    token = _packed.set(wanted)
-    try:
-        yield
-    finally:
-        _packed.reset(token)
+def extras() -> Extras:
+    """What may be used in this thread or context."""
+    return _extras.get()
+
+
+def using_extras(**chosen: bool) -> Switch[Extras, None]:
+    """Within the block, use an extra or not, ``jit=False`` or ``packed=False``."""
+    return Switch("using", _extras, lambda before: before._replace(**chosen))
 
 
 @cache
@@ -66,7 +69,7 @@ def _layout(x: np.ndarray) -> tuple[int, int] | None:
 def multiply(a: Any, b: Any, out: Any) -> Any:
     """``a @ b`` by MKL, or None where that is no matter for it."""
     if (
-        not _packed.get()
+        not _extras.get().packed
         or type(a) is not np.ndarray
         or type(b) is not np.ndarray
         or a.ndim != 2

@@ -1,6 +1,6 @@
 """Text and sequences on their way into a model: reading, encoding, batching.
 
-Imports tensor/ and what stands to its left.
+Imports nn/ and what stands to its left.
 """
 
 from tinygrad_rnn.data.batches import Batch, ContiguousBatches

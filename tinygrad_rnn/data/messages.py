@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tinygrad_rnn.data.text import read_text
+from tinygrad_rnn.data.text import read_lines
 
 
 class Message(NamedTuple):
@@ -37,11 +37,8 @@ def read_messages(
         where it is no text, or where a line, which is named, has no tab, no text or an unknown
         label.
     """
-    lines = read_text(path).split("\n")
-    if not lines[-1]:  # what follows the last line end is no line
-        lines.pop()
     messages: list[Message] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         where = f"read_messages: {str(path)!r}, line {number:,}"
         label, tab, text = line.partition("\t")
         if not tab:
@@ -53,5 +50,5 @@ def read_messages(
             )
         if not text.strip():
             raise ValueError(f"{where}: expected a text after the label {label!r} and a tab")
-        messages.append(Message(label, text))
+        messages.append(Message(labels[labels.index(label)], text))
     return messages

@@ -103,5 +103,7 @@ def copy_problem(
 def _check(who: str, lowest: int, **sizes: Any) -> None:
     for name, size in sizes.items():
         whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if isinstance(size, np.random.Generator):
+            raise TypeError(f"{who}: the generator, or its seed, comes first, got it as {name}")
         if not whole or size < lowest:
             raise ValueError(f"{who}: {name} must be an integer from {lowest}, got {size!r}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
-from tinygrad_rnn.data.text import read_text
+from tinygrad_rnn.data.text import SameWords, read_lines
 
 
 def read_sentences(path: str | os.PathLike[str], end: str = "<eos>") -> list[list[str]]:
@@ -27,15 +28,17 @@ def read_sentences(path: str | os.PathLike[str], end: str = "<eos>") -> list[lis
         where it is no text, holds no word at all, or where a line, which is named, holds ``end``.
     """
     sentences: list[list[str]] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        words = line.split()
+    same = SameWords()
+    for number, line in enumerate(read_lines(path), 1):
+        words = [same[found[0]] for found in re.finditer(r"\S+", line)]
         if end in words:
             raise ValueError(
                 f"read_sentences: {str(path)!r}, line {number:,}: {end!r} is what ends a sentence "
                 "and must not be a word of it"
             )
         if words:
-            sentences.append([*words, end])
+            words.append(end)
+            sentences.append(words)
     if not sentences:
         raise ValueError(f"read_sentences: {str(path)!r} holds no words")
     return sentences

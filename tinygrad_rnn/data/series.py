@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
+from array import array
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.data.text import read_text
+from tinygrad_rnn.data.text import check_line, read_lines
 
 
 def read_series(path: str | os.PathLike[str], column: str | None = None) -> np.ndarray:
@@ -33,40 +36,55 @@ def read_series(path: str | os.PathLike[str], column: str | None = None) -> np.n
         column are named.
     """
     who = f"read_series: {str(path)!r}"
-    reader = csv.reader(read_text(path).rstrip().split("\n"), strict=True)
+    reader = csv.reader(_content(who, path), strict=True)
+    values = array("d")
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        first = [cell.strip() for cell in next(reader, [])]
+        if not first:
+            raise ValueError(
+                f"{who}, line 1: expected the names of columns, or numbers, got nothing"
+            )
+        numbers_only = all(_number(cell) is not None for cell in first)
+        names = [str(k) for k in range(1, len(first) + 1)] if numbers_only else first
+        column = names[-1] if column is None else column
+        if names.count(column) != 1:
+            known = ", ".join(f"{name!r:.40}" for name in names[:20])
+            more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+            raise ValueError(
+                f"{who}: expected one column {column!r:.40}, the columns are {known}{more}"
+            )
+        place = names.index(column)
+        for row in chain([first] * numbers_only, reader):
+            if len(row) != len(names):
+                raise ValueError(
+                    f"{who}, line {reader.line_num:,}: expected {len(names)} values, as there are "
+                    f"columns, got {len(row)}"
+                )
+            value = _number(row[place])
+            if value is None:
+                raise ValueError(
+                    f"{who}, line {reader.line_num:,}, column {column!r:.40}: expected a number, "
+                    f"got {row[place].strip()[:40]!r}"
+                )
+            values.append(value)
     except csv.Error as error:
         raise ValueError(f"{who}, line {reader.line_num:,}: {error}") from None
-    names = rows[0][1]
-    if not names:
-        raise ValueError(f"{who}, line 1: expected the names of columns, or numbers, got nothing")
-    if all(_number(name) is not None for name in names):
-        names = [str(k) for k in range(1, len(names) + 1)]
-    else:
-        del rows[0]
-    column = names[-1] if column is None else column
-    if names.count(column) != 1:
-        known = ", ".join(map(repr, names))
-        raise ValueError(f"{who}: expected one column {column!r}, the columns are {known}")
-    place = names.index(column)
-    values: list[float] = []
-    for line, row in rows:
-        if len(row) != len(names):
-            raise ValueError(
-                f"{who}, line {line:,}: expected {len(names)} values, as there are columns, got "
-                f"{len(row)}"
-            )
-        value = _number(row[place])
-        if value is None:
-            raise ValueError(
-                f"{who}, line {line:,}, column {column!r}: expected a number, got "
-                f"{row[place][:40]!r}"
-            )
-        values.append(value)
     if not values:
-        raise ValueError(f"{who}: the column {column!r} holds no numbers")
-    return np.array(values)
+        raise ValueError(f"{who}: the column {column!r:.40} holds no numbers")
+    return np.frombuffer(values)
+
+
+def _content(who: str, path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a file but the empty ones at its end."""
+    empty = 0
+    for number, line in enumerate(read_lines(path), 1):
+        check_line(who, number, line)
+        if not line.isspace() and line:
+            yield from repeat("", empty)
+            yield line.rstrip()
+            empty = 0
+        else:
+            empty += 1
 
 
 def _number(cell: str) -> float | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.data.text import read_text
+from tinygrad_rnn.data.text import SameWords, check_line, read_lines
 
 _TAG = re.compile(r"O|[BI](-.+)?")
 _SENTENCE_LINE = re.compile(r"BOS .*EOS *\t")
@@ -63,19 +64,29 @@ def read_tagged(
         where the text is not UTF-8, or a line does not fit: file and line number are named.
     """
     where = f"read_tagged: {str(path)!r}"
-    lines = [
-        (f"{where}, line {number}", line.strip(" \t"))
-        for number, line in enumerate(read_text(path).split("\n"), 1)
+    lines = (
+        (number, line.strip(" \t"))
+        for number, line in enumerate(read_lines(path), 1)
         if not (comment and line.startswith(comment))
-    ]
-    first = next((line for _, line in lines if line), "")
-    if _SENTENCE_LINE.match(first):
-        found = [_one_line(line, text) for line, text in lines if text]
+    )
+    first = next(((number, text) for number, text in lines if text), (0, ""))
+    if _SENTENCE_LINE.match(first[1]):
+        found = list(_sentence_lines(where, chain([first], lines)))
     else:
-        found = list(_columns(lines, word_column, tag_column))
+        found = list(_columns(where, chain([first], lines), word_column, tag_column))
     if not found:
         raise ValueError(f"{where} holds no sentence")
     return found
+
+
+def _sentence_lines(where: str, lines: Iterable[tuple[int, str]]) -> Iterator[Tagged]:
+    """The sentences of a file with one on each line."""
+    same = SameWords()
+    for number, text in lines:
+        check_line(where, number, text)
+        if text:
+            words, tags = _one_line(f"{where}, line {number}", text)
+            yield Tagged([same[word] for word in words], [same[tag] for tag in tags])
 
 
 def _one_line(where: str, text: str) -> Tagged:
@@ -96,25 +107,32 @@ def _one_line(where: str, text: str) -> Tagged:
     return Tagged(words[1:-1], tags[1:-1])
 
 
-def _columns(lines: list[tuple[str, str]], word_column: int, tag_column: int) -> Iterator[Tagged]:
+def _columns(
+    where: str, lines: Iterable[tuple[int, str]], word_column: int, tag_column: int
+) -> Iterator[Tagged]:
     """The sentences of a file with a word per line."""
     sentence, count = Tagged([], []), 0
-    for where, text in [*lines, ("", "")]:
+    same_words, same_tags = SameWords(), SameWords()
+    for number, text in chain(lines, [(0, "")]):
+        check_line(where, number, text)
         columns = re.split(r"[ \t]+", text)
         if text and columns[0] != "-DOCSTART-":
             if len(columns) != (count or len(columns)):
                 raise ValueError(
-                    f"{where}: expected {count} columns as in the lines before, got {len(columns)}"
+                    f"{where}, line {number}: expected {count} columns as in the lines before, got "
+                    f"{len(columns)}"
                 )
             count = len(columns)
             if len({c % count for c in (word_column, tag_column) if -count <= c < count}) < 2:
                 raise ValueError(
-                    f"{where}: expected a word in column {word_column} and its tag in column "
-                    f"{tag_column}, got {count} columns"
+                    f"{where}, line {number}: expected a word in column {word_column} and its tag "
+                    f"in column {tag_column}, got {count} columns"
                 )
-            _check_tag(where, columns[tag_column])
-            sentence.words.append(columns[word_column])
-            sentence.tags.append(columns[tag_column])
+            tag = columns[tag_column]
+            if tag not in same_tags:
+                _check_tag(f"{where}, line {number}", tag)
+            sentence.words.append(same_words[columns[word_column]])
+            sentence.tags.append(same_tags[tag])
         elif sentence.words:
             yield sentence
             sentence = Tagged([], [])
@@ -122,7 +140,7 @@ def _columns(lines: list[tuple[str, str]], word_column: int, tag_column: int) ->
 
 def _check_tag(where: str, tag: str) -> None:
     if not _TAG.fullmatch(tag):
-        raise ValueError(f"{where}: a tag must be O, B-type or I-type, got {tag!r}")
+        raise ValueError(f"{where}: a tag must be O, B-type or I-type, got {tag!r:.80}")
 
 
 def spans(tags: Sequence[str]) -> list[Span]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-from tinygrad_rnn.backends import backend_of
+from tinygrad_rnn.backends import Switch, backend_of
 from tinygrad_rnn.replay import is_replayed, rerun
-from tinygrad_rnn.tape import Observer, Record, Traced, observe, record_frames
+from tinygrad_rnn.tape import Observer, Record, State, Traced, observe
 
 
 class AnomalyError(ArithmeticError):
@@ -78,8 +77,7 @@ def _is_finite(values: Iterable[Any]) -> bool:
     return True
 
 
-@contextmanager
-def detect_anomaly() -> Generator[None]:
+def detect_anomaly() -> Switch[State, None]:
     """Within the block, raise where a nan or an infinity first appears, forward or backward.
 
     The error names the operation and the line of code that called it; inside a replayed loop, which
@@ -93,5 +91,4 @@ def detect_anomaly() -> Generator[None]:
     Traceback (most recent call last):
     tinygrad_rnn.lab.anomaly.AnomalyError: log in a replayed loop, time step 2: ...
     """
-    with observe(_Anomaly()), record_frames():
-        yield
+    return observe(_Anomaly(), frames=True)

@@ -19,7 +19,6 @@ from tinygrad_rnn.nn.losses import (
     mse_loss,
 )
 from tinygrad_rnn.nn.module import (
-    CHANGES,
     Buffer,
     Module,
     Parameter,
@@ -31,7 +30,6 @@ from tinygrad_rnn.nn.module import (
 from tinygrad_rnn.nn.weights import WeightsError
 
 __all__ = [
-    "CHANGES",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",

@@ -22,11 +22,11 @@ from tinygrad_rnn.tensor import Tensor, tensor
 class BatchNorm1d(Module):
     """y = weight (x - mean) / sqrt(var + eps) + bias for each of C features; x is (..., C).
 
-    In training, mean and var are those of the inputs over every axis but the last: over the N rows
-    of (N, C), and over all steps of all rows of a sequence (T, B, C), whereas PyTorch's three axes
-    are (N, C, L). Running means of mean and of the unbiased variance, n / (n - 1) var, move
-    towards those of each call by ``momentum``; evaluation uses them, so that there each step of
-    each row is normalised on its own. Source: Ioffe, Szegedy 2015.
+    In training, mean and var are those of the inputs over every axis but that of the features:
+    over the N rows of (N, C), and over all steps of all rows of a sequence (T, B, C). Running means
+    of mean and of the unbiased variance, n / (n - 1) var, move towards those of each call by
+    ``momentum``; evaluation uses them, so that there each step of each row is normalised on its
+    own. Source: Ioffe, Szegedy 2015.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ class BatchNorm1d(Module):
     affine : whether there are weight (C,), ones at the start, and bias (C,), zeros.
     track_running_stats : whether there are running_mean, running_var and num_batches_tracked;
         without them evaluation normalises as training does.
+    axis : where the features are: -1, or 1 for (N, C, L), as PyTorch reads three axes. Without it
+        the sizes decide; where three axes fit both, a call is refused.
     """
 
     takes_mask = True
@@ -47,13 +49,18 @@ class BatchNorm1d(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        axis: int | None = None,
     ) -> None:
         check_size("BatchNorm1d", num_features=num_features)
+        if axis not in (None, 1, -1):
+            raise ValueError(f"BatchNorm1d: axis must be 1, -1 or None, got {axis!r}")
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(
                 f"BatchNorm1d: momentum must satisfy 0 <= momentum <= 1 or be None, got {momentum}"
             )
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.axis = axis
         ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
         self.weight = Parameter(ones) if affine else None
         self.bias = Parameter(zeros) if affine else None
@@ -62,7 +69,7 @@ class BatchNorm1d(Module):
         self.num_batches_tracked = Buffer(np.array(0)) if track_running_stats else None
 
     def forward(self, x: Tensor, mask: Any = None) -> Tensor:
-        """``mask``, of the shape of x without its last axis, says which rows or steps count.
+        """``mask``, of the shape of x without its features, says which rows or steps count.
 
         Where it is False, x is not read, be it nan, and y is 0.
         """
@@ -70,11 +77,30 @@ class BatchNorm1d(Module):
         like = self.some_tensor()
         if like is not None:
             check_like("BatchNorm1d", x, like)
-        if x.ndim < 2 or x.shape[-1] != self.num_features:
+        if self._features_second(x):
+            return ops.swapaxes(self._normalised(ops.swapaxes(x, 1, 2), mask), 1, 2)
+        return self._normalised(x, mask)
+
+    def _features_second(self, x: Tensor) -> bool:
+        """Whether x is (N, C, L) and not (..., C), which nobody has to guess."""
+        size, three = self.num_features, x.ndim == 3
+        second = three and self.axis != -1 and x.shape[1] == size
+        last = x.ndim > 1 and not (three and self.axis == 1) and x.shape[-1] == size
+        if second and last:
             raise ValueError(
-                f"BatchNorm1d: inputs must have shape (..., {self.num_features}) with at least two "
-                f"axes, got {x.shape}"
+                f"BatchNorm1d: inputs {x.shape} fit with the {size} features on axis 1, as in "
+                "PyTorch, and on the last, as in (T, B, C); write BatchNorm1d(..., axis=1) or "
+                "axis=-1"
             )
+        if not (second or last):
+            wanted = f"(N, {size}, L)" if three and self.axis == 1 else f"(..., {size})"
+            raise ValueError(
+                f"BatchNorm1d: inputs must have shape {wanted} with at least two axes, got "
+                f"{x.shape}"
+            )
+        return second
+
+    def _normalised(self, x: Tensor, mask: Any) -> Tensor:
         if mask is not None:
             mask = self._fit_mask(x, mask)
             x = ops.where(mask, x, 0.0)

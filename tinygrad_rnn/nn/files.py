@@ -1,19 +1,26 @@
-"""Files that are whole or not there, and arrays in the safetensors format with a checksum.
+"""Arrays in the safetensors format with a checksum: what Module.save and the checkpoints share.
 
-What :meth:`Module.save` and the checkpoints and metrics of training/ have in common.
+A file is a stranger's until it is read: its header is checked before anything is made of it, and
+an array is read when it is asked for, a block at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tinygrad_rnn.nn.disk import open_regular
+from tinygrad_rnn.nn.formats import BEGINNING, recognised
 
 OURS = "tinygrad_rnn "
 """How both entries begin that say of a file, in its metadata, that :func:`pack` has made it.
@@ -30,54 +37,84 @@ DTYPES = {
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
 }  # fmt: skip
 
+WIDENED = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(np.bool_)}
+"""What NumPy has for the formats that are not read as they are."""
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` by a file with ``content``: whoever reads it finds the old one or the new.
+BLOCK = 1 << 18
+"""Elements that are read and converted at once."""
 
-    The bytes are on the disk before the name is theirs. What a failed or killed attempt leaves
-    behind has a name of its own, ``.<name>.partial``, which the next attempt overwrites.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+FREE = 16 << 20
+"""Bytes of memory that JSON may take in a file of any size."""
+
+_DAMAGED = "is cut off, damaged or no safetensors file at all"
+_STRINGS_AND_MARKS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{,:]', re.DOTALL)
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what killed attempts of :func:`write_atomically` left in a folder."""
-    for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+class Stored:
+    """An array in an open file: its shape and dtype; NumPy reads it where it is asked for it."""
+
+    __slots__ = ("file", "format", "shape", "start")
+
+    def __init__(
+        self, file: BufferedReader, start: int, format: str, shape: tuple[int, ...]
+    ) -> None:
+        self.file, self.start, self.format, self.shape = file, start, format, shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What its values have when they are read."""
+        return WIDENED.get(self.format) or np.dtype(DTYPES[self.format]).newbyteorder("=")
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return math.prod(self.shape)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Its values, flat, a block after the other."""
+        self.file.seek(self.start)
+        for start in range(0, self.size, BLOCK):
+            count = min(BLOCK, self.size - start)
+            raw = np.fromfile(self.file, DTYPES[self.format], count)
+            if raw.size < count:
+                raise ValueError("was cut off while it was read")
+            if self.format == "BF16":  # the upper half of a float32
+                raw = (raw.astype(np.uint32) << 16).view(np.float32)
+            yield raw.astype(self.dtype, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values, start = np.empty(self.size, dtype or self.dtype), 0
+        for block in self.blocks():
+            values[start : start + block.size] = block
+            start += block.size
+        return values.reshape(self.shape)
 
 
 def pack(kind: str, document: str, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays and a text as one safetensors file that names its kind and its checksum."""
+    """Arrays and a text as one safetensors file that names its kind and its checksum.
+
+    Raises
+    ------
+    ValueError
+        where it could not be read back: an array is of no such numbers.
+    """
     from safetensors.numpy import save
 
-    ordered = {name: np.array(array, order="C") for name, array in arrays.items()}
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    for name, array in ordered.items():
+        if array.dtype != np.bool_ and array.dtype.str not in DTYPES.values():
+            raise ValueError(f"{name} is {array.dtype}, which a safetensors file does not hold")
     checksum = _checksum(OURS + kind, document, ordered)
     return save(ordered, {"kind": OURS + kind, "document": document, "checksum": checksum})
 
 
+@contextmanager
 def unpack(
     path: Path, kind: str, or_foreign: bool = False
-) -> tuple[str | None, dict[str, np.ndarray]]:
-    """The text and the arrays of a file that :func:`pack` made.
+) -> Generator[tuple[str | None, dict[str, Stored]]]:
+    """Open a file that :func:`pack` made: its text and its arrays, to be read within the block.
 
-    With ``or_foreign`` also the arrays of a safetensors file that another program made, whose text
-    is None.
+    With ``or_foreign`` also a safetensors file that another program made, whose text is None.
 
     Raises
     ------
@@ -86,60 +123,106 @@ def unpack(
     ValueError
         saying what is wrong with it: not of this kind, or damaged.
     """
-    metadata, arrays = _read(path)
-    said = metadata.get("kind", "")
-    if or_foreign and not any(entry.startswith(OURS) for entry in metadata.values()):
-        return None, arrays
-    if said != OURS + kind:
-        other = f"a {said}" if said.startswith(OURS) else "a safetensors file"
-        raise ValueError(f"is {other}, but no {OURS}{kind}")
-    document = metadata.get("document", "")
-    if metadata.get("checksum") != _checksum(said, document, arrays):
-        raise ValueError("is damaged: its content does not match its checksum")
-    return document, arrays
+    with open_regular(path) as file:
+        metadata, arrays = _read_header(file)
+        said = metadata.get("kind", "")
+        if or_foreign and not any(entry.startswith(OURS) for entry in metadata.values()):
+            yield None, arrays
+            return
+        if said != OURS + kind:
+            other = f"a {said:.80}" if said.startswith(OURS) else "a safetensors file"
+            raise ValueError(f"is {other}, but no {OURS}{kind}")
+        document = metadata.get("document", "")
+        if metadata.get("checksum") != _checksum(said, document, arrays):
+            raise ValueError("is damaged: its content does not match its checksum")
+        yield document, arrays
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+class RefusedError(ValueError):
+    """A file that may be whole, but is not read."""
+
+
+def _read_header(file: BufferedReader) -> tuple[dict[str, str], dict[str, Stored]]:
     """The metadata and the arrays of any safetensors file."""
-    from safetensors import SafetensorError, deserialize
-
-    with open(path, "rb") as file:
-        # Before anything is read or trusted: the length of the header, against that of the file.
-        length = int.from_bytes(file.read(8), "little")
-        size = os.fstat(file.fileno()).st_size
-        if not 2 <= length <= min(size - 8, LONGEST_HEADER):
-            raise ValueError("is cut off, damaged or no safetensors file at all")
-        file.seek(0)
-        content = file.read()
+    size = os.fstat(file.fileno()).st_size
+    beginning = file.read(BEGINNING)
+    length = int.from_bytes(beginning[:8], "little")
+    # Before anything is read or trusted: the length of the header, against that of the file.
+    if not 2 <= length <= min(size - 8, LONGEST_HEADER):
+        raise ValueError(recognised(beginning) or _DAMAGED)
+    file.seek(8)
     try:
-        tensors: list[Any] = deserialize(content)
-        header = json.loads(content[8 : 8 + length])
-        arrays = {name: _array(**tensor) for name, tensor in sorted(tensors, key=lambda t: t[0])}
-    except _Unsupported:
+        header = parse_json(file.read(length), size)
+        metadata = header.pop("__metadata__", None) or {}
+        for text in (*header, *metadata, *metadata.values()):
+            text.encode()  # half a surrogate pair is no text
+        return metadata, _arrays(file, header, 8 + length, size)
+    except RefusedError:
         raise
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise ValueError(f"is cut off, damaged or no safetensors file at all ({error})") from None
-    return header.get("__metadata__") or {}, arrays
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{_DAMAGED} ({error!s:.200})") from None
 
 
-class _Unsupported(ValueError):
-    """A file that is whole, but of numbers that NumPy does not have."""
+def _arrays(
+    file: BufferedReader, header: Mapping[str, Any], position: int, size: int
+) -> dict[str, Stored]:
+    """The arrays that a header describes, if they fill the file from there to its end."""
+    first, found = position, dict[str, Stored]()
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        format, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(format, str) or not format.isidentifier():
+            raise ValueError(f"{name:.80}: no format of numbers")
+        if format not in DTYPES:
+            raise RefusedError(
+                f"holds numbers of the format {format:.40}, which cannot be read here; convert "
+                "them to F32"
+            )
+        width = np.dtype(DTYPES[format]).itemsize
+        whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+        if not whole or len(shape) > 64 or math.prod(n or 1 for n in shape) * width >= 2**63:
+            raise ValueError(f"{name:.80}: no shape of an array")
+        if start != position - first or stop - start != math.prod(shape) * width:
+            raise ValueError(f"{name:.80}: its place does not fit its shape")
+        found[name] = Stored(file, position, format, tuple(shape))
+        position = first + stop
+    if position != size:
+        raise ValueError("the file is longer or shorter than its arrays")
+    return found
 
 
-def _array(dtype: str, shape: list[int], data: bytearray) -> np.ndarray:
-    if dtype not in DTYPES:
-        raise _Unsupported(
-            f"holds numbers of the format {dtype}, which cannot be read here; convert them to F32"
+def check_json(text: bytes, size: int) -> None:
+    """Refuse JSON that would take far more memory, once it is read, than its file has bytes.
+
+    By measurement a name, a number or a container takes up to 64 bytes; so do their commas. One
+    letter beyond Latin makes all of a text take four bytes a letter, twice or more over.
+    """
+    room = FREE + size - len(text) * (4 if text.isascii() and b"\\u" not in text else 10)
+    marks = _STRINGS_AND_MARKS.finditer(text)
+    if room < 0 or any(64 * count > room for count, _ in enumerate(marks, 1)):
+        raise RefusedError(
+            "holds so many names, numbers and words beside its arrays that reading them would take "
+            f"far more memory than its {size:,} bytes"
         )
-    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
-    if dtype == "BOOL":
-        return array != 0
-    if dtype == "BF16":  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _checksum(kind: str, document: str, arrays: Mapping[str, np.ndarray]) -> str:
+def parse_json(text: bytes, size: int) -> Any:
+    """What JSON says in a file of that size, within its memory; no key of an object comes twice."""
+    check_json(text, size)
+    decoded = text.decode()
+    del text  # it may be as long as all of the file
+    return json.loads(decoded, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _checksum(
+    kind: str, document: str, arrays: Mapping[str, np.ndarray] | Mapping[str, Stored]
+) -> str:
     """The SHA-256 of all that a file says, whatever the order in which it stores it."""
     total = hashlib.sha256()
     for part in (kind, document):
@@ -147,5 +230,6 @@ def _checksum(kind: str, document: str, arrays: Mapping[str, np.ndarray]) -> str
     for name in sorted(arrays):
         array = arrays[name]
         total.update(f"{name}\n{array.dtype.str}\n{array.shape}\n".encode())
-        total.update(array.tobytes())
+        for block in array.blocks() if isinstance(array, Stored) else [array]:
+            total.update(block.tobytes())
     return f"{OURS}sha256 {total.hexdigest()}"

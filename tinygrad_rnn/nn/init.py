@@ -62,13 +62,13 @@ def xavier_normal_(parameter: Tensor, gain: float = 1.0) -> Tensor:
     return normal_(parameter, 0, gain * math.sqrt(2 / sum(_fans(parameter, "xavier_normal_"))))
 
 
-def kaiming_uniform_(parameter: Tensor, gain: float = math.sqrt(2)) -> Tensor:
+def kaiming_uniform_(parameter: Tensor, *, gain: float = math.sqrt(2)) -> Tensor:
     """Uniform with variance gain^2 / fan_in; the gain is that of relu. Source: He et al. 2015."""
     bound = gain * math.sqrt(3 / _fans(parameter, "kaiming_uniform_")[0])
     return uniform_(parameter, -bound, bound)
 
 
-def kaiming_normal_(parameter: Tensor, gain: float = math.sqrt(2)) -> Tensor:
+def kaiming_normal_(parameter: Tensor, *, gain: float = math.sqrt(2)) -> Tensor:
     """Normal with variance gain^2 / fan_in; the gain is that of relu. Source: He et al. 2015."""
     return normal_(parameter, 0, gain / math.sqrt(_fans(parameter, "kaiming_normal_")[0]))
 

@@ -64,7 +64,7 @@ class Embedding(Module):
             raise TypeError(f"Embedding: indices must be integers, got {indices.dtype}")
         check_device("Embedding", indices, self.weight, "indices", "its parameters")
         try:
-            return ops.take(self.weight, indices)
+            return ops.take(self.weight, indices, 0)
         except IndexError as error:
             raise IndexError(str(error).replace("take:", "Embedding:", 1)) from None
 
@@ -98,10 +98,16 @@ class LayerNorm(Module):
     ----------
     normalized_shape : the sizes of the last axes that are normalised together.
     eps : added to the variance.
+    elementwise_affine : whether there are weight, ones at the start, and bias, zeros.
+    bias : whether there is a bias beside the weight.
     """
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
     ) -> None:
         shape = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
         if not shape:
@@ -110,18 +116,24 @@ class LayerNorm(Module):
             check_size("LayerNorm", normalized_shape=size)
         self.normalized_shape = tuple(shape)
         self.eps = eps
-        self.weight = Parameter(np.ones(self.normalized_shape, np.float32))
-        self.bias = Parameter(np.zeros(self.normalized_shape, np.float32)) if bias else None
+        ones, zeros = (f(self.normalized_shape, np.float32) for f in (np.ones, np.zeros))
+        self.weight = Parameter(ones) if elementwise_affine else None
+        self.bias = Parameter(zeros) if elementwise_affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        check_like("LayerNorm", x, self.weight)
+        if self.weight is None:
+            check_floating("LayerNorm", x)
+        else:
+            check_like("LayerNorm", x, self.weight)
         axes = tuple(range(-len(self.normalized_shape), 0))
         if tuple(x.shape[len(x.shape) - len(axes) :]) != self.normalized_shape:
             sizes = ", ".join(map(str, self.normalized_shape))
             raise ValueError(f"LayerNorm: inputs must have shape (..., {sizes}), got {x.shape}")
         centred = x - ops.mean(x, axes, keepdims=True)
         variance = ops.mean(ops.square(centred), axes, keepdims=True)
-        y = centred / ops.sqrt(variance + self.eps) * self.weight
+        y = centred / ops.sqrt(variance + self.eps)
+        if self.weight is not None:
+            y = y * self.weight
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 ``reduction`` is ``"mean"`` (the default), ``"sum"`` or ``"none"``. A ``mask`` of the shape of the
 single losses leaves elements out (False, 0) of sum and mean, such as the padding of sequences.
+Where PyTorch has another order of arguments, they are given by name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.nn.module import Module, check_device, check_floating
+from tinygrad_rnn.nn.module import Buffer, Module, check_device, check_floating
+from tinygrad_rnn.ops.shaping import normalise_axis
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -20,7 +22,10 @@ def _beside(x: Tensor, value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else tensor(value, device=x.device)
 
 
-def _reduce(losses: Tensor, mask: Any, reduction: str, who: str) -> Tensor:
+def _reduce(
+    losses: Tensor, mask: Any, reduction: str, who: str, shares: Tensor | None = None
+) -> Tensor:
+    """Their sum or mean; each counts as 1 in the mean, or as much as ``shares`` says."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{who}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if mask is None:
@@ -34,8 +39,8 @@ def _reduce(losses: Tensor, mask: Any, reduction: str, who: str) -> Tensor:
     total = ops.sum(kept)
     if reduction == "sum":
         return total
-    count = ops.sum(mask)
-    return total / ops.maximum(count, 1).astype(losses.dtype)
+    count = ops.sum(mask if shares is None else ops.where(mask, shares, 0.0))
+    return total / ops.where(count == 0, 1, count).astype(losses.dtype)
 
 
 def _fit_mask(losses: Tensor, mask: Any, who: str) -> Tensor:
@@ -63,15 +68,27 @@ def _fit_targets(predictions: Tensor, targets: Any, who: str) -> Tensor:
 def cross_entropy(
     logits: Tensor,
     labels: Any,
+    weight: Any = None,
     *,
+    axis: int | None = None,
     mask: Any = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-log softmax(logits)[label] in nats, for logits (..., C) and integer labels (...).
+    """-log softmax(logits)[label] in nats, for logits with an axis of classes and integer labels.
 
-    The classes are the last axis, so that logits of a sequence are (T, B, C). Labels equal to
-    ``ignore_index`` count neither in the sum nor in the mean, which is 0 where none is left.
+    ``axis`` names the classes: -1 for logits (..., C), such as those of a sequence, (T, B, C), and
+    1 for logits (N, C, d1, ...), as PyTorch has them; the labels have the other axes. Without it
+    the shape of the labels decides, where only one of the two fits.
+
+    Parameters
+    ----------
+    weight : (C,), by which the loss of each label is multiplied; the mean is over the sum of them.
+    ignore_index : labels equal to it count neither in the sum nor in the mean, which is 0 where
+        none is left.
+    label_smoothing : the share s of the target that is spread over all classes: the loss is
+        (1 - s) times that of the label and s times the mean of those of all classes.
 
     >>> import math, tinygrad_rnn as tg
     >>> loss = tg.nn.cross_entropy(tg.zeros((3, 40)), [1, 2, 3], reduction="sum")
@@ -82,21 +99,68 @@ def cross_entropy(
     ------
     IndexError
         where a label lies outside 0 ... C - 1 and is not ``ignore_index``.
+    ValueError
+        where the shapes do not fit, or fit with the classes on either axis.
     """
     check_floating("cross_entropy", logits, "logits")
     labels = _beside(logits, labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
-    if logits.ndim == 0 or tuple(logits.shape[:-1]) != tuple(labels.shape):
+    if not 0 <= label_smoothing <= 1:
         raise ValueError(
-            f"cross_entropy: logits (..., C) and labels (...) do not fit: {logits.shape} and "
-            f"{labels.shape}"
+            f"cross_entropy: label_smoothing must lie in 0 ... 1, got {label_smoothing}"
         )
+    logits = _classes_last(logits, labels, axis)
     check_device("cross_entropy", labels, logits, "labels", "the logits")
     counted = labels != ignore_index
     mask = counted if mask is None else counted & _fit_mask(labels, mask, "cross_entropy")
     labels = ops.where(counted, labels, 0)
-    return _reduce(ops.cross_entropy(logits, labels), mask, reduction, "cross_entropy")
+    losses = ops.cross_entropy(logits, labels)
+    shares = None
+    if weight is not None:
+        weight = _fit_weight(logits, weight)
+        shares = ops.take(weight, labels, 0)
+        losses = losses * shares
+    if label_smoothing:
+        every = -ops.log_softmax(logits) if weight is None else -ops.log_softmax(logits) * weight
+        losses = (1 - label_smoothing) * losses + label_smoothing * ops.mean(every, -1)
+    return _reduce(losses, mask, reduction, "cross_entropy", shares)
+
+
+def _classes_last(logits: Tensor, labels: Tensor, axis: int | None) -> Tensor:
+    """The logits with their classes on the last axis, which nobody has to guess."""
+    shape, wanted = tuple(logits.shape), tuple(labels.shape)
+    if axis is None:
+        last = shape[:-1] == wanted
+        second = len(shape) > 2 and (shape[0], *shape[2:]) == wanted
+        if last and second:
+            raise ValueError(
+                f"cross_entropy: logits {shape} and labels {wanted} fit with the classes on axis "
+                "1, as in PyTorch, and on the last, as in (T, B, C); write axis=1 or axis=-1"
+            )
+        if len(shape) == 0 or not (last or second):
+            raise ValueError(
+                f"cross_entropy: logits (..., C) and labels (...) do not fit: {shape} and {wanted}"
+            )
+        axis = 1 if second else -1
+    k = normalise_axis(axis, logits, "cross_entropy")
+    if shape[:k] + shape[k + 1 :] != wanted:
+        raise ValueError(
+            f"cross_entropy: logits with classes on axis {axis} and labels do not fit: {shape} "
+            f"and {wanted}"
+        )
+    return logits if k == len(shape) - 1 else ops.moveaxis(logits, k, -1)
+
+
+def _fit_weight(logits: Tensor, weight: Any) -> Tensor:
+    """The weights of the classes beside the logits, in their dtype."""
+    weight = _beside(logits, weight)
+    check_device("cross_entropy", weight, logits, "the weight", "the logits")
+    if tuple(weight.shape) != (logits.shape[-1],):
+        raise ValueError(
+            f"cross_entropy: the weight must have shape ({logits.shape[-1]},), got {weight.shape}"
+        )
+    return weight.astype(logits.dtype)
 
 
 def binary_cross_entropy_with_logits(
@@ -142,21 +206,37 @@ def huber_loss(
 
 
 class CrossEntropyLoss(Module):
-    """:func:`cross_entropy` as a module."""
+    """:func:`cross_entropy` as a module, whose ``weight`` is a buffer."""
 
-    def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
-        self.ignore_index, self.reduction = ignore_index, reduction
+    def __init__(
+        self,
+        weight: Any = None,
+        *,
+        axis: int | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.weight = None if weight is None else Buffer(weight)
+        self.axis, self.ignore_index = axis, ignore_index
+        self.reduction, self.label_smoothing = reduction, label_smoothing
 
     def forward(self, logits: Tensor, labels: Any) -> Tensor:
         return cross_entropy(
-            logits, labels, ignore_index=self.ignore_index, reduction=self.reduction
+            logits,
+            labels,
+            self.weight,
+            axis=self.axis,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
         )
 
 
 class BCEWithLogitsLoss(Module):
     """:func:`binary_cross_entropy_with_logits` as a module."""
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = reduction
 
     def forward(self, logits: Tensor, targets: Any) -> Tensor:
@@ -166,7 +246,7 @@ class BCEWithLogitsLoss(Module):
 class MSELoss(Module):
     """:func:`mse_loss` as a module."""
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = reduction
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
@@ -176,7 +256,7 @@ class MSELoss(Module):
 class L1Loss(Module):
     """:func:`l1_loss` as a module."""
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = reduction
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
@@ -186,7 +266,7 @@ class L1Loss(Module):
 class HuberLoss(Module):
     """:func:`huber_loss` as a module."""
 
-    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
+    def __init__(self, *, delta: float = 1.0, reduction: str = "mean") -> None:
         self.delta, self.reduction = delta, reduction
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from tinygrad_rnn import backends
-from tinygrad_rnn.nn.weights import WeightsError, read_weights, write_weights
+from tinygrad_rnn.nn.files import Stored
+from tinygrad_rnn.nn.tree import attributes, check_company, check_replaced, holds, leads_back
+from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -38,37 +40,36 @@ class Buffer(Tensor):
         super().__init__(tensor(data).array)
 
 
-class Changes:
-    """Counts what happens to modules besides new values of their parameters.
-
-    While ``count`` stays as it is, a module that looks at nothing but its own attributes computes
-    the same operations.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-CHANGES = Changes()
+_KEPT = (Parameter, Buffer)
 
 
 class Module:
     """A part of a model: parameters, buffers and further modules as attributes, and ``forward``.
 
     Every attribute that holds a Parameter, a Buffer or a Module, or a list, tuple or dict of them
-    (nested if need be), belongs to the tree, unless its name begins with an underscore. There is
-    nothing to register and no ``super().__init__()`` to call.
+    (nested if need be), belongs to the tree, whatever its name. There is nothing to register and no
+    ``super().__init__()`` to call. A class that has attributes which do not belong to it names
+    them in a tuple of its own, ``hidden = ("_cache",)``.
+
+    A module may refer back to one that holds it, as in ``child.parent = self``: a module that
+    leads back to itself is part of the tree once, under the first name that leads to it.
+
+    Raises
+    ------
+    TypeError
+        where something else than a Parameter, a Buffer or None is put in the place of a Parameter
+        or a Buffer, which would then be neither trained nor saved. ``module.weight.data = values``
+        gives it new values; ``del module.weight`` makes room.
     """
 
     training: bool = True
+    hidden: ClassVar[tuple[str, ...]] = ("_before", "_after")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        CHANGES.count += 1
+        old = self.__dict__.get(name)
+        if holds(old, _KEPT):
+            check_replaced(type(self).__name__, name, old, value, _KEPT)
         super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        CHANGES.count += 1
-        super().__delattr__(name)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What calling the module computes. To be written by each kind of module."""
@@ -87,8 +88,6 @@ class Module:
             output = output if found is None else found
         return output
 
-    _some: tuple[int, Tensor | None] = (-1, None)
-
     # Hooks
 
     @property
@@ -105,7 +104,6 @@ class Module:
         ``inputs`` is the tuple of positional arguments. What the hook returns takes its place (a
         single value that of the only one), unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_before", {}), hook)
 
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
@@ -113,20 +111,22 @@ class Module:
 
         What the hook returns takes the place of the output, unless it is None.
         """
-        CHANGES.count += 1
         return Handle(vars(self).setdefault("_after", {}), hook)
 
     # The tree
 
-    def _paths(
-        self, keys: tuple[str, ...] = (), above: tuple[Module, ...] = ()
-    ) -> Iterator[tuple[tuple[str, ...], Module]]:
-        """Every way down to a module; one that refers back to a module above ends there."""
-        yield keys, self
-        above = (*above, self)
-        for key, value in _attributes(self):
-            if isinstance(value, Module) and value not in above:
-                yield from value._paths((*keys, key), above)
+    def _paths(self) -> Iterator[tuple[tuple[str, ...], Module]]:
+        """Every way down to a module, but only the first to one that leads back to itself."""
+        seen: set[int] = set()
+        ways: list[tuple[tuple[str, ...], Module]] = [((), self)]
+        while ways:
+            keys, module = ways.pop()
+            if id(module) in seen and leads_back(module, Module):
+                continue
+            seen.add(id(module))
+            yield keys, module
+            found = [(key, value) for key, value in attributes(module) if isinstance(value, Module)]
+            ways += [((*keys, key), value) for key, value in reversed(found)]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """The module itself and all below it, each once, with their dotted names."""
@@ -144,7 +144,10 @@ class Module:
     def _named_tensors(self, kind: type[AnyTensor]) -> Iterator[tuple[str, AnyTensor]]:
         """Every name of every Tensor of a kind, tied ones under each of their names."""
         for keys, module in self._paths():
-            for key, value in _attributes(module):
+            found = [*attributes(module)]
+            if issubclass(kind, Parameter):
+                check_company(type(module).__name__, found, _KEPT)
+            for key, value in found:
                 if isinstance(value, kind):
                     yield ".".join((*keys, key)), value
 
@@ -167,12 +170,12 @@ class Module:
 
     def some_tensor(self) -> Tensor | None:
         """Some floating Tensor in the tree, whose dtype and device are those of the module."""
-        count, found = self._some
-        if count != CHANGES.count:
-            every = self._named_tensors(Tensor)
-            found = next((t for _, t in every if t.dtype.kind == "f"), None)
-            vars(self)["_some"] = CHANGES.count, found
-        return found
+        return next((value for value in self.tensors() if value.dtype.kind == "f"), None)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every Tensor in the tree, Parameters, Buffers and others."""
+        for _, value in self._named_tensors(Tensor):
+            yield value
 
     # State
 
@@ -199,14 +202,17 @@ class Module:
         missing = [name for name in own if name not in state]
         unknown = [name for name in state if name not in own]
         if strict and (missing or unknown):
-            parts = [f"missing {missing}"] * bool(missing) + [f"unknown {unknown}"] * bool(unknown)
+            parts = [f"missing {some_of(missing)}"] * bool(missing)
+            parts += [f"unknown {some_of(unknown)}"] * bool(unknown)
             raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
-        loaded: dict[int, tuple[str, Tensor, np.ndarray]] = {}
+        loaded: dict[int, tuple[str, Tensor, np.ndarray | Stored]] = {}
         for name, target in own.items():
             if name not in state:
                 continue
             given = state[name]
-            values = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+            given = given.numpy() if isinstance(given, Tensor) else given
+            # What lies in a file stays there until everything is known to fit.
+            values = given if isinstance(given, Stored) else np.asarray(given)
             if values.shape != tuple(target.shape):
                 raise ValueError(
                     f"{who}: {name} has shape {tuple(target.shape)}, the given values have "
@@ -222,7 +228,7 @@ class Module:
             if before is not values and not np.array_equal(before, values, equal_nan=True):
                 raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
         arrays = [
-            (target, backends.transfer(values.astype(target.dtype), target.device))
+            (target, backends.transfer(np.array(values, target.dtype), target.device))
             for _, target, values in loaded.values()
         ]
         for target, array in arrays:
@@ -252,11 +258,11 @@ class Module:
             where it is missing, damaged, or does not fit, saying which names or shapes. Nothing
             has been changed then.
         """
-        weights = read_weights(path)
-        try:
-            self.load_state_dict(weights, strict)
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
+        with open_weights(path) as weights:
+            try:
+                self.load_state_dict(weights, strict)
+            except (KeyError, ValueError) as error:
+                raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
         return self
 
     def to(self: Self, target: Any) -> Self:
@@ -273,9 +279,8 @@ class Module:
         gradients = [None if g is None else g.detach().to(target) for _, _, g in moved]
         for (value, new, _), g in zip(moved, gradients, strict=True):
             if new.array is not value.array:
-                value.array, value.grad = new.array, g
-                value.mark_changed()
-        CHANGES.count += 1
+                value.replace_array(new.array)
+                value.grad = g
         return self
 
     def train(self: Self, mode: bool = True) -> Self:
@@ -297,7 +302,7 @@ class Module:
         """The tree of modules with their parameter counts, one line each."""
         lines: list[str] = []
         for keys, module in self._paths():
-            own = [v for _, v in _attributes(module) if isinstance(v, Parameter)]
+            own = [v for _, v in attributes(module) if isinstance(v, Parameter)]
             count = f", {sum(p.size for p in own):,} parameters" if own else ""
             label = f"({keys[-1]}) " if keys else ""
             indent = "  " * len(keys)
@@ -328,24 +333,6 @@ class Module:
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""
         return ""
-
-
-def _attributes(module: Module) -> Iterator[tuple[str, Any]]:
-    """The public attributes of a module, with the items of containers by index or key."""
-    for name, value in vars(module).items():
-        if not name.startswith("_"):
-            yield from _items(name, value)
-
-
-def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, list | tuple):
-        for k, item in enumerate(value):
-            yield from _items(f"{name}.{k}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _items(f"{name}.{key}", item)
-    else:
-        yield name, value
 
 
 def check_floating(who: str, x: Any, what: str = "inputs") -> None:

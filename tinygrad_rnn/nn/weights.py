@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from tinygrad_rnn.nn.files import OURS, pack, unpack, write_atomically
+from tinygrad_rnn.nn.disk import write_atomically
+from tinygrad_rnn.nn.files import OURS, Stored, pack, unpack
 
 KIND = "weights file, version 1"
 
@@ -24,12 +26,19 @@ def write_weights(path: str | os.PathLike[str], weights: Mapping[str, np.ndarray
     except OSError as error:
         reason = error.strerror or error
         raise WeightsError(f"cannot write the weights {str(path)!r}: {reason}") from error
+    except ValueError as error:
+        raise WeightsError(f"cannot write the weights {str(path)!r}: {error}") from None
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a file that :func:`write_weights` or another program wrote, by name."""
+@contextmanager
+def open_weights(path: str | os.PathLike[str]) -> Generator[Mapping[str, Stored]]:
+    """The arrays of a file that :func:`write_weights` or another program wrote, by name.
+
+    They are read where they are asked for, within the block.
+    """
     try:
-        return unpack(Path(path), KIND, or_foreign=True)[1]
+        with unpack(Path(path), KIND, or_foreign=True) as (_, arrays):
+            yield arrays
     except FileNotFoundError:
         raise WeightsError(f"there are no weights {str(path)!r}") from None
     except OSError as error:
@@ -41,3 +50,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         )
         is_checkpoint = str(error).startswith(f"is a {OURS}checkpoint")
         raise WeightsError(f"{str(path)!r} {error}{advice if is_checkpoint else ''}") from None
+
+
+def some_of(names: list[str]) -> str:
+    """The first of these names, each cut to a length that can be read, and how many follow."""
+    shown = ", ".join(f"{name!r:.80}" for name in names[:8])
+    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    return f"[{shown}]{more}"

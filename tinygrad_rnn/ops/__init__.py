@@ -66,6 +66,7 @@ from tinygrad_rnn.ops.losses import cross_entropy, one_hot
 from tinygrad_rnn.ops.promotion import cast, common_dtype
 from tinygrad_rnn.ops.random import (
     Blocks,
+    Draw,
     Remembered,
     blocks_of_steps,
     dropout,
@@ -76,6 +77,7 @@ from tinygrad_rnn.ops.random import (
     manual_seed,
     set_generator_state,
 )
+from tinygrad_rnn.ops.reads import READS
 from tinygrad_rnn.ops.reductions import (
     all,
     any,
@@ -93,6 +95,7 @@ from tinygrad_rnn.ops.reductions import (
 )
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
+    chunk,
     concat,
     expand_dims,
     flip,
@@ -111,8 +114,10 @@ from tinygrad_rnn.ops.shaping import (
 from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "READS",
     "At",
     "Blocks",
+    "Draw",
     "Remembered",
     "abs",
     "add",
@@ -128,6 +133,7 @@ __all__ = [
     "cast",
     "ceil",
     "check_range",
+    "chunk",
     "clip",
     "common_dtype",
     "concat",

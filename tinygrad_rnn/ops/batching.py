@@ -109,7 +109,7 @@ def getitem_p(stacked: Stacked, x: Array, *arrays: Array, template: Any) -> Arra
 
 
 def take_p(stacked: Stacked, x: Array, indices: Array) -> Array:
-    return indexing.take(x, indices)
+    return indexing.take(x, indices, 0)
 
 
 def einsum_p(stacked: Stacked, *operands: Array, terms: tuple[str, ...], output: str) -> Array:

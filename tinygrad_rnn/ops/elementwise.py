@@ -4,10 +4,7 @@ Each row reads: name, the operation as one expression for the fuser, one rule pe
 forward where the array namespace has no function of that name. Letters: ``g`` the cotangent of
 the result ``y``, then the arguments ``a, b`` or ``x``. Broadcasting is undone by the engine.
 
-A kernel expression is written in ``x0, x1, ...``, the names of the parameters, Python's operators,
-and the functions that every emitter knows: exp, log, log1p, expm1, sqrt, sin, cos, tanh, erf, abs,
-floor, ceil, round, sign, power, maximum, minimum, remainder, isnan, isfinite and
-``select(condition, a, b)``.
+A kernel expression says what the forward computes, in the language of ``kernel_language.py``.
 """
 
 from __future__ import annotations
@@ -167,7 +164,7 @@ remainder = elementwise(
     lambda g, y, a, b: -g * floor_divide(a, b),
     promote=as_integers,
 )
-floor_divide = elementwise("floor_divide", "floor(x0 / x1)", None, None, promote=as_integers)
+floor_divide = elementwise("floor_divide", "x0 // x1", None, None, promote=as_integers)
 
 # Functions of one argument
 abs = elementwise("abs", "abs(x0)", lambda g, y, x: g * sign(x))
@@ -185,9 +182,7 @@ erf = of_floats(
 
 # Activations
 tanh = of_floats("tanh", "tanh(x0)", lambda g, y, x: g * (1 - y * y))
-sigmoid = of_floats(
-    "sigmoid", "1 / (1 + exp(-x0))", lambda g, y, x: g * (y * (1 - y)), forward=_sigmoid
-)
+sigmoid = of_floats("sigmoid", "sigmoid(x0)", lambda g, y, x: g * (y * (1 - y)), forward=_sigmoid)
 relu = elementwise(
     "relu",
     "maximum(x0, 0)",
@@ -290,6 +285,10 @@ def _bound(value: Any) -> Any:
 
 def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
     """X limited to [low, high]; the gradient passes where x lies within, bounds included."""
+    if isinstance(low, Traced) or isinstance(high, Traced):
+        raise TypeError(
+            "clip: bounds must be numbers, got a Tensor; write maximum(minimum(x, high), low)"
+        )
     low, high = _bound(low), _bound(high)
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low must not exceed high, got {low} and {high}")
@@ -304,13 +303,15 @@ def clip(x: Array, low: float | None = None, high: float | None = None) -> Array
     )
 
 
-def gelu(x: Array, approximate: bool = False) -> Array:
+def gelu(x: Array, approximate: str = "none") -> Array:
     """X Phi(x), Phi the standard normal distribution function.
 
-    ``approximate`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source: Hendrycks,
-    Gimpel 2016.
+    ``approximate="tanh"`` takes 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source:
+    Hendrycks, Gimpel 2016.
     """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     (x,) = as_floats("gelu", (x,))
-    if approximate:
+    if approximate == "tanh":
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))

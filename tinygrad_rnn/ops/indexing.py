@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend
 from tinygrad_rnn.ops import promotion
-from tinygrad_rnn.ops.shaping import broadcast_to, concat, normalise_axis, reshape
+from tinygrad_rnn.ops.shaping import broadcast_to, concat, dimensions, normalise_axis, reshape
 from tinygrad_rnn.tape import Deferred, Primitive, Traced
 
 
@@ -243,9 +243,18 @@ def _scatter_rows(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any,
     return scatter_add_p(g, indices, rows=shape[0])
 
 
-def take(x: Array, indices: Any, axis: int = 0) -> Array:
-    """The entries of x along ``axis`` at integer ``indices`` (of any shape), 0 <= index < size."""
-    k = normalise_axis(axis, x, "take")
+def take(x: Array, indices: Any, axis: int | None = None) -> Array:
+    """The entries of x along ``axis`` at integer ``indices`` (of any shape), 0 <= index < size.
+
+    Only a vector needs no ``axis``: of anything else NumPy and PyTorch would take from the values
+    as one long row.
+    """
+    if axis is None and dimensions(x, "take") != 1:
+        raise TypeError(
+            f"take: x has shape {tuple(x.shape)}; write take(x, indices, axis=0) for its rows, or "
+            "take(reshape(x, -1), indices) for single values, as NumPy and PyTorch read it"
+        )
+    k = normalise_axis(0 if axis is None else axis, x, "take")
     template, arrays = _split_index(x, (slice(None),) * k + (indices,), "take")
     if not arrays or _raw(arrays[0]).dtype.kind == "b":
         return getitem_p(x, *arrays, template=template)

@@ -1,19 +1,26 @@
 """All randomness comes from one NumPy generator on the host.
 
 Its state fits in a checkpoint, and a model draws the same numbers on every device.
+
+A process that is forked, such as a worker of ``multiprocessing``, goes on with a generator of its
+own, made from the state of its parent's and from how many were forked before it, as NumPy's
+``SeedSequence`` spawns: workers draw different numbers, the same again after the same seed, and the
+parent's numbers do not depend on them. A process that is started anew (``spawn``, ``forkserver``)
+begins without a seed: call :func:`manual_seed` there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Backend, backend_of
+from tinygrad_rnn.backends import Array, Backend, Switch, backend_of
 from tinygrad_rnn.ops.promotion import as_float
 from tinygrad_rnn.tape import Traced
 
@@ -22,26 +29,39 @@ _generator = np.random.default_rng()
 Shape = tuple[int, ...]
 
 
+class Draw(NamedTuple):
+    """Random numbers that are asked for.
+
+    Attributes
+    ----------
+    kind : what is drawn, and with which numbers; draws of one kind and shape are alike.
+    shape : that of one draw.
+    make : ``make(lead)`` draws an array of shape ``(*lead, *shape)``.
+    """
+
+    kind: tuple[Hashable, ...]
+    shape: Shape
+    make: Callable[[Shape], Array]
+
+    def is_like(self, other: Draw) -> bool:
+        """Whether one may stand for the other."""
+        return self[:2] == other[:2]
+
+
 class Blocks(Protocol):
     """Where a time step finds its random numbers: a block for all steps is drawn at once."""
 
-    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
-        """The part of this step; ``draw(lead)`` gives an array of shape ``(*lead, *shape)``."""
+    def read(self, draw: Draw) -> Any:
+        """The part of this step."""
         ...
 
 
 _blocks: ContextVar[Blocks | None] = ContextVar("tinygrad_rnn_blocks", default=None)
 
 
-@contextmanager
-def blocks_of_steps(blocks: Blocks) -> Generator[Blocks | None]:
+def blocks_of_steps(blocks: Blocks) -> Switch[Blocks | None, Blocks | None]:
     """Let random numbers within the block come from ``blocks``; gives those of the loop around."""
-    around = _blocks.get()
-    token = _blocks.set(blocks)
-    try:
-        yield around
-    finally:
-        _blocks.reset(token)
+    return Switch("blocks_of_steps", _blocks, lambda _: blocks, lambda around: around)
 
 
 class Remembered:
@@ -52,35 +72,30 @@ class Remembered:
         self.drawn: list[Any] = []
         self.count = 0
 
-    def read(self, shape: Shape, draw: Callable[[Shape], Array]) -> Any:
+    def read(self, draw: Draw) -> Any:
         """What was drawn in this place before, or else what the loop around gives."""
         if self.count == len(self.drawn) and self.source is not None:
-            self.drawn.append(self.source.read(shape, draw))
+            self.drawn.append(self.source.read(draw))
         self.count += 1
         return self.drawn[self.count - 1]
 
-    @contextmanager
-    def again(self) -> Generator[None]:
+    def again(self) -> AbstractContextManager[Any]:
         """Draw from the first number on within the block; outside a loop this changes nothing."""
         self.count = 0
-        if self.source is None:
-            yield
-        else:
-            with blocks_of_steps(self):
-                yield
+        return nullcontext() if self.source is None else blocks_of_steps(self)
 
 
-def from_blocks(shape: Shape, draw: Callable[[Shape], Array]) -> Any:
-    """Random numbers of ``shape``: those of the current time step, or ``draw(())`` outside one."""
+def from_blocks(draw: Draw) -> Any:
+    """Random numbers: those of the current time step, or outside one a draw of their own."""
     blocks = _blocks.get()
-    return draw(()) if blocks is None else blocks.read(shape, draw)
+    return draw.make(()) if blocks is None else blocks.read(draw)
 
 
 def manual_seed(seed: int) -> None:
     """Start the generator anew: runs with one seed are bit-equal."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"manual_seed: the seed must be an integer >= 0, got {seed!r}")
-    _generator.bit_generator.state = np.random.default_rng(int(seed)).bit_generator.state
+    set_generator_state(dict(np.random.default_rng(int(seed)).bit_generator.state))
 
 
 def generator() -> np.random.Generator:
@@ -90,12 +105,44 @@ def generator() -> np.random.Generator:
 
 def generator_state() -> dict[str, Any]:
     """The state of the generator, as plain numbers and strings."""
-    return dict(_generator.bit_generator.state)
+    return {**_generator.bit_generator.state, "forks": _forks}
 
 
 def set_generator_state(state: dict[str, Any]) -> None:
     """Continue where :func:`generator_state` was read."""
+    global _forks
     _generator.bit_generator.state = state
+    _forks = int(state.get("forks", 0))
+
+
+_forks = 0
+"""How many processes were forked since the generator was seeded."""
+
+
+def _before_fork() -> None:
+    """Nobody draws while the process is copied: the child could never draw again."""
+    global _forks
+    _generator.bit_generator.lock.acquire()
+    _forks += 1
+
+
+def _after_fork() -> None:
+    _generator.bit_generator.lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    state = _generator.bit_generator.state["state"]
+    entropy = [state["state"], state["inc"], _forks]
+    set_generator_state(dict(np.random.default_rng(entropy).bit_generator.state))
+
+
+if hasattr(os, "register_at_fork"):  # where processes can be forked
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None) -> Array:
@@ -104,10 +151,9 @@ def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None)
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = like.array if isinstance(like, Traced) else like
     size = tuple(array.shape if shape is None else shape)
-    backend = backend_of(array)
-    return from_blocks(
-        size, partial(_draw_mask, rate, size, array.dtype, backend, backend.device_of(array))
-    )
+    backend, dtype = backend_of(array), array.dtype
+    make = partial(_draw_mask, rate, size, dtype, backend, backend.device_of(array))
+    return from_blocks(Draw(("dropout", rate, dtype.str), size, make))
 
 
 def _draw_mask(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -175,8 +175,13 @@ def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return prod_p(x, axis=reduced_axes(axis, x, "prod"), keepdims=keepdims)
 
 
-def norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def norm(x: Array, *places: Never, axis: Axis = None, keepdims: bool = False) -> Array:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
+    if places:
+        raise TypeError(
+            f"norm: norm(x, {places[0]!r}) names the order of the norm in PyTorch and NumPy; this "
+            "one is Euclidean, and its axis is named: norm(x, axis=...)"
+        )
     axes = reduced_axes(axis, x, "norm")
     return _in_float32(x, lambda x: norm_p(x, axis=axes, keepdims=keepdims))
 

@@ -32,7 +32,7 @@ def _product(a: Scaled, b: Scaled) -> Scaled:
 
 
 def _split(x: Scaled, sizes: tuple[int, ...]) -> list[Scaled]:
-    return [*zip(*(split(part, sizes, -1) for part in x), strict=True)]
+    return [*zip(*(split(part, sizes=sizes) for part in x), strict=True)]
 
 
 def _joined(*xs: Scaled) -> Scaled:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -33,7 +33,8 @@ def normalise_axis(axis: int, x: Array, who: str, new: int = 0) -> int:
     """
     ndim = dimensions(x, who) + new
     if not isinstance(axis, int | np.integer) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
+        got = f"a {type(axis).__name__}" if hasattr(axis, "shape") else repr(axis)
+        raise TypeError(f"{who}: an axis must be an integer, got {got}")
     if not -ndim <= axis < ndim:
         raise IndexError(f"{who}: axis {axis} is out of range for {ndim} dimensions")
     return int(axis) % ndim
@@ -259,19 +260,69 @@ def concat(xs: Sequence[Array], axis: int = 0) -> Array:
     return concat_p(*xs, axis=k)
 
 
-def split(x: Array, parts: int | Sequence[int], axis: int = -1) -> tuple[Array, ...]:
-    """X cut along an axis into ``parts`` equal parts, or into parts of the given sizes."""
+def split(
+    x: Array,
+    *places: Never,
+    parts: int | None = None,
+    sizes: Sequence[int] | None = None,
+    axis: int = -1,
+) -> tuple[Array, ...]:
+    """X cut along an axis into so many equal ``parts``, or into parts of the given ``sizes``.
+
+    What is wanted is said by name: in PyTorch ``split(x, 2)`` are chunks of 2 along axis 0, in
+    NumPy two parts.
+    """
+    if places:
+        raise TypeError(_two_readings(*places))
+    if (parts is None) == (sizes is None):
+        raise TypeError("split: give parts= or sizes=, one of the two")
     k = normalise_axis(axis, x, "split")
     size = x.shape[k]
-    if isinstance(parts, int | np.integer):
-        if parts <= 0 or size % parts:
-            raise ValueError(f"split: axis {k} of size {size} has no {parts} equal parts")
-        sizes = (size // int(parts),) * int(parts)
-    else:
-        sizes = _shape(parts, "split")
-        if sum(sizes) != size or any(part < 0 for part in sizes):
-            raise ValueError(f"split: sizes {sizes} do not add up to {size}, the size of axis {k}")
-    return split_p(x, sizes=sizes, axis=k)
+    if sizes is None:
+        count = _count(parts, "split", "parts")
+        if size % count:
+            raise ValueError(f"split: axis {k} of size {size} has no {count} equal parts")
+        return split_p(x, sizes=(size // count,) * count, axis=k)
+    found = _shape(sizes, "split")
+    if sum(found) != size or any(part < 0 for part in found):
+        raise ValueError(f"split: sizes {found} do not add up to {size}, the size of axis {k}")
+    return split_p(x, sizes=found, axis=k)
+
+
+def _two_readings(second: Any, axis: Any = None, *more: Any) -> str:
+    """Why split does not guess what its second argument means where it has no name."""
+    place = "" if axis is None else f", {axis!r}"
+    there, here = (0, -1) if axis is None else (axis, axis)
+    said = f"split: split(x, {second!r}{place}) cuts into"
+    if isinstance(second, int | np.integer):
+        return (
+            f"{said} chunks of {second} along axis {there} in PyTorch; write split(x, "
+            f"parts={second}, axis={here}) for {second} equal parts, or sizes=[...]"
+        )
+    return (
+        f"{said} parts of these sizes along axis {there} in PyTorch; write split(x, "
+        f"sizes={second!r}, axis={there}) for that, or axis=-1 for the last axis"
+    )
+
+
+def _count(number: Any, who: str, name: str) -> int:
+    if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
+        raise ValueError(f"{who}: {name} must be a positive integer, got {number!r}")
+    return number.__index__()
+
+
+def chunk(x: Array, chunks: int, axis: int = 0) -> tuple[Array, ...]:
+    """X cut along an axis into parts of ceil(size / chunks), the last of them smaller.
+
+    They may be fewer than ``chunks``: 5 entries give 2, 2 and 1 for 3 and for 4 chunks.
+    """
+    k = normalise_axis(axis, x, "chunk")
+    count, size = _count(chunks, "chunk", "chunks"), x.shape[k]
+    if size == 0:
+        return split_p(x, sizes=(0,) * count, axis=k)
+    each = -(-size // count)
+    rest = (size % each,) if size % each else ()
+    return split_p(x, sizes=(each,) * (size // each) + rest, axis=k)
 
 
 def stack(xs: Sequence[Array], axis: int = 0) -> Array:

@@ -1,4 +1,4 @@
-"""The optimizers: formulas, defaults and names of arguments are PyTorch's.
+"""The optimizers: formulas, defaults, names and places of arguments are PyTorch's.
 
 p is a parameter and g its gradient. Each also takes ``weight_decay=`` (L2), ``l1=``, ``clip=``,
 ``nonfinite=`` and ``max_skips=``, and groups of parameters with hyperparameters of their own: see
@@ -30,6 +30,7 @@ class SGD(Optimizer):
         params: Parameters,
         lr: float = 1e-3,
         momentum: float = 0.0,
+        *,
         nesterov: bool = False,
         weight_decay: float = 0.0,
         l1: float = 0.0,
@@ -69,6 +70,7 @@ class Adam(Optimizer):
 
     rule = staticmethod(adam)
     slots = ("m", "v")
+    squares = True
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
         l1: float = 0.0,
         **common: Unpack[Common],
     ) -> None:
@@ -121,10 +124,11 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
         l1: float = 0.0,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, l1, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, l1=l1, **common)
 
 
 class RMSprop(Optimizer):
@@ -137,6 +141,7 @@ class RMSprop(Optimizer):
 
     rule = staticmethod(rmsprop)
     slots = ("v", "mean", "buffer")
+    squares = True
 
     def __init__(
         self,
@@ -147,6 +152,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
         l1: float = 0.0,
         **common: Unpack[Common],
     ) -> None:
@@ -186,6 +192,7 @@ class Adagrad(Optimizer):
 
     rule = staticmethod(adagrad)
     slots = ("total",)
+    squares = True
 
     def __init__(
         self,
@@ -195,6 +202,7 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        *,
         l1: float = 0.0,
         **common: Unpack[Common],
     ) -> None:
@@ -232,6 +240,7 @@ class Adadelta(Optimizer):
 
     rule = staticmethod(adadelta)
     slots = ("v", "u")
+    squares = True
 
     def __init__(
         self,
@@ -240,6 +249,7 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        *,
         l1: float = 0.0,
         **common: Unpack[Common],
     ) -> None:

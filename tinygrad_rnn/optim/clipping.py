@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of
 from tinygrad_rnn.nn import Parameter
+from tinygrad_rnn.optim.checks import checked_gradients
 from tinygrad_rnn.optim.groups import check_number, check_parameters
 from tinygrad_rnn.optim.norms import norm_over, norms, working_dtype
 
@@ -130,20 +131,22 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """Scale the ``.grad`` of parameters in place to a global norm of at most ``max_norm``.
 
     Returns the norm before; one that is inf or nan changes nothing. For training loops of your
-    own; optimizers take ``clip=``.
+    own; optimizers take ``clip=``. A gradient that is not of its parameter's shape, dtype and
+    device is refused before any is changed.
     """
     clip = ClipNorm(max_norm)
-    found = [p.grad for p in check_parameters("clip_grad_norm", parameters) if p.grad is not None]
-    if not found:
+    given = check_parameters("clip_grad_norm", parameters)
+    active = [k for k, p in enumerate(given) if p.grad is not None]
+    if not active:
         return 0.0
-    arrays = [g.array for g in found]
+    found = [given[k].grad for k in active]
+    arrays = checked_gradients("clip_grad_norm", given, active)
     measured = norms(arrays)
     norm = math.hypot(*backend_of(measured).to_host(measured).tolist())
     if math.isfinite(norm):
         clipped, _ = clip.apply(arrays, arrays, measured)
         for g, array in zip(found, clipped, strict=True):
-            g.array = array.astype(g.dtype, copy=False)
-            g.mark_changed()
+            g.replace_array(array.astype(g.dtype, copy=False))
     return norm
 
 

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Backend, DeviceError, backend_of, device_of, transfer
+from tinygrad_rnn.backends import Array, Backend, backend_of, device_of, transfer
 from tinygrad_rnn.nn import Parameter
+from tinygrad_rnn.optim.checks import called, check_writable, checked_gradients
 from tinygrad_rnn.optim.clipping import Clip, without_nonfinite
 from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups
 from tinygrad_rnn.optim.norms import norms, working_dtype
 from tinygrad_rnn.optim.report import NonFiniteGradientError, Outcome, StepReport
-from tinygrad_rnn.optim.rules import with_penalties
+from tinygrad_rnn.optim.rules import completed, largest_to_square
 from tinygrad_rnn.optim.state import COUNTERS, load_state, saved_state
 
 POLICIES = ("raise", "skip", "zero")
@@ -54,6 +55,10 @@ class Optimizer(ABC):
     groups : the groups; ``optimizer.groups[1].lr = 0.1`` changes one hyperparameter of one.
     parameters : the parameters of all groups.
 
+    Optimizers that square the gradient, all but SGD, take an element beyond +-1.8e16 (+-1.3e151 in
+    float64) for that, so that what they keep stays finite; else it would be inf, as in PyTorch, and
+    the element would never move again. The report counts this as clipping. It comes after ``clip``.
+
     On a GPU nothing of this waits for the device: a gradient that is not finite leaves every
     parameter as it is, on the device, and the next ``step()`` or a look at the report raises or
     counts. To write an optimizer, give it ``slots``, :meth:`rule` and :meth:`numbers`.
@@ -63,6 +68,8 @@ class Optimizer(ABC):
     """The names of the arrays that are kept for each parameter."""
     decoupled: ClassVar[bool] = False
     """Whether weight_decay and l1 act on the parameter itself, and not through the gradient."""
+    squares: ClassVar[bool] = False
+    """Whether the rule squares gradients: then elements too large to be squared are limited."""
 
     def __init__(
         self,
@@ -169,16 +176,20 @@ class Optimizer(ABC):
         NonFiniteGradientError
             naming the parameter, where a gradient is not finite and the policy says so. Nothing
             has been changed then. On a GPU it is about the step before, and this one is not made.
+        TypeError, ValueError, DeviceError
+            naming the parameter, where a gradient is not of its shape, dtype and device, or its
+            values are in read-only memory. Nothing has been changed then.
         """
         self._settled()
         self._raise_unseen()
         active = [k for k, p in enumerate(self.parameters) if p.grad is not None]
         if not active:
             self._counters |= {"updates": self._counters["updates"] + 1, "consecutive_skips": 0}
-            return StepReport(functools.partial(Outcome, 0.0, (), (), skipped=False))
-        parameters = [self.parameters[k] for k in active]
-        gradients = [p.grad.array for p in parameters]
-        backend = self._backend(parameters)
+            return StepReport(Outcome(0.0, (), (), skipped=False))
+        who = type(self).__name__
+        gradients = checked_gradients(who, self.parameters, active)
+        check_writable(who, self.parameters, active)
+        backend = backend_of(gradients[0])
         xp, later = backend.xp, backend.asynchronous
         measured = sizes = norms(gradients)
         sound = xp.isfinite(measured)
@@ -194,10 +205,11 @@ class Optimizer(ABC):
         facts = backend.fetch(xp.stack([measured, clips.astype(np.float64)]))
         find = functools.partial(self._settle, active, facts, self.nonfinite)
         self._pending = find = functools.cache(find)
-        if not later:
-            self._settled()
-            self._raise_unseen()
-        return StepReport(functools.partial(self._look, find))
+        if later:
+            return StepReport(functools.partial(self._look, find))
+        outcome = find()
+        self._raise_unseen()
+        return StepReport(outcome)
 
     def _apply(
         self,
@@ -208,31 +220,35 @@ class Optimizer(ABC):
         keep: Array | None,
     ) -> Array:
         """Clip and update; says which gradients were clipped."""
-        clips = backend.xp.zeros_like(sizes)
+        clips = backend.xp.zeros_like(sizes, dtype=np.bool_)
         if self.clip is not None:
             arrays = [self.parameters[k].array for k in active]
             gradients, clips = self.clip.apply(gradients, arrays, sizes)
+        largest = 0.0
+        if self.squares:
+            top = min(largest_to_square(self.parameters[k].dtype) for k in active)
+            beyond = sizes > top  # no element is larger than the norm
+            if backend.asynchronous or beyond.any():
+                largest, clips = top, clips | beyond
+        # All that can be refused is refused here, before the first parameter changes.
+        prepared = [self._prepared(backend, k, largest) for k in active]
+        rule = completed(type(self).rule, self.decoupled)
 
         def update() -> None:
-            for k, g in zip(active, gradients, strict=True):
-                self._update(backend, k, g, keep)
+            for k, g, (dtype, targets, numbers) in zip(active, gradients, prepared, strict=True):
+                backend.update(rule, dtype, targets, g, numbers, keep)
+                self.parameters[k].mark_changed()
 
         backend.flushed(update)
         return clips
 
-    def _backend(self, parameters: list[Parameter]) -> Backend:
-        devices = sorted({p.device for p in parameters})
-        if len(devices) > 1:
-            raise DeviceError(
-                f"{type(self).__name__}: parameters must be on one device, got "
-                f"{' and '.join(devices)}"
-            )
-        return backend_of(parameters[0].array)
-
-    def _update(self, backend: Backend, k: int, g: Array, keep: Array | None) -> None:
+    def _prepared(
+        self, backend: Backend, k: int, largest: float
+    ) -> tuple[np.dtype[Any], list[Array | None], dict[str, float]]:
+        """The dtype, the targets and the numbers of a parameter's next update."""
         parameter, options = self.parameters[k], self._groups_of[k].options
         if not parameter.array.flags.c_contiguous:
-            parameter.array = backend.xp.ascontiguousarray(parameter.array)
+            parameter.replace_array(backend.xp.ascontiguousarray(parameter.array))
         p = parameter.array
         dtype = working_dtype(p.dtype)
         kept = self._state.get(k, {})
@@ -247,11 +263,9 @@ class Optimizer(ABC):
         self._state[k] = slots
         numbers = self.numbers(options, self._counts[k] + 1)
         numbers |= {name: options[name] for name in ("weight_decay", "l1")}
+        numbers |= {"largest": largest}
         numbers = {n: v if isinstance(v, bool) else float(v) for n, v in numbers.items()}
-        targets = [p, *(slots.get(name) for name in self.slots)]
-        rule = with_penalties(type(self).rule, self.decoupled)
-        backend.update(rule, dtype, targets, g, numbers, keep)
-        parameter.mark_changed()
+        return dtype, [p, *(slots.get(name) for name in self.slots)], numbers
 
     # What became of a step, which is known at once on the CPU and later on a GPU
 
@@ -259,7 +273,7 @@ class Optimizer(ABC):
         """Count what a step did; called once for each."""
         self._pending = None
         sizes, clips = fetch()
-        names = [self.parameters[k].name or f"number {k}" for k in active]
+        names = [called(self.parameters[k], k) for k in active]
         clipped = tuple(name for name, clip in zip(names, clips, strict=True) if clip)
         bad = [k for k, size in enumerate(sizes.tolist()) if not math.isfinite(size)]
         norm, nonfinite = math.hypot(*sizes.tolist()), tuple(names[k] for k in bad)

@@ -8,10 +8,14 @@ can run a rule in blocks or make one kernel of it; see ``Backend.update``.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.backends import Array
+from tinygrad_rnn.optim.norms import working_dtype
 
 
 def sgd(
@@ -98,8 +102,17 @@ def adadelta(
 
 
 @functools.cache
-def with_penalties(rule: Callable[..., None], decoupled: bool) -> Callable[..., None]:
-    """The rule with weight decay and L1 before it; one function for each, as kernels are kept."""
+def largest_to_square(dtype: np.dtype[Any]) -> float:
+    """The root of the largest number over 1024: a million of its squares add up to a finite sum."""
+    return math.sqrt(np.finfo(working_dtype(dtype)).max) / 1024
+
+
+@functools.cache
+def completed(rule: Callable[..., None], decoupled: bool) -> Callable[..., None]:
+    """The rule with weight decay, L1 and a limit on the gradient's elements before it.
+
+    It is one function for each rule, as kernels are kept. ``largest`` is 0 where there is no limit.
+    """
 
     def whole(
         xp: Any,
@@ -109,6 +122,7 @@ def with_penalties(rule: Callable[..., None], decoupled: bool) -> Callable[..., 
         lr: float,
         weight_decay: float,
         l1: float,
+        largest: float,
         **numbers: float,
     ) -> None:
         if weight_decay or l1:
@@ -119,6 +133,8 @@ def with_penalties(rule: Callable[..., None], decoupled: bool) -> Callable[..., 
                 p -= lr * pull
             else:
                 g = g + pull
+        if largest:
+            g = xp.minimum(xp.maximum(g, 0.0 - largest), largest)
         rule(xp, g, p, *slots, lr=lr, **numbers)
 
     return whole

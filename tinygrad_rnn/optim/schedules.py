@@ -217,6 +217,12 @@ class Plateau(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
+        for name, value in state.items():
+            kind = int if name in ("bad", "cooling") else int | float
+            if isinstance(value, bool) or not (
+                isinstance(value, kind) or (name == "best" and value is None)
+            ):
+                raise ValueError(f"Plateau.load_state_dict: {name} is no number, got {value!r:.40}")
         vars(self).update(state)
 
     def __repr__(self) -> str:

@@ -57,7 +57,8 @@ def load_state(
     if state["kind"] != type(optimizer).__name__:
         raise ValueError(f"{who}: the state is that of {state['kind']!r}")
     groups = _groups(who, optimizer, state["groups"], now["groups"])
-    counts = [int(count) for count in state["counts"]]
+    counters = {name: _count(who, name, state[name]) for name in COUNTERS}
+    counts = [_count(who, "a count", count) for count in state["counts"]]
     if len(counts) != len(optimizer.parameters):
         raise ValueError(
             f"{who}: the state is that of {len(counts)} parameters, there are "
@@ -83,8 +84,15 @@ def load_state(
                 )
             slots[k][name] = transfer(values.copy(), parameter.device)
     if arrays:
-        raise ValueError(f"{who}: there is no parameter for {sorted(arrays)}")
-    return LoadedState(groups, {name: int(state[name]) for name in COUNTERS}, counts, slots)
+        raise ValueError(f"{who}: there is no parameter for {sorted(arrays)!s:.200}")
+    return LoadedState(groups, counters, counts, slots)
+
+
+def _count(who: str, name: str, value: Any) -> int:
+    """A number of updates as an optimizer counts them."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{who}: {name} must be an integer >= 0, got {value!r:.40}")
+    return value
 
 
 def _groups(who: str, optimizer: Optimizer, given: Any, now: Any) -> list[dict[str, Any]]:

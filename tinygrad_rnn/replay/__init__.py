@@ -1,19 +1,25 @@
 """The tape as a program: one time step traced, differentiated, split, fused, planned and run.
 
-Each pass is a short file from program to program: trace.py, gradient.py, lower.py, simplify.py,
-split.py, fuse.py, plan.py; then whole.py and the emitters run it. Imports tensor/ and what stands
-to its left. Read program.py and split.py first.
+Within, each folder imports only what stands to its left: program/ (a step as data, the trace),
+passes/ (from program to loop), emit/ (from loop to function), run/ (all of it together); on top,
+scan.py with what is said of it. Imports tensor/ and what stands to its left. Read
+program/program.py and passes/split.py first.
 """
 
-from tinygrad_rnn.replay.emitters import using
+from tinygrad_rnn.replay.emit.choice import using
 from tinygrad_rnn.replay.explain import explain_replay, wanted_of
+from tinygrad_rnn.replay.program.checks import checked_step
+from tinygrad_rnn.replay.program.trace import ReadError
 from tinygrad_rnn.replay.rerun import is_replayed, rerun
 from tinygrad_rnn.replay.scan import Recipe, scan, segment_length, trace
-from tinygrad_rnn.replay.trace import ReadError
+from tinygrad_rnn.replay.steps import Steps, UnrolledWarning
 
 __all__ = [
     "ReadError",
     "Recipe",
+    "Steps",
+    "UnrolledWarning",
+    "checked_step",
     "explain_replay",
     "is_replayed",
     "rerun",

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn import tape
-from tinygrad_rnn.replay.compiled import Replay
-from tinygrad_rnn.replay.emitters import loop_notes
-from tinygrad_rnn.replay.gradient import Wanted
-from tinygrad_rnn.replay.loop import ArraySpec, Kernel, Product, Ref, Step
-from tinygrad_rnn.replay.program import Names, Op
-from tinygrad_rnn.replay.run import Compiled
+from tinygrad_rnn.replay.emit.choice import loop_notes
+from tinygrad_rnn.replay.passes.gradient import Wanted
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
+from tinygrad_rnn.replay.program.program import Names, Op
+from tinygrad_rnn.replay.run.compiled import Compiled
+from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.tape import format_bytes
 
 

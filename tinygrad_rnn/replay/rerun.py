@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import tape
-from tinygrad_rnn.replay.compiled import Replay
-from tinygrad_rnn.replay.program import evaluate
+from tinygrad_rnn.replay.program.program import evaluate
+from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.tape import Record
 from tinygrad_rnn.tensor import Tensor
 

@@ -1,215 +1,21 @@
-"""scan: a step run over time, unrolled on the tape or replayed as one operation of it."""
+"""scan: a step run over time, replayed as one operation of the tape, or unrolled on it."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from threading import Lock
+from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn import ops, tape
-from tinygrad_rnn.backends import Array, backend_of, device_of
-from tinygrad_rnn.replay.checks import check_arguments, checked_step
-from tinygrad_rnn.replay.compiled import Held, Replay, carried
-from tinygrad_rnn.replay.gradient import Wanted, backward_step
-from tinygrad_rnn.replay.program import Program, Value, replace_outputs
-from tinygrad_rnn.replay.simplify import canonical
-from tinygrad_rnn.replay.trace import Random, Trace, drawn
-from tinygrad_rnn.tape import Deferred, Primitive
-from tinygrad_rnn.tensor import Tensor
-
-Step = Callable[[Any, Any], Any]
-
-KEPT = 128
-"""How many compiled steps are kept; beyond, those that were not used for longest go."""
-
-
-class _Cache:
-    """Compiled steps by what they compute."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.known: OrderedDict[Any, Replay] = OrderedDict()
-
-    def find(self, program: Program, reverse: bool, like: Array) -> Replay:
-        key = (reverse, backend_of(like), device_of(like), program_key(program))
-        with self.lock:
-            found = self.known.get(key)
-            if found is None:
-                found = Replay(program, reverse, backend_of(like), device_of(like))
-                self.known[key] = found
-                while len(self.known) > KEPT:
-                    self.known.popitem(last=False)
-            else:
-                self.known.move_to_end(key)
-        return found
-
-
-_cache = _Cache()
-
-
-def program_key(program: Program) -> Any:
-    """Equal for programs that compute the same."""
-    numbers: dict[Value, int] = {}
-
-    def number(v: Any) -> Any:
-        return numbers.setdefault(v, len(numbers)) if isinstance(v, Value) else canonical(v)
-
-    roles = tuple(
-        tuple((number(v), v.shape, v.dtype.str) for v in group)
-        for group in (program.consts, program.xs, program.state)
-    )
-    lines = tuple(
-        (op.primitive, *map(number, op.inputs), canonical(op.params), *map(number, op.outputs))
-        for op in program.ops
-    )
-    ends = tuple(
-        tuple(map(number, group)) for group in (program.ys, program.next_state, program.totals)
-    )
-    key = (roles, lines, ends)
-    try:
-        hash(key)
-    except TypeError:  # a parameter of an operation that cannot be compared
-        return object()
-    return key
-
-
-def _forward(
-    xp: Any, *inputs: Array, replay: Replay, steps: int, held: Held | None
-) -> tuple[Array, ...]:
-    consts, xs, state = _roles(replay.program, inputs)
-    return tuple(replay.forward(consts, xs, state, steps, held))
-
-
-def _roles(program: Program, inputs: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    first = len(program.consts)
-    second = first + len(program.xs)
-    return [*inputs[:first]], [*inputs[first:second]], [*inputs[second:]]
-
-
-def _as_it_is(g: Any) -> Any:
-    return g
-
-
-def _owned(shape: Any, dtype: Any, parts: Sequence[tuple[Any]]) -> Any:
-    """The sum of arrays that nobody else holds."""
-    (total,) = parts[0]
-    for (part,) in parts[1:]:
-        total += part
-    return total
-
-
-def _rule(
-    needed: Sequence[bool],
-    gs: Sequence[Any],
-    results: Sequence[Any],
-    *inputs: Any,
-    replay: Replay,
-    steps: int,
-    held: Held | None,
-) -> list[Any]:
-    program = replay.program
-    want_consts, want_xs, want_state = _roles(program, needed)
-    count = len(program.ys)
-    finals = gs[count : count + len(program.state)]
-    wanted = Wanted(
-        tuple(want_consts),
-        tuple(want_xs),
-        True,
-        tuple(g is not None and y.dtype.kind == "f" for g, y in zip(gs, program.ys, strict=False)),
-    )
-    dys = [g for g, w in zip(gs, wanted.ys, strict=False) if w]
-    carry = carried(program)
-    recorded = any(isinstance(x, Tensor) for x in (*inputs, *gs))
-    zeros = partial(_zeros, replay)
-    dstate = [zeros(program.state[k]) if finals[k] is None else finals[k] for k in carry]
-    ends = zip(program.totals, gs[count + len(program.state) :], strict=True)
-    dtotals = [zeros(v) if g is None else g for v, g in ends]
-    backward = _recorded_backward if recorded else _plain_backward
-    dxs, dstarts, dconsts = backward(replay, wanted, inputs, dys, dstate, dtotals, steps, held)
-    found: list[Any] = []
-    sums, series = iter(dconsts), iter(dxs)
-    wrap: Callable[[Any], Any] = _as_it_is if recorded else partial(Deferred, _owned)
-    found += [wrap(next(sums)) if w else None for w in want_consts]
-    found += [wrap(next(series)) if w else None for w in want_xs]
-    starts = dict(zip(carry, dstarts, strict=True))
-    return found + [wrap(starts[k]) if w else None for k, w in enumerate(want_state)]
-
-
-def _zeros(replay: Replay, v: Value) -> Array:
-    return replay.backend.xp.zeros(v.shape, dtype=v.dtype)
-
-
-def _plain_backward(
-    replay: Replay, wanted: Wanted, inputs: Sequence[Any], dys: Sequence[Array],
-    dstate: Sequence[Array], dtotals: Sequence[Array], steps: int, held: Held | None,
-) -> Any:  # fmt: skip
-    consts, xs, state = _roles(replay.program, inputs)
-    if held is None:  # inside another step there is no place to hold anything
-        held = Held(_all_outputs(replay.program, wanted), None, replay.backend)
-        replay.forward(consts, xs, state, steps, held)
-    return replay.backward(wanted, consts, xs, state, dys, dstate, dtotals, steps, held)
-
-
-def _recorded_backward(
-    replay: Replay, wanted: Wanted, inputs: Sequence[Any], dys: Sequence[Any],
-    dstate: Sequence[Any], dtotals: Sequence[Any], steps: int, held: Held | None,
-) -> Any:  # fmt: skip
-    """The backward pass as scans that can be differentiated again: they compute anew what the
-    plain one stores.
-    """
-    program = replay.program
-    consts, xs, state = _roles(program, inputs)
-    states = replace_outputs(program, [*program.state])
-    before = apply(states, consts, xs, state, steps, replay.reverse)[0]
-    back = backward_step(program, wanted, replay.backend, replay.device)
-    fixed = [*consts, *dtotals, *back.zeros]
-    return apply(back.program, fixed, [*xs, *before, *dys], dstate, steps, not replay.reverse)
-
-
-def _all_outputs(program: Program, wanted: Wanted) -> Wanted:
-    return replace(wanted, ys=tuple(y.dtype.kind == "f" for y in program.ys))
-
-
-_scan = Primitive("scan", _forward, joint_rule=_rule, multiple=True)
-
-
-def apply(
-    program: Program,
-    consts: Sequence[Any],
-    xs: Sequence[Any],
-    state: Sequence[Any],
-    steps: int,
-    reverse: bool,
-    every: int | None = None,
-    replay: Replay | None = None,
-) -> tuple[list[Any], list[Any], list[Any]]:
-    """A program over time, as one operation on the tape: (ys, final states, totals)."""
-    inputs = [*consts, *xs, *state]
-    arrays = [x.array if isinstance(x, tape.Traced) else x for x in inputs]
-    if replay is None:
-        replay = _cache.find(program, reverse, arrays[0])
-    held = None
-    tracing = tape.is_tracing()
-    if tape.is_recording() and not tracing:
-        wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
-        if any(wants):
-            a, b, _ = _roles(program, wants)
-            wanted = _all_outputs(program, Wanted(tuple(a), tuple(b), True, ()))
-            held = Held(wanted, every, replay.backend)
-    if held is not None or tracing or tape.is_observed():
-        found = _scan(*inputs, replay=replay, steps=steps, held=held)
-    else:  # the same without what is there for the tape
-        found = replay.forward(*_roles(program, arrays), steps, None)
-        leader = next((x for x in inputs if isinstance(x, tape.Traced)), None)
-        if leader is not None:
-            found = [leader.output_type(y) for y in found]
-    first = len(program.ys)
-    second = first + len(program.state)
-    return [*found[:first]], [*found[first:second]], [*found[second:]]
+from tinygrad_rnn import tape
+from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops import Draw
+from tinygrad_rnn.replay.cache import CACHE, cache_key
+from tinygrad_rnn.replay.primitive import apply
+from tinygrad_rnn.replay.program.checks import check_arguments
+from tinygrad_rnn.replay.program.reach import Look, differs
+from tinygrad_rnn.replay.program.trace import Trace, drawn
+from tinygrad_rnn.replay.run.replay import Replay
+from tinygrad_rnn.replay.steps import Step, Steps, differ
 
 
 def _nothing(_: Any) -> int:
@@ -222,11 +28,11 @@ class Recipe:
     It holds what the step captured, and nothing of the run in which it was traced.
     """
 
-    def __init__(self, traced: Trace, y: Any, state: Any, reverse: bool, like: Array) -> None:
-        self.captured = traced.captured
-        self.looked_outside = traced.looked_outside
-        self.draws = traced.random.draws
-        self.replay = _cache.find(traced.program, reverse, like)
+    def __init__(self, trace: Trace, y: Any, state: Any, asked: list[Draw], replay: Replay) -> None:
+        self.captured = trace.captured
+        self.looked_outside = trace.looked_outside
+        self.asked = asked
+        self.replay = replay
         self.y_form, self.state_form = (tape.tree_map(_nothing, tree) for tree in (y, state))
 
     def run(
@@ -256,64 +62,56 @@ class Recipe:
 
     def draw(self, steps: int) -> list[Any]:
         """New random numbers for another run."""
-        return [drawn(None, steps, shape, draw) for shape, draw in self.draws]
+        return [drawn(draw, steps) for draw in self.asked]
 
 
-def trace(step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> tuple[Recipe, list[Any]]:
-    """Trace a step on the first of ``steps`` inputs: its recipe, and random numbers for all steps.
+def trace(
+    step: Step, xs: Any, state: Any, steps: int, reverse: bool
+) -> tuple[Recipe, list[Any]] | Steps:
+    """Trace a step, as the first of the loop: its recipe, and random numbers for all steps.
 
-    Arguments are those of :func:`scan`. The traced program is ``recipe.replay.program``. The random
-    numbers were drawn meanwhile, in the order in which the step asks for them.
+    Where a program is new (or what is wanted of the state before and after), the second step is
+    traced too, and must be the same. If a step has done
+    anything besides its operations, what comes back is the loop as far as it has been made, to be
+    finished unrolled: so nothing that a step does is done twice. Arguments are those of
+    :func:`scan`. The traced program is ``recipe.replay.program``.
     """
-    at = steps - 1 if reverse else 0
-    x = tape.tree_map(partial(_leaf, at=(at, ...)), xs)
-    start = tape.tree_map(partial(_leaf, at=...), state)
-    random = Random(steps)
-    traced = Trace(step, x, start, random)
-    y, end = checked_step(traced.result, state)
-    traced.finish(tape.leaves(y), tape.leaves(end))
-    like = [*tape.leaves(xs), *tape.leaves(state), *traced.captured][0]
+    loop = Steps(step, xs, state, steps, reverse)
+    before = Look(step)
+    first = loop.traced()
+    like = [*tape.leaves(xs), *tape.leaves(state), *first.captured][0]
     array = like.array if isinstance(like, tape.Traced) else like
-    return Recipe(traced, y, state, reverse, array), random.blocks
+    changed = differs(before, Look(step))
+    wants = (tape.is_recording(), *_wants(state), *_wants(loop.state))
+    watched = first.is_watched
+    key = cache_key(first.program, reverse, array)
+    known = CACHE.known.get(key)
+    is_new = known is None or wants not in known.compared
+    if steps > 1 and is_new and changed is None and not watched:
+        second = loop.traced()
+        changed, watched = differs(before, Look(step)), second.is_watched
+        if differ(first, second):
+            loop.why = "does not do the same in the second step as in the first"
+    if changed is not None:
+        loop.why = f"changes {changed}"
+    elif watched:
+        loop.why = "asks for the gradient of a value (register_hook, retain_grad)"
+    if loop.why is None:
+        replay = CACHE.find(key, first.program, reverse, array)
+        recipe = Recipe(first, loop.form, state, loop.draws.asked, replay)
+        if not loop.put_aside():
+            if steps > 1:
+                replay.compared.add(wants)
+            return recipe, loop.draws.blocks
+        loop.why = "puts values aside"
+    elif tape.is_observed():
+        loop.show()
+    loop.warn()
+    return loop
 
 
-def _leaf(value: Tensor, at: Any) -> Tensor:
-    return Tensor(value.array[at], value.dtype.kind == "f")
-
-
-class _Drawn:
-    """The random numbers of an unrolled loop: blocks drawn at the first step, read at each."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.around: ops.Blocks | None = None
-        self.blocks: list[Any] = []
-        self.t = self.count = 0
-
-    def read(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> Any:
-        k = self.count
-        self.count += 1
-        if k == len(self.blocks):
-            self.blocks.append(drawn(self.around, self.steps, shape, draw))
-        if tuple(self.blocks[k].shape[1:]) != tuple(shape):  # the steps do not draw alike
-            return drawn(self.around, 1, shape, draw)[0]
-        return self.blocks[k][self.t, ...]
-
-
-def unrolled(step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
-    """Every step called in turn, with everything that it does on the tape."""
-    columns = [ops.unstack(x, 0) for x in tape.leaves(xs)]
-    random = _Drawn(steps)
-    outputs: list[Any] = [None] * steps
-    form: Any = None
-    with ops.blocks_of_steps(random) as random.around:
-        for t in reversed(range(steps)) if reverse else range(steps):
-            random.t, random.count = t, 0
-            x = tape.rebuild(xs, [column[t] for column in columns])
-            form, state = checked_step(step(x, state), state)
-            outputs[t] = tape.leaves(form)
-    series = [ops.stack(values, 0) for values in zip(*outputs, strict=True)]
-    return tape.rebuild(form, series), state
+def _wants(state: Any) -> list[bool]:
+    return [value.needs_grad for value in tape.leaves(state)]
 
 
 def segment_length(checkpoint: int | str | None, steps: int) -> int | None:
@@ -347,7 +145,10 @@ def scan(
     Parameters
     ----------
     step : reads Tensors and returns Tensors, in nested tuples or NamedTuples of any form. What it
-        closes over is found by itself. It may not look at elements (``float(h)``, ``if h > 0``).
+        closes over is found by itself. It may not look at elements (``float(h)``, ``if h > 0``). A
+        step that does more than operations (it counts, draws from a generator of its own, keeps
+        values) runs unrolled, with a warning; what it prints or writes to a file it does once per
+        trace.
     xs : Tensors (T, ...), T >= 1, in containers.
     state : Tensors in containers; those that the step returns must have the same form, shapes and
         dtypes.
@@ -366,7 +167,10 @@ def scan(
     if unroll:
         if checkpoint is not None:
             raise ValueError("scan: checkpoint needs the replayed loop, unroll=True was given")
-        return unrolled(step, xs, state, steps, reverse)
+        return Steps(step, xs, state, steps, reverse).unrolled()
     every = segment_length(checkpoint, steps)
-    recipe, blocks = trace(step, xs, state, steps, reverse)
+    found = trace(step, xs, state, steps, reverse)
+    if isinstance(found, Steps):
+        return found.unrolled()
+    recipe, blocks = found
     return recipe.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)

@@ -25,6 +25,7 @@ from tinygrad_rnn.rnn.cells import (
     SCRNState,
     SimplifiedGRUCell,
 )
+from tinygrad_rnn.rnn.check_cell import CellError, check_cell
 from tinygrad_rnn.rnn.layers import GRU, LSTM, RNN
 from tinygrad_rnn.rnn.loop import Recurrent
 from tinygrad_rnn.rnn.notes import note
@@ -38,6 +39,7 @@ __all__ = [
     "RNN",
     "Bidirectional",
     "Cell",
+    "CellError",
     "ClockworkRNNCell",
     "ClockworkState",
     "CoupledLSTMCell",
@@ -61,6 +63,7 @@ __all__ = [
     "VariationalDropout",
     "Zoneout",
     "carried",
+    "check_cell",
     "detach",
     "note",
     "reset",

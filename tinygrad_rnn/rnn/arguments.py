@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
-from tinygrad_rnn.nn import CHANGES, Module, check_like
-from tinygrad_rnn.ops import expand_dims, reshape, squeeze, swapaxes, where
+from tinygrad_rnn.nn import Module, check_like
+from tinygrad_rnn.ops import broadcast_to, expand_dims, reshape, squeeze, swapaxes, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -125,29 +124,6 @@ class HasState(Protocol):
     def initial_state(self, batch_size: int) -> Any: ...
 
 
-class Accepted:
-    """The kinds of states that a module has accepted, each with the containers that it takes.
-
-    That is forgotten when anything but the value of a parameter changes in any module.
-    """
-
-    def __init__(self) -> None:
-        self.count = -1
-        self.forms: dict[Any, Any] = {}
-
-    def present(self) -> dict[Any, Any]:
-        """What still holds."""
-        if self.count != CHANGES.count or len(self.forms) > KINDS:
-            self.forms = {}
-            self.count = CHANGES.count
-        return self.forms
-
-
-KINDS = 64
-"""Kinds of states that are remembered per module."""
-_accepted: WeakKeyDictionary[HasState, Accepted] = WeakKeyDictionary()
-
-
 def fit_state(
     who: str,
     given: Any,
@@ -162,17 +138,16 @@ def fit_state(
     """
     if given is None:
         return module.initial_state(1 if batch is None else batch)
-    accepted = _accepted.get(module)
-    if accepted is None:
-        accepted = _accepted[module] = Accepted()
-    forms = accepted.present()
-    kind = (batch, kind_of(given))
-    form = forms.get(kind)
-    if form is None:
-        expected = changed(module.initial_state(1 if batch is None else batch))
-        _check_state(who, given, expected)
-        form = forms[kind] = tree_map(lambda _: 0, expected)
-    return rebuild(form, leaves(given))
+    expected = changed(module.initial_state(1 if batch is None else batch))
+    check_tree(f"{who}: the state", given, expected)
+    return rebuild(expected, leaves(given))
+
+
+def fit_probe(who: str, probe: Any, state: Any, steps: int) -> Any:
+    """Tensors (T, B, ...) in the containers of the state, to be added to it at every step."""
+    expected = tree_map(lambda s: broadcast_to(s.detach(), (steps, *s.shape)), state)
+    check_tree(f"{who}: probe", probe, expected)
+    return rebuild(state, leaves(probe))
 
 
 def kind_of(tree: Any) -> Any:
@@ -185,12 +160,12 @@ def kind_of(tree: Any) -> Any:
     if isinstance(tree, list):
         return list, *map(kind_of, tree)
     if isinstance(tree, dict):
-        return dict, *((key, kind_of(value)) for key, value in tree.items())
+        return dict, *((key, kind_of(tree[key])) for key in sorted(tree, key=repr))
     return type(tree)
 
 
-def _check_state(who: str, given: Any, expected: Any) -> None:
-    """Refuse a state that is not what a module expects."""
+def check_tree(what: str, given: Any, expected: Any) -> None:
+    """Refuse Tensors in containers that are not what is expected."""
     found = leaves(given)
     error = None
     if not _same_form(given, expected):
@@ -206,7 +181,7 @@ def _check_state(who: str, given: Any, expected: Any) -> None:
             if error is not None:
                 break
     if error is not None:
-        raise error(f"{who}: the state must be {_describe(expected)}, got {_describe(given)}")
+        raise error(f"{what} must be {_describe(expected)}, got {_describe(given)}")
 
 
 def detach(state: Any) -> Any:
@@ -221,8 +196,9 @@ def _same_form(given: Any, expected: Any) -> bool:
     if isinstance(given, dict) or isinstance(expected, dict):
         return (
             isinstance(given, dict)
-            and list(given) == list(expected)
-            and _same_form(list(given.values()), list(expected.values()))
+            and isinstance(expected, dict)
+            and given.keys() == expected.keys()
+            and all(_same_form(given[key], expected[key]) for key in expected)
         )
     return (
         isinstance(given, tuple | list)
@@ -235,6 +211,8 @@ def _describe(state: Any) -> str:
     if isinstance(state, Tensor):
         where = "" if state.device == "cpu" else f" on {state.device}"
         return f"{state.dtype} {state.shape}{where}"
+    if isinstance(state, dict):
+        return f"dict({', '.join(f'{key}: {_describe(part)}' for key, part in state.items())})"
     if isinstance(state, tuple | list):
         name = type(state).__name__
         return f"{name}({', '.join(_describe(part) for part in state)})"

@@ -1,58 +1,52 @@
 """Calls like an earlier one, without the checks that it passed: what follows a stream step by step.
 
 A layer remembers the kinds of arguments (containers, shapes, dtypes, devices) that it was called
-with, and the recipes that ran. As long as nothing but the values of parameters has changed in any
-module, another call with such arguments is these recipes again. That is so where nothing is written
-on a tape; and a call that drew random numbers is not remembered.
+with, and the recipes that ran. As long as its settings are as they were, another call with such
+arguments is these recipes again. That is so where nothing is written on a tape; and a call that
+drew random numbers is not remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from tinygrad_rnn.backends import backend_of
-from tinygrad_rnn.nn import CHANGES, Module
+from tinygrad_rnn.nn import Module
 from tinygrad_rnn.replay import Recipe
 from tinygrad_rnn.rnn.arguments import kind_of
+from tinygrad_rnn.rnn.beside import Beside
+from tinygrad_rnn.rnn.recipes import Remembered
 from tinygrad_rnn.tape import is_quiet, leaves, rebuild
 
 KEPT = 64
 """Kinds of calls that are remembered per layer."""
 
 
-class Used:
-    """What one call replays: a recipe per cell, None for one that may not be used again."""
-
-    def __init__(self) -> None:
-        self.count = CHANGES.count
-        self.recipes: list[Recipe | None] = []
-
-
-class Calls:
-    """The calls that one layer remembers: the recipes of each level of cells, from below."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.known: dict[Any, list[list[Recipe]]] = {}
-
-
-_calls: WeakKeyDictionary[Module, Calls] = WeakKeyDictionary()
+_CALLS = Beside(Remembered)
+"""Of each layer the recipes by kind of call: those of each level of cells, from below."""
 
 
 def remember(
-    layer: Module, x: Any, state: Any, used: Used, cells: int, ways: int = 1, single: bool = False
+    layer: Module,
+    x: Any,
+    state: Any,
+    used: Sequence[Recipe | None],
+    cells: int,
+    ways: int = 1,
+    single: bool = False,
 ) -> None:
-    """Remember a call of a layer of so many cells, so many at each level, if it can be repeated."""
-    recipes = [r for r in used.recipes if r is not None and not r.draws]
-    if state is None or used.count != CHANGES.count or len(recipes) != cells or not is_quiet():
+    """Remember a call of a layer of so many cells, so many at each level, if it can be repeated.
+
+    ``used`` has a recipe per cell, None for one that may not be used again.
+    """
+    recipes = [r for r in used if r is not None and not r.asked]
+    if state is None or len(recipes) != cells or not is_quiet():
         return
-    calls = _calls.get(layer)
-    if calls is None or calls.count != used.count or len(calls.known) >= KEPT:
-        calls = _calls[layer] = Calls(used.count)
-    levels = [recipes[k : k + ways] for k in range(0, cells, ways)]
-    calls.known[single, kind_of(x), kind_of(state)] = levels
+    calls = _CALLS.of(layer)
+    if calls.holds(layer):
+        levels = [recipes[k : k + ways] for k in range(0, cells, ways)]
+        calls.keep((single, kind_of(x), kind_of(state)), levels, KEPT)
 
 
 def again(
@@ -65,11 +59,11 @@ def again(
     single : whether x is one step (B, I) and not a sequence (T, B, I).
     stacked : whether the Tensors of the state have a first axis for the cells.
     """
-    calls = _calls.get(layer)
-    if state is None or calls is None or calls.count != CHANGES.count or not is_quiet():
+    if state is None or not is_quiet():
         return None
-    levels = calls.known.get((single, kind_of(x), kind_of(state)))
-    if levels is None:
+    calls = _CALLS.of(layer)
+    levels: list[list[Recipe]] | None = calls.known.get((single, kind_of(x), kind_of(state)))
+    if levels is None or not calls.holds(layer) or not calls.known:
         return None
     xs = x.array[None] if single else x.array
     start = [s.array for s in leaves(state)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 
+from tinygrad_rnn.backends import Switch
 from tinygrad_rnn.tensor import Tensor
 
 _whole: ContextVar[dict[int, Tensor] | None] = ContextVar("tinygrad_rnn_carried", default=None)
@@ -25,12 +25,9 @@ def carried(state: Tensor) -> Tensor:
     return state
 
 
-@contextmanager
-def masking(masked: Sequence[Tensor], whole: Sequence[Tensor]) -> Iterator[None]:
+def masking(
+    masked: Sequence[Tensor], whole: Sequence[Tensor]
+) -> Switch[dict[int, Tensor] | None, None]:
     """Within the block, :func:`carried` of a masked Tensor is the whole one."""
     pairs = {id(m): w for m, w in zip(masked, whole, strict=True) if m is not w}
-    token = _whole.set((_whole.get() or {}) | pairs)
-    try:
-        yield
-    finally:
-        _whole.reset(token)
+    return Switch("masking", _whole, lambda around: (around or {}) | pairs)

@@ -8,8 +8,9 @@ from typing import Any
 
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat, dropout, stack, unstack
+from tinygrad_rnn.replay import Recipe
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
-from tinygrad_rnn.rnn.calls import Used, again, remember
+from tinygrad_rnn.rnn.calls import again, remember
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import How, check_options, explain_cell, one_step, run
 from tinygrad_rnn.tape import leaves, rebuild
@@ -22,6 +23,8 @@ class StackedCells(Module):
     The parameters are attributes of the layer under PyTorch's names (``weight_ih_l0``,
     ``weight_ih_l0_reverse``, ...); the cells refer to the same objects.
     """
+
+    hidden = ("_cells",)
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class StackedCells(Module):
                 if isinstance(parameter, Tensor):
                     present = getattr(self, f"{name}{suffix}")
                     if present is not parameter:
-                        setattr(cell, name, present)
+                        vars(cell)[name] = present
         return list(self._cells.values())
 
     def initial_state(self, batch_size: int) -> Any:
@@ -128,7 +131,7 @@ class StackedCells(Module):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         recorded: dict[str, list[Tensor]] = {name: [] for name in record}
         ways = 2 if self.bidirectional else 1
-        used = Used()
+        used: list[Recipe | None] = []
         for k in range(0, len(cells), ways):
             output = self._dropped(k, output)
             outputs: list[Tensor] = []
@@ -158,7 +161,7 @@ class StackedCells(Module):
         check_inputs(f"{who}.step", x, ("B", self.input_size), self)
         cells = self.cells()
         states = self._part(fit_state(who, state, self, x.shape[0]))
-        used = Used()
+        used: list[Recipe | None] = []
         y = x
         for k, cell in enumerate(cells):
             y, states[k] = one_step(cell, self._dropped(k, y), states[k], self.unroll, used)
@@ -249,8 +252,8 @@ class LSTM(StackedCells):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        forget_bias: float | None = None,
         *,
+        forget_bias: float | None = None,
         unroll: bool = False,
         checkpoint: int | str | None = None,
     ) -> None:

@@ -9,18 +9,37 @@ from typing import Any, NamedTuple
 from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops import add, expand_dims, generator_state, set_generator_state, squeeze
-from tinygrad_rnn.replay import explain_replay, scan, segment_length, trace, wanted_of
-from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
-from tinygrad_rnn.rnn.calls import Used, again, remember
+from tinygrad_rnn.replay import (
+    Recipe,
+    Steps,
+    checked_step,
+    explain_replay,
+    scan,
+    segment_length,
+    trace,
+    wanted_of,
+)
+from tinygrad_rnn.rnn.arguments import (
+    Layout,
+    check_inputs,
+    fit_probe,
+    fit_state,
+    keep_valid,
+    valid_steps,
+)
+from tinygrad_rnn.rnn.calls import again, remember
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
-from tinygrad_rnn.rnn.recipes import recipes_of
-from tinygrad_rnn.tape import enable_grad, is_tracing, leaves, no_grad, tree_map
+from tinygrad_rnn.rnn.recipes import KEPT, RECIPES, Settings, depends_on
+from tinygrad_rnn.tape import enable_grad, is_recording, is_tracing, leaves, no_grad, tree_map
 from tinygrad_rnn.tensor import Tensor, zeros
 
 
 class How(NamedTuple):
-    """How a cell is run over time; see :class:`Recurrent`."""
+    """How a cell is run over time; see :class:`Recurrent`.
+
+    ``used`` takes the recipe of each run, None for one that may not be used again.
+    """
 
     valid: Tensor | None
     reverse: bool
@@ -28,7 +47,7 @@ class How(NamedTuple):
     probe: Any
     unroll: bool
     checkpoint: int | str | None
-    used: Used
+    used: list[Recipe | None]
 
 
 class Recurrent(Module):
@@ -55,6 +74,12 @@ class Recurrent(Module):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: expected a Cell, got {type(cell).__name__}")
+        for name in ("input_size", "hidden_size"):
+            if not hasattr(cell, name):
+                raise TypeError(
+                    f"Recurrent: the cell {type(cell).__name__} must have the attribute {name}, "
+                    "an integer"
+                )
         self.cell = cell
         self.reverse = reverse
         self.batch_first = batch_first
@@ -107,8 +132,10 @@ class Recurrent(Module):
         given, state = state, layout.enter_state(who, state, self.cell, 0)
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
+        if probe is not None:
+            probe = fit_probe(who, probe, state, len(xs))
         turned = reverse != self.reverse
-        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint, Used())
+        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint, [])
         output, state, recorded = run(self.cell, xs, state, how)
         if plain and layout.is_plain:
             remember(self, x, given, how.used, 1)
@@ -126,7 +153,7 @@ class Recurrent(Module):
             return found
         who = f"Recurrent({type(self.cell).__name__}).step"
         check_inputs(who, x, ("B", self.cell.input_size), self.cell)
-        used = Used()
+        used: list[Recipe | None] = []
         start = fit_state(who, state, self.cell, x.shape[0])
         found = one_step(self.cell, x, start, self.unroll, used)
         remember(self, x, state, used, 1, single=True)
@@ -181,7 +208,9 @@ def run(
     return output, state, dict(zip(how.record, series, strict=True))
 
 
-def one_step(cell: Cell, x: Tensor, state: Any, unroll: bool, used: Used) -> tuple[Tensor, Any]:
+def one_step(
+    cell: Cell, x: Tensor, state: Any, unroll: bool, used: list[Recipe | None]
+) -> tuple[Tensor, Any]:
     """One step of a stream: a loop of one step."""
     if unroll:
         return cell.step(x, state)
@@ -193,18 +222,27 @@ def one_step(cell: Cell, x: Tensor, state: Any, unroll: bool, used: Used) -> tup
 def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) -> str:
     """The replay of a cell in words."""
     like = cell.some_tensor()
-    x = zeros((1, batch_size, cell.input_size))
+    x = zeros((2, batch_size, cell.input_size))
     x = x if like is None else x.to(like.dtype).to(like.device)
     state = cell.initial_state(batch_size)
     for value in (x, *leaves(state)):
         value.requires_grad = gradients and value.is_leaf and value.dtype.kind == "f"
     before = generator_state()
     with enable_grad() if gradients else no_grad():
-        recipe, blocks = trace(partial(_step, cell, ()), {"x": x}, state, 1, reverse)
+        found = trace(partial(_step, cell, ()), {"x": x}, state, 2, reverse)
     set_generator_state(before)
+    title = f"{type(cell).__name__}({cell.extra_repr()})"
+    if isinstance(found, Steps):
+        return f"{title}\nruns unrolled: {found.reason}"
+    recipe, blocks = found
+    if not Settings(cell).is_plain:
+        title += (
+            "\nretraced at each call; if its step depends on x, the state, its parameters and "
+            "plain attributes alone, say so in the class: pure = True"
+        )
     inputs = [*recipe.captured, x, *blocks, *leaves(state)]
     wanted = wanted_of(recipe.replay, inputs) if gradients else None
-    return f"{type(cell).__name__}({cell.extra_repr()})\n{explain_replay(recipe.replay, wanted)}"
+    return f"{title}\n{explain_replay(recipe.replay, wanted)}"
 
 
 def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: How) -> Any:
@@ -212,22 +250,30 @@ def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: Ho
     xs, start = leaves(inputs), leaves(state)
     steps = xs[0].shape[0]
     every = segment_length(how.checkpoint, steps)
-    known = recipes_of(cell)
+    remembered = RECIPES.of(cell)
+    may_keep = not is_tracing() and remembered.holds(cell)
     key = (
         how.record,
         how.reverse,
+        is_recording(),
         tuple(inputs),
-        *((v.array.shape[1:], v.array.dtype) for v in xs),
-        *((v.array.shape, v.array.dtype) for v in start),
+        *((v.array.shape[1:], v.array.dtype, v.needs_grad) for v in xs),
+        *((v.array.shape, v.array.dtype, v.needs_grad) for v in start),
         device_of(xs[0].array),
     )
-    recipe = None if is_tracing() else known.find(key)
-    if recipe is None:
-        recipe, blocks = trace(step, inputs, state, steps, how.reverse)
-        how.used.recipes.append(recipe if known.keep(key, recipe, cell) else None)
-    else:
-        how.used.recipes.append(recipe)
-        blocks = recipe.draw(steps)
+    recipe = remembered.known.get(key) if may_keep else None
+    if recipe is not None:
+        how.used.append(recipe)
+        return recipe.run(xs, start, recipe.draw(steps), steps, every)
+    found = trace(step, inputs, state, steps, how.reverse)
+    if isinstance(found, Steps):
+        how.used.append(None)
+        return found.unrolled()
+    recipe, blocks = found
+    kept = may_keep and depends_on(recipe, cell)
+    if kept:
+        remembered.keep(key, recipe, KEPT)
+    how.used.append(recipe if kept else None)
     return recipe.run(xs, start, blocks, steps, every)
 
 
@@ -235,11 +281,7 @@ def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any)
     """One step of a cell, with what the loop adds to it: noted values, rows that have ended."""
     with collected_notes(wanted=bool(record)) as notes:
         found: Any = cell.step(inputs["x"], state)
-    if type(found) is not tuple or len(found) != 2:
-        raise TypeError(
-            f"{type(cell).__name__}: step must return (y, state), got {type(found).__name__}"
-        )
-    y, after = found
+    y, after = checked_step(found, state, f"{type(cell).__name__}.step")
     fields = getattr(after, "_asdict", dict)()
     notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
     series = tuple(_noted(cell, name, notes) for name in record)

@@ -1,153 +1,150 @@
 """When the trace of a cell's step may be used again without tracing.
 
-That saves a millisecond's fraction per call, which is what a small layer takes. It is done only
-where nothing that the step can see has changed: the cell's attributes are plain values, Tensors and
-modules, no attribute of any module was assigned since, and neither the cell's methods nor the
-functions that it holds look at anything else that could change.
+That saves a fraction of a millisecond per call, which is what a small layer takes. It is for cells
+that say ``pure = True``, as the built-in ones do: their step depends on its arguments, on their
+parameters and on plain attributes alone. These are compared by value, and the trace is used while
+all of them are as they were.
 """
 
 from __future__ import annotations
 
-import types
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import is_
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinygrad_rnn.nn import CHANGES, Module
+from tinygrad_rnn.backends import device_of
+from tinygrad_rnn.nn import Module
 from tinygrad_rnn.replay import Recipe
+from tinygrad_rnn.rnn.beside import Beside
+from tinygrad_rnn.rnn.cells import Cell
+from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
 KEPT = 16
 """Recipes per cell; beyond, those that were not used for longest go."""
 
-_KNOWN = (__name__.partition(".")[0], "numpy", "math", "builtins", "typing", "functools")
-_NUMBERS = (bool, int, float, str, Tensor)
-_PLAIN = (*_NUMBERS, Module, type(None), np.dtype, np.number)
+_PLAIN = (bool, int, str, type(None), type, Primitive)
 
 
-class Recipes:
-    """The recipes of one cell."""
+class Settings:
+    """All that the steps of the cells in a module may depend on, as it is now.
+
+    A parameter stands for itself: its values may change, but neither another one in its place nor
+    what is wanted of it.
+
+    Attributes
+    ----------
+    values : to be compared with those of another time.
+    is_plain : whether there is nothing else: every cell is pure, every attribute plain.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.values: list[Any] = []
+        self._held: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = []
+        self._tensors: dict[int, tuple[Tensor, bool, Any, type]] = {}
+        self._modules: set[int] = set()
+        self.is_plain = self._note(module)
+
+    def hold(self) -> bool:
+        """Whether nothing has been assigned since; a quick look at what is there, not at equals."""
+        if not self.is_plain:
+            return False
+        for held, values in self._held:
+            if len(held) != len(values) or not all(map(is_, held.values(), values)):
+                return False
+        return all(
+            tensor.needs_grad is wanted
+            and tensor.array.dtype is dtype
+            and tensor.array.__class__ is kind
+            for tensor, wanted, dtype, kind in self._tensors.values()
+        )
+
+    def _note(self, value: Any) -> bool:
+        """Note a value and what is in it; says whether it is plain."""
+        kind: Any = type(value)
+        if kind in _PLAIN:
+            self.values += (kind, value)
+            return True
+        if isinstance(value, Tensor):
+            array = value.array
+            where = None if type(array) is np.ndarray else device_of(array)
+            self.values += (id(value), value.needs_grad, array.dtype, where)
+            self._tensors[id(value)] = value, value.needs_grad, array.dtype, type(array)
+            return True
+        if isinstance(value, float | np.number | np.dtype):
+            self.values += (kind, repr(value))  # nan equals nan, and 0 does not equal -0
+            return True
+        if isinstance(value, Module):
+            return self._note_module(value)
+        if isinstance(value, tuple):
+            self.values += (kind, len(value))
+            return all(map(self._note, value))
+        if isinstance(value, dict):  # of modules; what else it holds might change unseen
+            self._hold(value)
+            self.values += (kind, *value)
+            return all(isinstance(item, Module) and self._note(item) for item in value.values())
+        return False
+
+    def _note_module(self, module: Module) -> bool:
+        self.values.append(id(module))
+        if id(module) in self._modules:
+            return True
+        self._modules.add(id(module))
+        if isinstance(module, Cell) and not module.is_pure:
+            return False
+        self._hold(vars(module))
+        for name, content in vars(module).items():
+            self.values.append(name)
+            if not self._note(content):
+                return False
+        return all(map(self._note, self._of_class(type(module))))
+
+    def _hold(self, held: Mapping[str, Any]) -> None:
+        self._held.append((held, tuple(held.values())))
+
+    def _of_class(self, kind: type) -> Iterator[Any]:
+        """The attributes that a user's class gives to its objects."""
+        for base in kind.__mro__:
+            if base.__module__.partition(".")[0] == __name__.partition(".")[0]:
+                return
+            self._hold(vars(base))
+            for name, member in vars(base).items():
+                if not name.startswith("__") and not hasattr(member, "__get__"):
+                    yield member
+
+
+class Remembered:
+    """What is remembered of a module for its settings as they were last."""
 
     def __init__(self) -> None:
-        self.count = -1
-        self.known: OrderedDict[Any, Recipe] = OrderedDict()
+        self.settings: Settings | None = None
+        self.known: OrderedDict[Any, Any] = OrderedDict()
 
-    def find(self, key: Any) -> Recipe | None:
-        """The recipe for a key, if nothing has changed since it was made."""
-        if self.count != CHANGES.count:
+    def holds(self, module: Module) -> bool:
+        """Whether anything may be remembered; what is there is forgotten if that was before."""
+        if self.settings is not None and self.settings.hold():
+            return True
+        now = Settings(module)
+        if self.settings is None or not now.is_plain or now.values != self.settings.values:
             self.known.clear()
-            self.count = CHANGES.count
-        return self.known.get(key)
+        self.settings = now
+        return now.is_plain
 
-    def keep(self, key: Any, recipe: Recipe, cell: Module) -> bool:
-        """Keep a recipe, if the cell's step depends on the cell alone."""
-        if recipe.looked_outside or self.count != CHANGES.count:
-            return False
-        own = {id(value) for value in _tensors(cell)}
-        if not (all(id(x) in own for x in recipe.captured) and looks_at_itself_only(cell)):
-            return False
-        self.known[key] = recipe
-        while len(self.known) > KEPT:
+    def keep(self, key: Any, value: Any, count: int) -> None:
+        """Remember a value, and no more than so many."""
+        self.known[key] = value
+        while len(self.known) > count:
             self.known.popitem(last=False)
-        return True
 
 
-_recipes: WeakKeyDictionary[Module, Recipes] = WeakKeyDictionary()
+RECIPES = Beside(Remembered)
+"""The recipes of each cell."""
 
 
-def recipes_of(cell: Module) -> Recipes:
-    """The recipes of a cell; they go with it."""
-    found = _recipes.get(cell)
-    if found is None:
-        found = _recipes[cell] = Recipes()
-    return found
-
-
-def _tensors(cell: Module) -> Iterator[Tensor]:
-    for module in cell.modules():
-        for value in vars(module).values():
-            stack = [value]
-            while stack:
-                item = stack.pop()
-                if isinstance(item, Tensor):
-                    yield item
-                elif isinstance(item, list | tuple):
-                    stack.extend(item)
-                elif isinstance(item, dict):
-                    stack.extend(item.values())
-
-
-def looks_at_itself_only(cell: Module) -> bool:
-    """Whether the step can depend on nothing but assigned attributes of the cell."""
-    seen: set[Any] = set()
-    for module in cell.modules():
-        if module.has_hooks or not all(_is_fixed(v, seen) for v in vars(module).values()):
-            return False
-        for kind in type(module).__mro__:
-            if _is_known(kind):
-                break
-            if not _is_fixed_class(kind, seen):
-                return False
-    return True
-
-
-def _is_fixed(value: Any, seen: set[Any]) -> bool:
-    """Whether a value that a step may look at changes by assignment to a module only."""
-    if isinstance(value, tuple):
-        return all(_is_fixed(item, seen) for item in value)
-    if isinstance(value, types.ModuleType):
-        return value.__name__.partition(".")[0] in _KNOWN
-    if isinstance(value, _PLAIN) or _is_known(value):
-        return True
-    if isinstance(value, type):
-        return _is_fixed_class(value, seen)
-    return isinstance(value, types.FunctionType) and _is_closed(value, seen)
-
-
-def _is_known(value: Any) -> bool:
-    """Whether a function or class belongs to this package, NumPy or Python, which do not change."""
-    return callable(value) and str(getattr(value, "__module__", "")).partition(".")[0] in _KNOWN
-
-
-def _is_fixed_class(kind: type, seen: set[Any]) -> bool:
-    """Whether a class has no values of its own, and functions that look at nothing that changes."""
-    if kind in seen:
-        return True
-    seen.add(kind)
-    for name, member in vars(kind).items():
-        function = getattr(member, "fget", getattr(member, "__func__", member))
-        if isinstance(function, types.FunctionType):
-            if not _is_closed(function, seen):
-                return False
-        elif not name.startswith("_") and not hasattr(member, "__get__"):
-            return False
-    return True
-
-
-def _is_closed(function: types.FunctionType, seen: set[Any]) -> bool:
-    """Whether a function reads no variable of its surroundings but what is fixed itself."""
-    if function in seen or _is_known(function):
-        return True
-    seen.add(function)
-    names: list[str] = []
-    codes = [function.__code__]
-    while codes:
-        code = codes.pop()
-        names += code.co_names
-        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    around = function.__globals__
-    read = [around[name] for name in names if name in around]
-    read += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    read += [c.cell_contents for c in function.__closure__ or () if _is_filled(c)]
-    return all(not isinstance(v, _NUMBERS) and _is_fixed(v, seen) for v in read)
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
+def depends_on(recipe: Recipe, cell: Module) -> bool:
+    """Whether a recipe reads nothing but what belongs to a cell, and no values of that."""
+    own = {id(value) for value in cell.tensors()}
+    return not recipe.looked_outside and all(id(x) in own for x in recipe.captured)

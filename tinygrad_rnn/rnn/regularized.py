@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of, device_of, transfer
-from tinygrad_rnn.ops import from_blocks, generator, where
+from tinygrad_rnn.ops import Draw, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
-from tinygrad_rnn.tape import leaves, rebuild, tree_map
+from tinygrad_rnn.tape import in_order, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 Rate = float | Mapping[str, float]
@@ -94,6 +94,8 @@ class VariationalDropout(WrappedCell):
     True
     """
 
+    pure = True
+
     def __init__(
         self, cell: Cell, inputs: float = 0.0, state: Rate = 0.0, outputs: float = 0.0
     ) -> None:
@@ -145,6 +147,8 @@ class Zoneout(WrappedCell):
         (cell) LSTMCell(3, 5), 200 parameters
     """
 
+    pure = True
+
     def __init__(self, cell: Cell, rate: Rate) -> None:
         super().__init__(cell, rate, None)
 
@@ -161,7 +165,7 @@ class Zoneout(WrappedCell):
     def _mixed(self, old: Tensor, new: Tensor, rate: float) -> Tensor:
         if not self.training:
             return rate * old + (1 - rate) * new
-        return where(_drawn(new, partial(_kept, rate)), old, new)
+        return where(_drawn("kept", rate, new, partial(_kept, rate)), old, new)
 
 
 def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
@@ -171,7 +175,7 @@ def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         return
     pairs: Any = enumerate(state or ())
     if isinstance(state, dict):
-        pairs = state.items()
+        pairs = [(key, state[key]) for key in in_order(state)]
     elif hasattr(state, "_asdict"):
         pairs = state._asdict().items()
     for name, part in pairs:
@@ -216,10 +220,10 @@ def _checked(who: str, what: str, rate: Any) -> float:
 
 def _dropped(x: Tensor, rate: float) -> Tensor:
     """X times a mask that is the same at all steps."""
-    return x * _drawn(x, partial(_mask, rate, x.dtype)) if rate else x
+    return x * _drawn("mask", rate, x, partial(_mask, rate, x.dtype)) if rate else x
 
 
-def _drawn(like: Tensor, draw: Any) -> Any:
+def _drawn(kind: str, rate: float, like: Tensor, draw: Any) -> Any:
     """What ``draw(lead, shape)`` gives on the host, beside a Tensor and of its shape."""
     shape, array = tuple(like.shape), like.array
     xp, device = backend_of(array).xp, device_of(array)
@@ -227,7 +231,7 @@ def _drawn(like: Tensor, draw: Any) -> Any:
     def block(lead: tuple[int, ...]) -> Array:
         return xp.broadcast_to(transfer(draw(lead, shape), device), (*lead, *shape))
 
-    return from_blocks(shape, block)
+    return from_blocks(Draw((kind, rate, array.dtype.str), shape, block))
 
 
 def _mask(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tinygrad_rnn.nn import Module
+from tinygrad_rnn.nn import BatchNorm1d, Module
 from tinygrad_rnn.ops import concat
 from tinygrad_rnn.rnn.arguments import keep_valid, on_host, valid_steps
 from tinygrad_rnn.rnn.cells import Cell
@@ -126,6 +126,7 @@ class Stacked(Wrapper):
 
     Layers without a state (Dropout, Linear, LayerNorm, BatchNorm1d) may stand between. The state
     is a tuple with an entry per layer, None for those without one, and so is what was recorded.
+    The features are the last axis throughout: a BatchNorm1d that leaves its ``axis`` open gets -1.
     """
 
     def __init__(self, layers: Sequence[Module]) -> None:
@@ -133,6 +134,9 @@ class Stacked(Wrapper):
             raise ValueError("Stacked: expected a list of at least one layer")
         for layer in layers:
             check_layer("Stacked", layer)
+            for module in layer.modules():
+                if isinstance(module, BatchNorm1d) and module.axis is None:
+                    module.axis = -1
         self.layers: list[Any] = list(layers)
         self.batch_first = common_layout("Stacked", layers)
 

@@ -1,23 +1,26 @@
 """Recording and walking back. This room knows no mathematics and no operators.
 
-Imports backends/ only. Read primitive.py first, then walk.py.
+Imports backends/ only. Read record.py first, then primitive.py and walk.py.
 """
 
+from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position
 from tinygrad_rnn.tape.cotangent import Deferred, register_conform
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
-from tinygrad_rnn.tape.order import collect, key_of
+from tinygrad_rnn.tape.order import collect
 from tinygrad_rnn.tape.primitive import (
     Function,
     Primitive,
     Promotion,
-    Record,
-    Traced,
-    next_position,
+    register_kernel_check,
     user_line,
 )
+from tinygrad_rnn.tape.record import Record, Traced, key_of
 from tinygrad_rnn.tape.state import (
     Observer,
+    State,
+    Tracer,
+    current_tracer,
     enable_grad,
     is_observed,
     is_quiet,
@@ -30,7 +33,8 @@ from tinygrad_rnn.tape.state import (
     tracing,
 )
 from tinygrad_rnn.tape.tape import Tape
-from tinygrad_rnn.tape.tree import leaves, rebuild, tree_map
+from tinygrad_rnn.tape.tree import in_order, leaves, matched, rebuild, tree_map
+from tinygrad_rnn.tape.unchanged import read_by
 from tinygrad_rnn.tape.walk import backward, differentiate, seed
 
 __all__ = [
@@ -41,27 +45,36 @@ __all__ = [
     "Primitive",
     "Promotion",
     "Record",
+    "State",
     "Tape",
     "Traced",
+    "Tracer",
     "Watch",
     "backward",
     "collect",
+    "current_tracer",
     "differentiate",
     "enable_grad",
     "format_bytes",
+    "in_order",
     "is_observed",
+    "is_overwritten",
     "is_quiet",
     "is_recording",
     "is_tracing",
     "key_of",
     "leaves",
+    "mark_overwritten",
+    "matched",
     "next_position",
     "no_grad",
     "observe",
+    "read_by",
     "reading",
     "rebuild",
     "record_frames",
     "register_conform",
+    "register_kernel_check",
     "seed",
     "tracing",
     "tree_map",

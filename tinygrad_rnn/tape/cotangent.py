@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_rnn.backends import as_array
-from tinygrad_rnn.tape.primitive import Traced
+from tinygrad_rnn.tape.record import Traced
 
 
 class Deferred:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.tape.order import Key, key_of, result_key
-from tinygrad_rnn.tape.primitive import Record, Traced
+from tinygrad_rnn.tape.order import result_key
+from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 
 
 class Line(NamedTuple):

@@ -1,25 +1,31 @@
-"""Recording: a value that is followed, an operation that can be differentiated, and one line of
-the tape.
-"""
+"""Recording: an operation that can be differentiated, and that leaves a line on the tape."""
 
 from __future__ import annotations
 
-import itertools
 import numbers
+import re
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, ClassVar, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, DeviceError, as_array, backend_of, find_backend
-from tinygrad_rnn.tape.hooks import Watch
+from tinygrad_rnn.backends import (
+    Array,
+    DeviceError,
+    as_array,
+    backend_of,
+    find_backend,
+)
+from tinygrad_rnn.tape.record import Record, Traced
 from tinygrad_rnn.tape.state import current_state
 
-_positions = itertools.count()
 _PACKAGE = __name__.partition(".")[0]
 _REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
+
+WORD = re.compile(r"x|y|[xy]\d+|others|indices")
+"""By which a primitive says what its rules read."""
 
 Function: TypeAlias = (
     Callable[..., Any]
@@ -42,91 +48,17 @@ Where they are in it already, they are returned as they are.
 """
 
 
-def next_position() -> int:
-    """The position on the tape that the next record comes after."""
-    return next(_positions)
+_KernelCheck = Callable[[str, Any, Callable[..., Any], int], None]
+_check_kernel: _KernelCheck | None = None
 
 
-class Traced:
-    """A value that the tape can follow: an array, and the record that it came from.
+def register_kernel_check(function: _KernelCheck) -> None:
+    """Tell primitives what a kernel may be written in; ops/ does so.
 
-    ``Tensor`` is this class with operators. A value without a record is a leaf.
-
-    Attributes
-    ----------
-    array : the values.
-    needs_grad : whether a gradient is wanted for this value or for a leaf that it came from.
-    record, slot : the record that computed it, and which of its results it is.
-    version : how often the array of this value has been overwritten.
-    grad : the gradient that ``backward`` left here.
-    name : what a printed tape and an error call it.
-    watch : what somebody wants to know of the gradient of this value, None where nobody does.
+    ``function(name, kernel, forward, arguments)`` raises for what its language does not have.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "array",
-        "grad",
-        "name",
-        "needs_grad",
-        "record",
-        "slot",
-        "version",
-        "watch",
-    )
-
-    output_type: ClassVar[Callable[..., Any]]
-    """The type of what is computed from such values, set by the subclass that has operators."""
-
-    def __init__(
-        self, array: Array, needs_grad: bool = False, record: Record | None = None, slot: int = 0
-    ) -> None:
-        self.array = array
-        self.needs_grad = needs_grad
-        self.record = record
-        self.slot = slot
-        self.version = 0
-        self.grad: Any = None
-        self.watch: Watch | None = None
-        self.name: str | None = None
-
-
-class Record:
-    """One line of the tape: an operation, what went in, what came out.
-
-    It holds the results as raw arrays and no handle to its own outputs, so nothing points in a
-    circle and dropping the last handle frees the tape at once.
-    """
-
-    __slots__ = ("frame", "inputs", "params", "position", "primitive", "results", "version")
-
-    def __init__(
-        self,
-        primitive: Primitive,
-        inputs: tuple[Any, ...],
-        params: dict[str, Any],
-        results: tuple[Array, ...],
-        version: int,
-        frame: str | None = None,
-    ) -> None:
-        self.primitive = primitive
-        self.inputs: tuple[Any, ...] = inputs
-        self.params = params
-        self.results: tuple[Array, ...] = results
-        self.version = version
-        self.frame = frame
-        self.position = next(_positions)
-
-    @property
-    def freed(self) -> bool:
-        """Whether a backward pass has gone by and let go of the arrays."""
-        return not self.results
-
-    def free(self) -> None:
-        """Let go of everything that takes memory."""
-        self.inputs = ()
-        self.params = {}
-        self.results = ()
+    global _check_kernel
+    _check_kernel = function
 
 
 class Primitive:
@@ -147,12 +79,18 @@ class Primitive:
         input. ``gs`` holds None for a result that nothing depends on; ``needed`` says which
         inputs want a gradient.
     kernel : an elementwise operation as one expression in ``x0``, ``x1``, ..., from which a fused
-        kernel is written.
+        kernel is written. It says what forward computes, in the language of
+        ``ops/kernel_language.py``; ValueError for what that does not have.
     multiple : whether forward returns a tuple.
     batch : how to apply it to all time steps at once: ``batch(stacked, *inputs, **params)``, where
         the inputs that ``stacked`` names have one more axis in front, as the results have. Not
         needed for an elementwise operation.
     promote : how operands of different dtypes meet. Without it ``forward`` gets them as they are.
+    reads : the arrays whose elements the rules read, as words with spaces between them: ``x`` all
+        inputs, ``x0`` the first one, ``others`` all but the one whose rule it is, ``indices``
+        those that are not floating; ``y`` all results, ``y0`` the first one. One text for all
+        rules, or one per argument, or a function of the parameters that gives it. Backward refuses
+        to go on where one of them has been overwritten. By default everything.
     """
 
     def __init__(
@@ -166,12 +104,19 @@ class Primitive:
         multiple: bool = False,
         batch: Function | None = None,
         promote: Promotion | None = None,
+        reads: str | Sequence[str] | Callable[..., str | Sequence[str]] = "x y",
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
             raise ValueError(f"{name}: give rules or a joint_rule, not both")
         if multiple and rules:
             raise ValueError(f"{name}: an operation with several results needs a joint_rule")
+        if kernel is not None and _check_kernel is not None:
+            if multiple:
+                raise ValueError(f"{name}: an operation with several results has no kernel")
+            _check_kernel(name, kernel, forward, len(rules))
+        if not callable(reads):
+            _check_words(name, reads, len(rules))
         self.name = self.__name__ = name
         self.forward: Callable[..., Any] = forward
         self.rules: tuple[Callable[..., Any] | None, ...] = tuple(rules)
@@ -180,6 +125,7 @@ class Primitive:
         self.multiple = multiple
         self.batch: Function | None = batch
         self.promote = promote
+        self.reads = reads
         if doc is not None:
             self.__doc__ = doc
 
@@ -193,7 +139,7 @@ class Primitive:
         alike = True
         mixed = False
         needs_grad = False
-        version = 0
+        constants: list[int] = []
         arrays: list[Any] = []
         for value in inputs:
             if isinstance(value, Traced):
@@ -210,7 +156,8 @@ class Primitive:
                         mixed = True
                 if value.needs_grad:
                     needs_grad = True
-                version += value.version
+                elif value.record is None:
+                    constants.append(len(arrays))
                 arrays.append(array)
             else:
                 alike = False
@@ -243,11 +190,11 @@ class Primitive:
             results = self._check_results(results)
 
         needs_grad = needs_grad and state.recording
-        traced = state.reader is not None
+        traced = state.tracer is not None
         record = None
         if needs_grad or traced or state.observers:
             frame = user_line() if state.frames else None
-            record = Record(self, inputs, params, results, version, frame)
+            record = Record(self, inputs, params, results, tuple(constants), frame)
         make = leader.output_type
         outputs = [
             make(y, needs_grad and y.dtype.kind == "f", record, slot)
@@ -258,6 +205,8 @@ class Primitive:
         if record is not None:
             for observer in state.observers:
                 observer.after_forward(record)
+            if state.tracer is not None:
+                state.tracer.made(record, outputs, state.recording)
         return tuple(outputs) if self.multiple else outputs[0]
 
     def _apply_raw(self, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:
@@ -328,9 +277,20 @@ class Primitive:
         raise kind(f"{self.name}: {message} (operands: {operands})") from error
 
 
+def _check_words(name: str, reads: str | Sequence[str], rules: int) -> None:
+    if not isinstance(reads, str) and rules and len(reads) != rules:
+        raise ValueError(f"{name}: reads has {len(reads)} texts for {rules} gradient rules")
+    for word in " ".join((reads,) if isinstance(reads, str) else reads).split():
+        if not WORD.fullmatch(word):
+            raise ValueError(
+                f"{name}: reads={reads!r} has the word {word!r}, the words are x, x0, x1, ..., "
+                "others, indices, y, y0, y1, ..."
+            )
+
+
 def user_line() -> str | None:
-    """File and line of the innermost caller outside this package."""
+    """File and line of the innermost caller outside this package and NumPy."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (_PACKAGE, "numpy"):
         frame = frame.f_back
     return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

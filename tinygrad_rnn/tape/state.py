@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from tinygrad_rnn.backends import Switch
 
 if TYPE_CHECKING:
     from tinygrad_rnn.tape.primitive import Primitive, Record
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Observer:
@@ -34,30 +37,34 @@ class Observer:
         """``cotangents`` holds one entry per input: the gradient that its rule gave, or None."""
 
 
+class Tracer(Protocol):
+    """Who follows what a function does: every operation is recorded for it, gradient or not."""
+
+    def reading(self, value: Any) -> None:
+        """The elements of ``value`` are about to be looked at."""
+
+    def made(self, record: Record, outputs: list[Any], recording: bool) -> None:
+        """``outputs`` are the handles of a new record; ``recording`` is off within no_grad."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """The switches of one thread or context.
-
-    Where there is a ``reader``, every operation is recorded, gradient or not, and the reader is
-    told of each value whose elements somebody is about to look at.
-    """
+    """The switches of one thread or context."""
 
     recording: bool = True
     observers: tuple[Observer, ...] = ()
     frames: bool = False
-    reader: Callable[[Any], None] | None = None
+    tracer: Tracer | None = None
 
 
 current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
 
 
-@contextmanager
-def _switched(**changes: Any) -> Generator[None]:
-    token = current_state.set(replace(current_state.get(), **changes))
-    try:
-        yield
-    finally:
-        current_state.reset(token)
+StateSwitch = Switch[State, None]
+
+
+def _switched(who: str, **changes: Any) -> StateSwitch:
+    return Switch(who, current_state, lambda state: replace(state, **changes))
 
 
 def is_recording() -> bool:
@@ -65,43 +72,65 @@ def is_recording() -> bool:
     return current_state.get().recording
 
 
-@contextmanager
-def no_grad() -> Generator[None]:
-    """Write nothing on a tape within the block (or the function that it decorates)."""
-    with _switched(recording=False):
-        yield
+@overload
+def no_grad(function: None = None) -> StateSwitch: ...
+@overload
+def no_grad(function: F) -> F: ...
+def no_grad(function: Any = None) -> Any:
+    """Write nothing on a tape within the block (or the function that it decorates).
+
+    A generator or a coroutine that is decorated records nothing either, and the state is that of
+    the code around it wherever it waits.
+    """
+    switch = _switched("no_grad", recording=False)
+    return switch if function is None else switch(function)
 
 
-@contextmanager
-def enable_grad() -> Generator[None]:
-    """Write on the tape within the block, also inside a :func:`no_grad`."""
-    with _switched(recording=True):
-        yield
+@overload
+def enable_grad(function: None = None) -> StateSwitch: ...
+@overload
+def enable_grad(function: F) -> F: ...
+def enable_grad(function: Any = None) -> Any:
+    """Write on the tape within the block (or function), also inside a :func:`no_grad`."""
+    switch = _switched("enable_grad", recording=True)
+    return switch if function is None else switch(function)
 
 
-@contextmanager
-def observe(*observers: Observer) -> Generator[None]:
-    """Show every record made or differentiated within the block to ``observers``."""
-    with _switched(observers=(*current_state.get().observers, *observers)):
-        yield
+def observe(*observers: Observer, frames: bool | None = None) -> StateSwitch:
+    """Show every record made or differentiated within the block to ``observers``.
+
+    With ``frames`` records remember their lines too, as within :func:`record_frames`.
+    """
+    return Switch(
+        "observe",
+        current_state,
+        lambda state: replace(
+            state,
+            observers=(*state.observers, *observers),
+            frames=state.frames if frames is None else frames,
+        ),
+    )
 
 
-@contextmanager
-def tracing(reader: Callable[[Any], None]) -> Generator[None]:
-    """Record everything within the block, and call ``reader(value)`` before a value is read."""
-    with _switched(recording=True, observers=(), reader=reader):
-        yield
+def tracing(tracer: Tracer) -> StateSwitch:
+    """Let ``tracer`` follow everything within the block, and no observer."""
+    return _switched("tracing", observers=(), tracer=tracer)
+
+
+def current_tracer() -> Tracer | None:
+    """Who follows the operations of this thread or context."""
+    return current_state.get().tracer
 
 
 def is_tracing() -> bool:
     """Whether a step is being traced in this thread or context."""
-    return current_state.get().reader is not None
+    return current_state.get().tracer is not None
 
 
 def is_quiet() -> bool:
     """Whether nothing is recorded in this thread or context, and nobody sees the operations."""
     state = current_state.get()
-    return not (state.recording or state.observers or state.reader is not None)
+    return not (state.recording or state.observers or state.tracer is not None)
 
 
 def is_observed() -> bool:
@@ -111,13 +140,11 @@ def is_observed() -> bool:
 
 def reading(value: Any) -> None:
     """Say that the elements of a value are about to be looked at."""
-    reader = current_state.get().reader
-    if reader is not None:
-        reader(value)
+    tracer = current_state.get().tracer
+    if tracer is not None:
+        tracer.reading(value)
 
 
-@contextmanager
-def record_frames() -> Generator[None]:
+def record_frames() -> StateSwitch:
     """Let every record within the block remember the line of user code that made it."""
-    with _switched(frames=True):
-        yield
+    return _switched("record_frames", frames=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tinygrad_rnn.tape.clock import next_position
 from tinygrad_rnn.tape.listing import program, table
-from tinygrad_rnn.tape.order import between, collect, key_of
-from tinygrad_rnn.tape.primitive import Record, Traced, next_position
+from tinygrad_rnn.tape.order import between, collect
+from tinygrad_rnn.tape.record import Record, Traced, key_of
 from tinygrad_rnn.tape.walk import differentiate, seed
 
 

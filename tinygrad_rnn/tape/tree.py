@@ -1,23 +1,23 @@
-"""Nested containers of values: tuples, NamedTuples, lists and dicts. Anything else is a leaf."""
+"""Nested containers of values: tuples, NamedTuples, lists and dicts. Anything else is a leaf.
+
+The items of a dict come in the order of its sorted keys, and two dicts are matched by key, in
+whichever order they were filled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-_Rebuild = Callable[[list[Any]], Any]
 _SEQUENCE = (tuple, list)  # quicker to ask for than a union
 
 
-def _children(tree: Any) -> tuple[list[Any], _Rebuild] | None:
-    if isinstance(tree, dict):
-        mapping = cast("dict[Any, Any]", tree)
-        return list(mapping.values()), lambda items: dict(zip(mapping, items, strict=True))
-    if isinstance(tree, _SEQUENCE):
-        children = cast("Sequence[Any]", tree)
-        kind = cast("Callable[..., Any]", type(children))
-        return list(children), (lambda items: kind(*items)) if hasattr(kind, "_fields") else kind
-    return None
+def in_order(mapping: Mapping[Any, Any]) -> list[Any]:
+    """The keys of a dict, sorted; by type and text where they cannot be compared."""
+    try:
+        return sorted(mapping)
+    except TypeError:
+        return sorted(mapping, key=lambda key: (type(key).__name__, repr(key)))
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -32,27 +32,98 @@ def _collect(tree: Any, found: list[Any]) -> None:
         for child in cast("Sequence[Any]", tree):
             _collect(child, found)
     elif isinstance(tree, dict):
-        for child in cast("dict[Any, Any]", tree).values():
-            _collect(child, found)
+        mapping = cast("dict[Any, Any]", tree)
+        for key in in_order(mapping):
+            _collect(mapping[key], found)
     elif tree is not None:
         found.append(tree)
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The same containers with ``function(leaf, *leaves_of_others)`` in place of each leaf."""
+    """The same containers with ``function(leaf, *leaves_of_others)`` in place of each leaf.
+
+    Raises
+    ------
+    ValueError
+        where another tree has a dict of other keys, or a container of another length.
+    """
     if tree is None:
         return None
-    found = _children(tree)
-    if found is None:
-        return function(tree, *others)
-    children, rebuild = found
-    groups = zip(children, *map(_matching, others), strict=True)
-    return rebuild([tree_map(function, *group) for group in groups])
+    if isinstance(tree, dict):
+        mapping = cast("dict[Any, Any]", tree)
+        parts = [_same_keys(mapping, other) for other in others]
+        filled = {
+            key: tree_map(function, mapping[key], *[part[key] for part in parts])
+            for key in in_order(mapping)
+        }
+        return {key: filled[key] for key in mapping}
+    if isinstance(tree, _SEQUENCE):
+        children = cast("Sequence[Any]", tree)
+        groups = zip(children, *[_same_length(children, other) for other in others], strict=True)
+        return _like(children, [tree_map(function, *group) for group in groups])
+    return function(tree, *others)
 
 
-def _matching(other: Any) -> list[Any]:
-    found = _children(other)
-    return list(other) if found is None else found[0]
+def matched(tree: Any, other: Any, who: str, what: str) -> list[Any]:
+    """The leaves of ``other``, each in the place of that of ``tree`` which it belongs to.
+
+    ``who`` asks for them and calls them ``what``, as in "jvp: expected 2 tangents, got 1".
+
+    Raises
+    ------
+    ValueError
+        where they have not the same containers; tuples and lists stand for each other.
+    """
+    expected, given = len(leaves(tree)), len(leaves(other))
+    if given != expected:
+        raise ValueError(f"{who}: expected {expected} {what}, got {given}")
+    found: list[Any] = []
+    try:
+        _match(tree, other, found)
+    except (TypeError, ValueError) as error:
+        message = f"{who}: {what} must have the form of what they belong to: {error}"
+        raise ValueError(message) from None
+    return found
+
+
+def _match(tree: Any, other: Any, found: list[Any]) -> None:
+    if isinstance(tree, dict):
+        mapping = cast("dict[Any, Any]", tree)
+        part = _same_keys(mapping, other)
+        for key in in_order(mapping):
+            _match(mapping[key], part[key], found)
+    elif isinstance(tree, _SEQUENCE):
+        children = cast("Sequence[Any]", tree)
+        for child, part in zip(children, _same_length(children, other), strict=True):
+            _match(child, part, found)
+    else:
+        expected, values, kind = (0 if tree is None else 1), leaves(other), type(other).__name__
+        if len(values) != expected or isinstance(other, dict):
+            what = "one value" if expected else "None"
+            raise ValueError(f"expected {what}, got a {kind} of {len(values)}")
+        found.extend(values)
+
+
+def _same_keys(tree: Mapping[Any, Any], other: Any) -> Mapping[Any, Any]:
+    if not isinstance(other, dict):
+        raise ValueError(
+            f"expected a dict with the keys {in_order(tree)}, got a {type(other).__name__}"
+        )
+    mapping = cast("dict[Any, Any]", other)
+    if mapping.keys() != tree.keys():
+        raise ValueError(f"expected a dict with the keys {in_order(tree)}, got {in_order(mapping)}")
+    return mapping
+
+
+def _same_length(tree: Sequence[Any], other: Any) -> list[Any]:
+    if isinstance(other, dict):
+        raise ValueError(f"expected a {type(tree).__name__} of {len(tree)}, got a dict")
+    values: list[Any] = list(other)
+    if len(values) != len(tree):
+        raise ValueError(
+            f"expected a {type(tree).__name__} of {len(tree)}, got {len(values)} values"
+        )
+    return values
 
 
 def rebuild(tree: Any, new_leaves: list[Any]) -> Any:
@@ -63,10 +134,14 @@ def rebuild(tree: Any, new_leaves: list[Any]) -> Any:
 def _filled(tree: Any, items: Iterator[Any]) -> Any:
     if isinstance(tree, _SEQUENCE):
         children = cast("Sequence[Any]", tree)
-        kind = cast("Callable[..., Any]", type(children))
-        parts = [_filled(child, items) for child in children]
-        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+        return _like(children, [_filled(child, items) for child in children])
     if isinstance(tree, dict):
         mapping = cast("dict[Any, Any]", tree)
-        return {key: _filled(child, items) for key, child in mapping.items()}
+        filled = {key: _filled(mapping[key], items) for key in in_order(mapping)}
+        return {key: filled[key] for key in mapping}
     return None if tree is None else next(items)
+
+
+def _like(tree: Sequence[Any], items: list[Any]) -> Any:
+    kind = cast("Callable[..., Any]", type(tree))
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)

@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
+from tinygrad_rnn.tape.clock import mark_overwritten
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
-from tinygrad_rnn.tape.order import Key, between, collect, key_of, result_key
-from tinygrad_rnn.tape.primitive import Primitive, Record, Traced
+from tinygrad_rnn.tape.order import between, collect, result_key
+from tinygrad_rnn.tape.primitive import Primitive
+from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.state import Observer, current_state, enable_grad
+from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
 
 
 def seed(output: Traced, gradient: Any, who: str) -> Traced:
@@ -79,13 +82,9 @@ def backward(
     """
     records = collect(outputs)
     seen: dict[Key, Traced] = {}
-    for group in (outputs, *(record.inputs for record in records)):
+    for group in (outputs, *(record.followed() for record in records if not record.freed)):
         for value in group:
-            if (
-                isinstance(value, Traced)
-                and value.needs_grad
-                and (value.record is None or value.watch is not None)
-            ):
+            if value.record is None or value.watch is not None:
                 seen.setdefault(key_of(value), value)
     targets = list(seen.values())
     found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, hooked=True)
@@ -93,13 +92,15 @@ def backward(
         watch = target.watch
         if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
+        if not target.needs_grad:  # it was frozen after the forward pass
+            continue
         if target.grad is None:
             target.grad = _own_handle(g) if isinstance(g, Traced) else target.output_type(g)
         elif isinstance(g, Traced) or target.grad.needs_grad:
             target.grad = target.grad + g
         else:
+            mark_overwritten(target.grad.array)
             target.grad.array += g
-            target.grad.version += 1
 
 
 def _own_handle(g: Traced) -> Traced:
@@ -118,10 +119,9 @@ def _walk(
     retain_graph: bool,
     hooked: bool = False,
 ) -> list[Any]:
-    for record in records:
-        _check(record)
     wanted = {key_of(target): target for target in targets}
     visited = set(records)
+    check_tape(records, outputs, visited, wanted)
     pending: dict[Key, Cotangent] = {}
     finished: dict[Key, Any] = {}
     observers = current_state.get().observers
@@ -149,12 +149,7 @@ def _walk(
                     if hooked and wanted[key].watch is not None:
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
-                needed = [
-                    isinstance(x, Traced)
-                    and x.needs_grad
-                    and (x.record in visited or key_of(x) in wanted)
-                    for x in record.inputs
-                ]
+                needed = needed_inputs(record, visited, wanted)
                 _propagate(record, gs, needed, pending, create_graph, observers)
             if free:
                 record.free()
@@ -166,25 +161,6 @@ def _walk(
                 if hooked and target.watch is not None:
                     finished[key] = _shown(target, finished[key])
     return [finished.get(key_of(target)) for target in targets]
-
-
-def _check(record: Record) -> None:
-    """Refuse a record whose arrays are gone or have been overwritten since."""
-    if record.freed:
-        raise RuntimeError(
-            f"backward: the tape has been freed by an earlier backward pass (at "
-            f"{record.primitive.name!r}); pass retain_graph=True to the first one, or compute the "
-            "value again"
-        )
-    if record.version != sum([x.version for x in record.inputs if isinstance(x, Traced)]):
-        changed = [x for x in record.inputs if isinstance(x, Traced) and x.version]
-        names = " or ".join(repr(x.name) for x in changed if x.name)
-        what = f"parameter {names}" if names else "a tensor"
-        raise RuntimeError(
-            f"backward: {what} used by {record.primitive.name!r} has been overwritten since (by an "
-            "optimizer step or an assignment to .data); call backward before it, or compute the "
-            "value again"
-        )
 
 
 def _propagate(
@@ -265,7 +241,7 @@ def _apply_rules(
 
 def _shown(value: Traced, g: Any) -> Any:
     """The gradient ``g`` of a value after its hooks have seen it."""
-    for hook in tuple(value.watch.hooks.values()) if value.watch else ():
+    for hook in tuple(value.watch.hooks.values()) if value.watch and value.needs_grad else ():
         found = hook(g if isinstance(g, Traced) else value.output_type(g.copy()))
         if found is None:
             continue

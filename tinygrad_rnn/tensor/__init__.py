@@ -15,13 +15,11 @@ from tinygrad_rnn.tensor.creation import (
     linspace,
     ones,
     ones_like,
-    rand,
-    randint,
-    randn,
     tensor,
     zeros,
     zeros_like,
 )
+from tinygrad_rnn.tensor.random import bernoulli, categorical, normal, rand, randint, randn
 from tinygrad_rnn.tensor.tensor import Operand, Tensor
 from tinygrad_rnn.tensor.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
@@ -30,6 +28,8 @@ __all__ = [
     "Operand",
     "Tensor",
     "arange",
+    "bernoulli",
+    "categorical",
     "check_gradients",
     "checkpoint",
     "eye",
@@ -43,6 +43,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "linspace",
+    "normal",
     "ones",
     "ones_like",
     "rand",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         outputs = _tensors(result)
         if not any(y.requires_grad for y in outputs):
             return result
-        call.captured = _captured(outputs, inner, start)
+        call.captured, call.constants = _captured(outputs, inner, start)
+        call.end = tape.next_position()
         call.arrays = tuple(y.array for y in outputs)
         return _replaced(result, _checkpoint(*call.given, *call.captured, call=call))
 
@@ -44,6 +46,8 @@ class _Call:
         self.arguments = arguments
         self.given = _tensors(arguments)
         self.captured: list[Tensor] = []
+        self.constants: list[weakref.ref[Tensor]] = []
+        self.end = 0
         self.arrays: tuple[Any, ...] = ()
         self.random = ops.generator_state()
         self.blocks = ops.Remembered()
@@ -59,12 +63,22 @@ class _Call:
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
         """The outputs, with the random numbers of the first run."""
-        after = ops.generator_state()
-        ops.set_generator_state(self.random)
+        for constant in self.constants:
+            x = constant()
+            if x is not None and tape.is_overwritten(x.array, self.end):
+                what = f"the Tensor {x.name!r}" if x.name else "a Tensor"
+                raise RuntimeError(
+                    f"backward: {what} that the checkpointed function {self!r} reads has been "
+                    "overwritten since, so that it would compute other values; call backward "
+                    "before it, or compute the value again"
+                )
+        source = ops.generator().bit_generator
+        after = source.state
         try:
+            source.state = self.random
             return _tensors(self.run(given))
         finally:
-            ops.set_generator_state(after)
+            source.state = after  # no function of Python's, at whose start Ctrl-C may come
 
 
 def _rule(
@@ -93,7 +107,7 @@ def _rule(
 
 
 _checkpoint = tape.Primitive(
-    "checkpoint", lambda xp, *inputs, call: call.arrays, joint_rule=_rule, multiple=True
+    "checkpoint", lambda xp, *inputs, call: call.arrays, joint_rule=_rule, multiple=True, reads="x"
 )
 
 
@@ -107,13 +121,18 @@ def _replaced(tree: Any, tensors: Iterable[Tensor]) -> Any:
     return tape.tree_map(lambda value: next(items) if isinstance(value, Tensor) else value, tree)
 
 
-def _captured(outputs: Sequence[Tensor], inner: Sequence[Tensor], start: int) -> list[Tensor]:
-    """What the run read from outside that wants a gradient: leaves, and records before it."""
+def _captured(
+    outputs: Sequence[Tensor], inner: Sequence[Tensor], start: int
+) -> tuple[list[Tensor], list[weakref.ref[Tensor]]]:
+    """What the run read from outside: what wants a gradient (leaves, and records before it), and
+    the constants. Those that it made itself are not kept alive.
+    """
     own = set(inner)
     read: list[Any] = [*outputs, *tape.Tape(outputs, since=start).inputs]
     found = {
         tape.key_of(x): x
         for x in read
-        if x.requires_grad and x not in own and (x.record is None or x.record.position < start)
+        if x not in own and (x.record is None or x.record.position < start)
     }
-    return list(found.values())
+    wanted = [x for x in found.values() if x.requires_grad]
+    return wanted, [weakref.ref(x) for x in found.values() if not x.requires_grad]

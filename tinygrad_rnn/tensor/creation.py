@@ -1,4 +1,4 @@
-"""Making Tensors: from data, filled, and random (from the one seeded generator)."""
+"""Making Tensors: from data, and filled."""
 
 from __future__ import annotations
 
@@ -142,14 +142,22 @@ def zeros(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of zeros."""
-    return full(shape, 0, dtype, device, requires_grad)
+    return _filled("zeros", 0, shape, dtype, device, requires_grad)
 
 
 def ones(
     shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of ones."""
-    return full(shape, 1, dtype, device, requires_grad)
+    return _filled("ones", 1, shape, dtype, device, requires_grad)
+
+
+def _filled(who: str, value: int, shape: Any, dtype: Any, *rest: Any) -> Tensor:
+    if isinstance(dtype, int):
+        raise TypeError(
+            f"{who}: the shape is one argument, as in {who}((2, 3)); got {dtype} for the dtype"
+        )
+    return full(shape, value, dtype, *rest)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
@@ -186,34 +194,12 @@ def linspace(
     return tensor(np.linspace(start, stop, count), dtype, device, False)
 
 
-def eye(n: int, dtype: Any = np.float32, device: str | None = None) -> Tensor:
-    """The identity matrix."""
-    return tensor(np.eye(n), dtype, device, False)
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = np.float32, device: str | None = None
+) -> Tensor:
+    """The identity matrix (n, n), or ones on the diagonal of (n, m)."""
+    return tensor(np.eye(n, m), dtype, device, False)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _shape(shape: tuple[Any, ...]) -> Any:
-    """``rand(2, 3)`` and ``rand((2, 3))`` mean the same."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-
-
-def rand(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Uniform on [0, 1)."""
-    return tensor(ops.generator().random(_shape(shape)), dtype, device, requires_grad)
-
-
-def randn(
-    *shape: Any, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """Normal with mean 0 and variance 1."""
-    return tensor(ops.generator().standard_normal(_shape(shape)), dtype, device, requires_grad)
-
-
-def randint(low: int, high: int, shape: Any, device: str | None = None) -> Tensor:
-    """Integers low <= k < high, all equally likely."""
-    return tensor(ops.generator().integers(low, high, shape), None, device, False)

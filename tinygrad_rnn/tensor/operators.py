@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from tinygrad_rnn import ops, tape
 
 Operand = Any
 """A Tensor, an array of the same device, or a number."""
+
+_OPERATORS = {
+    "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "power", "matmul",
+    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "bitwise_and",
+    "bitwise_or", "bitwise_xor",
+}  # fmt: skip
+_OTHER_NAMES = {"absolute": "abs", "rint": "round", "logical_not": "invert"}
+
+_UNCLEAR = ((0, 1), (0, -1), (-2, 1), (-2, -1))
+"""What leaves the axes of a matrix alone in NumPy, and in PyTorch exchanges them."""
 
 
 class Notation(tape.Traced):
@@ -18,6 +28,18 @@ class Notation(tape.Traced):
     __hash__ = object.__hash__
 
     # Operators
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Operand, **options: Any) -> Any:
+        """An operator whose left side is an array; no other function of NumPy takes a Tensor."""
+        name = str(_OTHER_NAMES.get(ufunc.__name__, ufunc.__name__))
+        if method == "__call__" and name in _OPERATORS and not options:
+            return getattr(ops, name)(*inputs)
+        advice = "take the values of the Tensor by .detach().numpy()"
+        if options.get("out") is not None:
+            advice = "an array cannot be changed in place by a Tensor; " + advice
+        elif method == "__call__" and hasattr(ops, name):
+            advice = f"write tinygrad_rnn.{name}"
+        raise TypeError(f"numpy.{ufunc.__name__} does not know the tape of a Tensor: {advice}")
 
     def __add__(self, other: Operand) -> Self:
         return ops.add(self, other)
@@ -201,6 +223,11 @@ class Notation(tape.Traced):
         return ops.reshape(self, _variadic(shape))
 
     def transpose(self, *axes: Any) -> Self:
+        if axes in _UNCLEAR and self.array.ndim == 2:
+            raise TypeError(
+                f"transpose: x.transpose{axes} exchanges both axes in PyTorch and none in NumPy; "
+                "write x.T or x.swapaxes(0, 1) for PyTorch's, and nothing for NumPy's"
+            )
         return ops.transpose(self, _variadic(axes) if axes else None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:
@@ -212,8 +239,17 @@ class Notation(tape.Traced):
     def flatten(self) -> Self:
         return ops.reshape(self, (-1,))
 
-    def split(self, parts: int | Sequence[int], axis: int = -1) -> tuple[Self, ...]:
-        return ops.split(self, parts, axis)
+    def split(
+        self,
+        *places: Never,
+        parts: int | None = None,
+        sizes: Sequence[int] | None = None,
+        axis: int = -1,
+    ) -> tuple[Self, ...]:
+        return ops.split(self, *places, parts=parts, sizes=sizes, axis=axis)
+
+    def chunk(self, chunks: int, axis: int = 0) -> tuple[Self, ...]:
+        return ops.chunk(self, chunks, axis)
 
     @property
     def T(self) -> Self:

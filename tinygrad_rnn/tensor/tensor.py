@@ -10,10 +10,11 @@ import numpy as np
 from tinygrad_rnn import backends, ops, tape
 from tinygrad_rnn.ops import At
 from tinygrad_rnn.tensor.dtypes import checked_dtype
-from tinygrad_rnn.tensor.operators import Notation, Operand
+from tinygrad_rnn.tensor.operators import Operand
+from tinygrad_rnn.tensor.overwriting import InPlace, overwrite
 
 
-class Tensor(Notation):
+class Tensor(InPlace):
     """An array that remembers how it was computed. Made by :func:`tinygrad_rnn.tensor`.
 
     Operators, indexing, broadcasting and dtypes are NumPy's. Numbers never change the dtype of a
@@ -21,7 +22,6 @@ class Tensor(Notation):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None
 
     def __init__(self, array: backends.Array, needs_grad: bool = False) -> None:
         if backends.find_backend(array) is None:
@@ -35,35 +35,30 @@ class Tensor(Notation):
 
     @property
     def data(self) -> backends.Array:
-        """The raw array. Assigning one of the same shape and dtype overwrites the value in place.
+        """The raw array. What is assigned is copied into it.
 
-        After changing the elements of the array itself, call :meth:`mark_changed`, so that a
-        backward pass through a tape that still needs the old values is refused.
+        It must have the shape of this value; floating values are cast to its dtype. After changing
+        the elements of the array itself, call :meth:`mark_changed`, so that a backward pass through
+        a tape that still needs the old values is refused.
+
+        >>> import numpy as np
+        >>> import tinygrad_rnn as tg
+        >>> x, given = tg.zeros(2), np.array([1.0, 2.0])
+        >>> x.data = given
+        >>> x.data += 1
+        >>> x, given
+        (tensor([2., 3.], dtype=float32), array([1., 2.]))
         """
         tape.reading(self)
         return self.array
 
     @data.setter
     def data(self, value: Any) -> None:
-        value = value.array if isinstance(value, Tensor) else value
-        old = self.array
-        if not hasattr(value, "dtype"):
-            value = np.asarray(value, dtype=old.dtype)
-        if tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype:
-            raise ValueError(
-                f"data: expected {old.dtype} {tuple(old.shape)}, got {value.dtype} "
-                f"{tuple(value.shape)}"
-            )
-        if backends.device_of(value) != self.device:
-            raise backends.DeviceError(
-                f"data: expected an array on {self.device}, got one on {backends.device_of(value)}"
-            )
-        self.array = backends.as_array(value)
-        self.version += 1
+        overwrite(self, value, "data")
 
     def mark_changed(self) -> None:
-        """Say that the elements of the array were changed in place."""
-        self.version += 1
+        """Say that the elements of the array, or of a view of it, were changed in place."""
+        tape.mark_overwritten(self.array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +93,12 @@ class Tensor(Notation):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if tape.is_tracing() and bool(value) != self.needs_grad:
+            raise RuntimeError(
+                "requires_grad: a step that is traced once for all time steps cannot change it; "
+                "run it step by step with unroll=True, or take the gradient by "
+                "tinygrad_rnn.grad(...)"
+            )
         if self.record is not None:
             raise RuntimeError("requires_grad: only a leaf can change it; use detach()")
         if value and self.array.dtype.kind != "f":
@@ -220,9 +221,14 @@ class Tensor(Notation):
         Raises
         ------
         RuntimeError
-            where nothing requires a gradient, the tape has been freed by an earlier pass, or a
-            parameter that it needs has been overwritten since.
+            where nothing requires a gradient, the tape has been freed by an earlier pass, or what
+            a gradient rule reads has been overwritten since; also within a step that is traced.
         """
+        if tape.is_tracing():
+            raise RuntimeError(
+                "backward: a step that is traced once for all time steps cannot call backward; run "
+                "it step by step with unroll=True, or take the gradient by tinygrad_rnn.grad(...)"
+            )
         start = tape.seed(self, gradient, "backward")
         tape.backward([self], [start], retain_graph=retain_graph, create_graph=create_graph)
 

@@ -169,9 +169,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     trace = _Trace(function, primals, "vjp")
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        given = tape.leaves(cotangent)
-        if len(given) != len(trace.outputs):
-            raise ValueError(f"vjp: expected {len(trace.outputs)} cotangents, got {len(given)}")
+        given = tape.matched(trace.result, cotangent, "vjp", "cotangents")
         gs = [_as_cotangent(g, y) for g, y in zip(given, trace.outputs, strict=True)]
         return tuple(tape.rebuild(list(primals), trace.pull(gs)))
 
@@ -186,14 +184,18 @@ def jvp(
     The pullback is linear in its cotangent, so J v is the vjp of the pullback: no further rules
     are needed.
     """
-    trace = _Trace(function, primals, "jvp")
-    given = tape.leaves(list(tangents))
-    if len(given) != len(trace.inputs):
-        raise ValueError(f"jvp: expected {len(trace.inputs)} tangents, got {len(given)}")
+    return _jvp(function, primals, tangents, "jvp")
+
+
+def _jvp(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], who: str
+) -> tuple[Any, Any]:
+    trace = _Trace(function, primals, who)
+    given = tape.matched(list(primals), list(tangents), who, "tangents")
     directions = [_as_cotangent(v, x) for v, x in zip(given, trace.inputs, strict=True)]
     if [v.shape for v in directions] != [x.shape for x in trace.inputs]:
         raise ValueError(
-            f"jvp: tangents must have the shapes of the primals, "
+            f"{who}: tangents must have the shapes of the primals, "
             f"{[x.shape for x in trace.inputs]}, got {[v.shape for v in directions]}"
         )
     connected = trace.connected or (tape.is_recording() and any(v.needs_grad for v in directions))
@@ -203,7 +205,7 @@ def jvp(
     pairs = [(g, v) for g, v in zip(pulled, directions, strict=True) if g.needs_grad]
     found = tape.differentiate(
         [g for g, _ in pairs],
-        [tape.seed(g, v, "jvp") for g, v in pairs],
+        [tape.seed(g, v, who) for g, v in pairs],
         dummies,
         create_graph=connected,
     )
@@ -263,8 +265,9 @@ def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
 
     def pull(unit: Tensor) -> list[Tensor]:
         seeds = [tape.seed(y, unit, "jacobian")]
-        (g,) = tape.differentiate([y], seeds, [x], retain_graph=True)
-        return [zeros_like(x) if g is None else Tensor(g)]
+        graph = tape.is_tracing()
+        (g,) = tape.differentiate([y], seeds, [x], create_graph=graph, retain_graph=True)
+        return [zeros_like(x) if g is None else g if graph else Tensor(g)]
 
     return _assemble(y, x, [row[0] for row in _jacobian_rows(y, pull)])
 
@@ -283,5 +286,5 @@ def hvp(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     args = primals if many else (primals,)
     directions = tangents if many else (tangents,)
     chosen = tuple(range(len(args)))
-    _, product = jvp(grad(function, chosen), args, directions)
+    _, product = _jvp(grad(function, chosen), args, directions, "hvp")
     return product if many else product[0]

@@ -89,7 +89,13 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken."""
-        self.best, self.waited = state["best"], state["waited"]
+        best, waited = state["best"], state["waited"]
+        if not (best is None or type(best) in (int, float)) or type(waited) is not int:
+            raise ValueError(
+                f"EarlyStopping.load_state_dict: best must be a number or None and waited an "
+                f"integer, got {best!r:.40} and {waited!r:.40}"
+            )
+        self.best, self.waited = best, waited
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinygrad_rnn.nn.files import remove_partial
-from tinygrad_rnn.training.checkpoint import Checkpoint, numbered
+from tinygrad_rnn.nn.disk import remove_partial
+from tinygrad_rnn.training.checkpoint import Checkpoint, checkpoint_name, numbered
 from tinygrad_rnn.training.lock import locked
 
 
@@ -51,7 +51,7 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint; then remove those too old, or of a future that was given up."""
         updates = checkpoint.progress["updates"]
-        path = self.path / f"checkpoint-{updates:08d}.safetensors"
+        path = self.path / checkpoint_name(updates)
         checkpoint.save(path)
         found = numbered(self.path)
         kept = sorted(number for number in found if number <= updates)[-self.keep :]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from tinygrad_rnn.training.checkpoint import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
     from tinygrad_rnn.training.trainer import Trainer
+
+
+LOWEST = {"updates": 0, "epoch": 0, "batch": 0, "batches": 1, "accumulate": 1}
+"""The integers of a progress, and the smallest that they can be."""
 
 
 def take(trainer: Trainer) -> Checkpoint:
@@ -42,30 +47,67 @@ def restore(
 ) -> None:
     """Put a trainer where a checkpoint was made, or raise CheckpointError and change nothing."""
     before, place = take(trainer), checkpoint.progress
-    for key, value in before.progress.items():
-        if key not in place or (isinstance(value, int) and not isinstance(place[key], int)):
+    for key in before.progress:
+        if key not in place:
             raise CheckpointError(f"{name} is not of a Trainer: its progress lacks {key!r}")
+    _check(place, name)
     _compare(trainer, checkpoint, name, may_differ)
     try:
         _load(trainer, checkpoint)
+        if generator_state() != checkpoint.generator:
+            raise ValueError("the state of the random generator is damaged")
     except Exception as error:
         _load(trainer, before)
         reason = error.args[0] if error.args else type(error).__name__
-        raise CheckpointError(f"{name} does not fit: {reason}") from error
+        raise CheckpointError(f"{name} does not fit: {reason!s:.500}") from error
+
+
+def _check(place: Mapping[str, Any], name: str) -> None:
+    """Refuse a progress that no run can have made."""
+
+    def refuse(key: str, expected: str) -> NoReturn:
+        raise CheckpointError(
+            f"{name} is damaged: its progress says {key} {place[key]!r:.40}, expected {expected}"
+        )
+
+    for key, lowest in LOWEST.items():
+        if type(place[key]) is not int or not lowest <= place[key] < 2**63:
+            refuse(key, f"an integer >= {lowest} of at most 63 bits")
+    if place["batch"] >= place["batches"]:
+        refuse("batch", f"less than batches {place['batches']:,}")
+    if place["epoch"] + (place["batch"] > 0) > place["updates"]:  # each takes an update or more
+        refuse("epoch", f"no more than its {place['updates']:,} updates make")
+    if not _is_number(place["seconds"]) or place["seconds"] < 0:
+        refuse("seconds", "a number >= 0")
+    if place["best"] is not None and not _is_number(place["best"]):
+        refuse("best", "a number or None")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; nan, which Python says differs from itself, is."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return one == other or (one != one and other != other)
 
 
 def _compare(trainer: Trainer, checkpoint: Checkpoint, name: str, allowed: Collection[str]) -> None:
     there = {**checkpoint.settings, "accumulate": checkpoint.progress["accumulate"]}
     here = {**trainer.settings, "accumulate": trainer.epochs.accumulate}
     for key in dict.fromkeys([*there, *here]):
-        if key not in allowed and there.get(key) != here.get(key):
+        if key not in allowed and not _equal(there.get(key), here.get(key)):
             made, wanted = (f"{side.get(key)!r:.80}" for side in (there, here))
-            raise CheckpointError(f"{name} was made with {key} {made}, this run has {wanted}")
+            raise CheckpointError(f"{name} was made with {key:.80} {made}, this run has {wanted}")
     parts = _parts(trainer)
     for key in dict.fromkeys([*checkpoint.parts, *parts]):
         if key not in allowed and (key in parts) != (key in checkpoint.parts):
             made, wanted = ("without", "it") if key in parts else ("with", "none")
-            raise CheckpointError(f"{name} was made {made} {key}, this run has {wanted}")
+            raise CheckpointError(f"{name} was made {made} {key:.80}, this run has {wanted}")
     made, wanted = (
         checkpoint.progress["batches"],
         len(trainer.epochs.sequence(checkpoint.progress["epoch"])),

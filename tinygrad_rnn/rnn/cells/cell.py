@@ -24,6 +24,12 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+_NO_PART_OF_A_STEP = (
+    "__init__", "__dict__", "__weakref__", "__doc__", "__annotations__", "initial_state",
+    "extra_repr", "__repr__",
+)  # fmt: skip
+
+
 class Cell(Module):
     """The equations of one time step. A cell of your own defines ``step`` and ``initial_state``.
 
@@ -31,8 +37,15 @@ class Cell(Module):
     the batch as first axis; nothing outside the cell looks into it. ``input_size`` and
     ``hidden_size`` are attributes.
 
+    A class that says ``pure = True`` promises that its step depends on x, the state, its parameters
+    and plain attributes alone: numbers, strings, None, dtypes, and tuples of these. Such a step is
+    traced once and not at each call, as long as all of these are as they were. Whoever overrides
+    a method that it may use promises anew. :func:`tinygrad_rnn.rnn.check_cell` finds a promise that
+    is not kept.
+
     >>> import tinygrad_rnn as tg
     >>> class Leaky(tg.rnn.Cell):
+    ...     pure = True
     ...     def __init__(self, input_size, hidden_size):
     ...         self.input_size, self.hidden_size = input_size, hidden_size
     ...         self.weight = tg.nn.Parameter(tg.zeros((hidden_size, input_size)))
@@ -46,6 +59,21 @@ class Cell(Module):
 
     input_size: int
     hidden_size: int
+    pure: bool = False
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether the class says that it is pure, or inherits that and overrides nothing."""
+        for kind in type(self).__mro__:
+            if "pure" in vars(kind):
+                return bool(vars(kind)["pure"])
+            if any(
+                hasattr(member, "__get__")
+                for name, member in vars(kind).items()
+                if name not in _NO_PART_OF_A_STEP
+            ):
+                return False
+        return False
 
     @property
     def output_size(self) -> int:

@@ -50,6 +50,8 @@ class ClockworkRNNCell(Cell):
     nonlinearity : f, as for :class:`RNNCell`.
     """
 
+    pure = True
+
     def __init__(
         self,
         input_size: int,

@@ -27,6 +27,7 @@ class RNNCell(GatedCell):
     Source: Elman 1990, Finding Structure in Time.
     """
 
+    pure = True
     gates = 1
 
     def __init__(
@@ -59,6 +60,7 @@ class IRNNCell(GatedCell):
     Linear Units.
     """
 
+    pure = True
     gates = 1
 
     def __init__(
@@ -103,6 +105,8 @@ class JordanCell(Cell):
         y* that comes back: s = decay * s + y*. May be set or unset at any time; unset, the cell
         takes x alone and is fed its own outputs.
     """
+
+    pure = True
 
     def __init__(
         self,
@@ -149,7 +153,7 @@ class JordanCell(Cell):
         f, g, s = function_of(self.nonlinearity), function_of(self.output), state
         target = None
         if self.teacher_forcing:
-            x, target = split(x, [self.weight_ih.shape[1], self.output_size])
+            x, target = split(x, sizes=[self.weight_ih.shape[1], self.output_size])
         h = f(linear(x, self.weight_ih, self.bias_h) + linear(s, self.weight_sh))
         a = linear(h, self.weight_hy, self.bias_y)
         y = g(a)

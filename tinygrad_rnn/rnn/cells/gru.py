@@ -23,10 +23,11 @@ class GRUCell(GatedCell):
         n = tanh(W_in x + b_in + W_hn (r * h) + b_hn).
     """
 
+    pure = True
     gates = 3
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, reset: str = "after"
+        self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
     ) -> None:
         if reset not in ("after", "before"):
             raise ValueError(f"GRUCell: reset must be 'after' or 'before', got {reset!r}")
@@ -35,16 +36,16 @@ class GRUCell(GatedCell):
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h = state
-        x_r, x_z, x_n = split(linear(x, self.weight_ih, self.bias_ih), 3)
+        x_r, x_z, x_n = split(linear(x, self.weight_ih, self.bias_ih), parts=3)
         if self.reset == "after":
-            h_r, h_z, h_n = split(linear(h, self.weight_hh, self.bias_hh), 3)
+            h_r, h_z, h_n = split(linear(h, self.weight_hh, self.bias_hh), parts=3)
             r = sigmoid(x_r + h_r)
             n = tanh(x_n + r * h_n)
         else:
             sizes = [2 * self.hidden_size, self.hidden_size]
-            w, w_n = split(self.weight_hh, sizes, axis=0)
-            b, b_n = (None, None) if self.bias_hh is None else split(self.bias_hh, sizes)
-            h_r, h_z = split(linear(h, w, b), 2)
+            w, w_n = split(self.weight_hh, sizes=sizes, axis=0)
+            b, b_n = (None, None) if self.bias_hh is None else split(self.bias_hh, sizes=sizes)
+            h_r, h_z = split(linear(h, w, b), parts=2)
             r = sigmoid(x_r + h_r)
             n = tanh(x_n + linear(r * h, w_n, b_n))
         z = sigmoid(x_z + h_z)
@@ -65,12 +66,13 @@ class SimplifiedGRUCell(GatedCell):
     Source: Cho et al. 2014 without the reset gate, as it is taught in many courses.
     """
 
+    pure = True
     gates = 2
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
-        u, n = split(z, 2)
+        u, n = split(z, parts=2)
         u, n = sigmoid(u), tanh(n)
         h = u * n + (1 - u) * carried(h)
         note(u=u, n=n, h=h)

@@ -32,6 +32,7 @@ class LayerNormRNNCell(GatedCell):
     equation 4 normalises the sum W_ih x + W_hh h instead.
     """
 
+    pure = True
     gates = 1
 
     def __init__(
@@ -74,6 +75,7 @@ class LayerNormLSTMCell(LSTMBlock):
         ``norm_ih`` holds it, that of ``norm_hh`` is 0); by default 0, as all biases of norms.
     """
 
+    pure = True
     gates = 4
 
     def __init__(
@@ -93,7 +95,7 @@ class LayerNormLSTMCell(LSTMBlock):
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         z = self.norm_ih(linear(x, self.weight_ih)) + self.norm_hh(linear(h, self.weight_hh))
-        i, f, g, o = split(z, 4)
+        i, f, g, o = split(z, parts=4)
         i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
         c = f * c + i * g
         h = o * tanh(self.norm_c(c))
@@ -111,6 +113,7 @@ class LayerNormGRUCell(GatedCell):
     Source: Ba, Kiros, Hinton 2016, Layer Normalization, whose z is 1 - z here.
     """
 
+    pure = True
     gates = 3
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
@@ -123,9 +126,9 @@ class LayerNormGRUCell(GatedCell):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h = state
         gates = [2 * self.hidden_size, self.hidden_size]
-        x_rz, x_n = split(linear(x, self.weight_ih), gates)
-        h_rz, h_n = split(linear(h, self.weight_hh), gates)
-        r, z = split(sigmoid(self.norm_ih(x_rz) + self.norm_hh(h_rz)), 2)
+        x_rz, x_n = split(linear(x, self.weight_ih), sizes=gates)
+        h_rz, h_n = split(linear(h, self.weight_hh), sizes=gates)
+        r, z = split(sigmoid(self.norm_ih(x_rz) + self.norm_hh(h_rz)), parts=2)
         n = tanh(self.norm_in(x_n) + r * self.norm_hn(h_n))
         h = (1 - z) * n + z * carried(h)
         note(r=r, z=z, n=n, h=h)

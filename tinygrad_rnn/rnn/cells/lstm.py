@@ -56,6 +56,7 @@ class LSTMCell(LSTMBlock):
         for :class:`RNNCell`.
     """
 
+    pure = True
     gates = 4
 
     def __init__(
@@ -63,6 +64,7 @@ class LSTMCell(LSTMBlock):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
+        *,
         proj_size: int = 0,
         forget_bias: float | None = None,
         activation: Nonlinearity = "tanh",
@@ -93,7 +95,7 @@ class LSTMCell(LSTMBlock):
         act, out = function_of(self.activation), function_of(self.output_activation)
         h, c = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
-        i, f, g, o = split(z, 4)
+        i, f, g, o = split(z, parts=4)
         i, f, g, o = sigmoid(i), sigmoid(f), act(g), sigmoid(o)
         c = f * c + i * g
         h = o * out(c)
@@ -115,12 +117,13 @@ class NoForgetLSTMCell(LSTMBlock):
     Source: Hochreiter, Schmidhuber 1997, whose g and tanh(c) are scaled sigmoids.
     """
 
+    pure = True
     gates = 3
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
-        i, g, o = split(z, 3)
+        i, g, o = split(z, parts=3)
         i, g, o = sigmoid(i), tanh(g), sigmoid(o)
         c = c + i * g
         h = o * tanh(c)
@@ -142,6 +145,7 @@ class CoupledLSTMCell(LSTMBlock):
         biases add up to -forget_bias; by default they are drawn as the others are.
     """
 
+    pure = True
     gates = 3
 
     def __init__(
@@ -159,7 +163,7 @@ class CoupledLSTMCell(LSTMBlock):
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
-        i, g, o = split(z, 3)
+        i, g, o = split(z, parts=3)
         i, g, o = sigmoid(i), tanh(g), sigmoid(o)
         f = 1 - i
         c = f * c + i * g
@@ -186,6 +190,7 @@ class PeepholeLSTMCell(LSTMBlock):
     output_sees : which c the output gate sees, ``"new"`` or ``"old"``.
     """
 
+    pure = True
     gates = 4
 
     def __init__(
@@ -215,7 +220,7 @@ class PeepholeLSTMCell(LSTMBlock):
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, old = state
         z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
-        i, f, g, o = split(z, 4)
+        i, f, g, o = split(z, parts=4)
         i = sigmoid(i + self.seen(old, self.weight_ci))
         f = sigmoid(f + self.seen(old, self.weight_cf))
         g = tanh(g if self.weight_cg is None else g + self.seen(old, self.weight_cg))

@@ -36,6 +36,8 @@ class SCRNCell(Cell):
     learned : a is one number per unit of k, and a = sigmoid(``decay_logit``), a Parameter (K,).
     """
 
+    pure = True
+
     def __init__(
         self,
         input_size: int,

@@ -1,0 +1,103 @@
+"""What hangs on a module: its attributes, and the items of their containers by dotted name."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from tinygrad_rnn.tensor import Tensor
+
+_CONTAINERS = (list, tuple, dict)
+
+
+def attributes(module: object) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module but those that a class of it hides; containers by their items."""
+    hidden = _hidden(type(module))
+    for name, value in [*vars(module).items()]:
+        if name in hidden:
+            continue
+        if isinstance(value, _CONTAINERS):
+            yield from items(name, value)
+        else:
+            yield name, value
+
+
+@functools.lru_cache(1000)
+def _hidden(kind: type) -> frozenset[str]:
+    """What a class hides, and every class that it inherits from."""
+    given = [vars(one).get("hidden") for one in kind.__mro__]
+    # What is no tuple is an attribute of the user's that happens to be called so.
+    return frozenset(name for names in given if isinstance(names, tuple) for name in names)
+
+
+def items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value under its name, or what lists, tuples and dicts hold, by index or key."""
+    stack = [(name, value)]
+    while stack:
+        name, value = stack.pop()
+        if not isinstance(value, _CONTAINERS):
+            yield name, value
+            continue
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        stack += reversed([(f"{name}.{key}", item) for key, item in pairs])
+
+
+def leads_back(module: object, kind: type) -> bool:
+    """Whether a way down from a module, over others of a kind, comes to it again."""
+    seen: set[int] = set()
+    below = deque([module])  # short ways first: a loop is most often one of two steps
+    while below:
+        for _, value in attributes(below.popleft()):
+            if value is module:
+                return True
+            if isinstance(value, kind) and id(value) not in seen:
+                seen.add(id(value))
+                below.append(value)
+    return False
+
+
+def holds(value: Any, kept: tuple[type[Tensor], ...]) -> bool:
+    """Whether a value is, or has in its containers, a Tensor of a ``kept`` kind."""
+    if isinstance(value, kept):
+        return True
+    if not isinstance(value, _CONTAINERS):
+        return False
+    return any(holds(v, kept) for v in (value.values() if isinstance(value, dict) else value))
+
+
+def check_replaced(who: str, name: str, old: Any, new: Any, kept: tuple[type[Tensor], ...]) -> None:
+    """Refuse to lose a Tensor of a ``kept`` kind to something that is none of them, nor None."""
+    places = {name: new} if isinstance(old, Tensor) else dict(items(name, new))
+    for key, value in items(name, old):
+        place = places.get(key)
+        if isinstance(value, kept) and place is not None and not isinstance(place, kept):
+            raise _lost(who, key, type(value).__name__, place)
+
+
+def check_company(who: str, found: list[tuple[str, Any]], kept: tuple[type[Tensor], ...]) -> None:
+    """Refuse a Tensor in a container with others of a ``kept`` kind: it has replaced one there."""
+    kinds = {
+        key.rpartition(".")[0]: type(value).__name__
+        for key, value in found
+        if "." in key and isinstance(value, kept)
+    }
+    for key, value in found if kinds else ():
+        container = key.rpartition(".")[0]
+        if container in kinds and isinstance(value, Tensor) and not isinstance(value, kept):
+            raise _lost(who, key, kinds[container], value, among=True)
+
+
+def _lost(who: str, key: str, kind: str, value: Any, among: bool = False) -> TypeError:
+    given = type(value).__name__
+    what = "be neither trained nor saved" if kind == "Parameter" else "not be saved"
+    place = (
+        f"{key} is a {given} among others that are {kind}s, and"
+        if among
+        else f"{key} is a {kind}, and a {given} in its place"
+    )
+    return TypeError(
+        f"{who}: {place} would {what}; assign to {key}.data for new values, or put "
+        f"nn.{kind}(...) there"
+    )

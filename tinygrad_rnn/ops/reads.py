@@ -1,0 +1,53 @@
+"""What the gradient rules read: a table. Whatever is not named may be overwritten after forward.
+
+The words are those of :class:`tinygrad_rnn.tape.Primitive`: one text per rule, or one for all of
+them. Shapes and dtypes do not count. Operations that are not in the table read everything. A test
+fills what is not read with nan, so a rule that reads more than it says is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinygrad_rnn.ops import elementwise as e
+from tinygrad_rnn.ops import indexing, linear_algebra, losses, reductions, shaping, whole_axis
+from tinygrad_rnn.ops.promotion import cast_p
+from tinygrad_rnn.tape import Primitive
+
+READS: dict[Primitive, str | Sequence[str]] = {
+    # Arithmetic
+    e.add: "",
+    e.subtract: "",
+    e.negative: "",
+    e.multiply: ("x1", "x0"),
+    e.divide: ("x1", "y x1"),
+    e.power: ("x", "y x0"),
+    e.remainder: ("", "x"),
+    # Functions of one argument, by what their derivative is written in
+    **dict.fromkeys((e.abs, e.log, e.log1p, e.square, e.sin, e.cos, e.erf), "x"),
+    **dict.fromkeys((e.relu, e.leaky_relu_p, e.softplus, e.clip_p), "x"),
+    **dict.fromkeys((e.exp, e.expm1, e.sqrt, e.tanh, e.sigmoid), "y"),
+    **dict.fromkeys((e.identity, cast_p, e.to_device_p), ""),
+    # Choice
+    **dict.fromkeys((e.maximum, e.minimum), "x"),
+    e.where: "x0",
+    # Moving values
+    **dict.fromkeys((shaping.broadcast_to_p, shaping.sum_to_p, shaping.reshape_p), ""),
+    **dict.fromkeys((shaping.transpose_p, shaping.flip_p, shaping.pad_p, shaping.unpad_p), ""),
+    **dict.fromkeys((shaping.concat_p, shaping.split_p, shaping.stack_p, shaping.unstack_p), ""),
+    **dict.fromkeys((indexing.getitem_p, indexing.place_p, indexing.put_p), "indices"),
+    **dict.fromkeys((indexing.take_p, indexing.scatter_add_p), "x1"),
+    # Reductions and functions of a whole axis
+    **dict.fromkeys((reductions.sum_p, reductions.mean_p, reductions.cumsum_p), ""),
+    reductions.prod_p: "x",
+    **dict.fromkeys((whole_axis.softmax_p, whole_axis.log_softmax_p), "y"),
+    # Products and losses
+    linear_algebra.matmul_p: ("x1", "x0"),
+    linear_algebra.linear_p: ("x1", "x0", ""),
+    linear_algebra.einsum_p: "others",
+    losses.cross_entropy_p: "x y1",
+    losses.cross_entropy_cotangent_p: "x0 x1 x2 x3",
+}
+
+for _primitive, _reads in READS.items():
+    _primitive.reads = _reads

@@ -1,0 +1,97 @@
+"""Which emitter runs a loop: compiled by Numba, CUDA kernels, or array calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backends import Backend, Extras, Switch, extras, using_extras
+from tinygrad_rnn.backends.forks import undivided
+from tinygrad_rnn.replay.emit import array
+from tinygrad_rnn.replay.emit.array import Runner
+from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
+from tinygrad_rnn.replay.emit.cuda.source import kernel_source
+from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
+from tinygrad_rnn.replay.program.loop import Kernel, Loop
+
+
+def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
+    """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
+
+    By default whatever is installed is used. For comparisons, and for finding a fault.
+    """
+    return using_extras(jit=jit, packed=packed)
+
+
+def has_numba() -> bool:
+    """Whether loops are compiled by Numba, which is imported when the first of them is."""
+    return why_not() is None
+
+
+def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
+    """The loop's function, compiled at the first call for each choice of emitters."""
+    chosen = extras()
+    runner = known.get(chosen)
+    if runner is None:
+        runner = known[chosen] = _compile(loop, backend, chosen)
+    return runner
+
+
+def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
+    """The loop bound to the memory of these arrays, to be run any number of times.
+
+    It does not hold the arrays. None where the loop is more than one compiled function.
+    """
+    binds: Any = getattr(runner, "bind", None)
+    return None if binds is None else binds(arrays, steps)
+
+
+def loop_notes(loop: Loop, backend: Backend) -> list[str]:
+    """By what a loop is run, and why any of its steps is run slower than it could be."""
+    if backend.xp is not np:
+        return _why_no_kernels(loop, backend) or ["runs as fused CUDA kernels"]
+    if not extras().jit:
+        return ["runs as NumPy calls, since Numba is switched off"]
+    missing = why_not()
+    if missing is not None:
+        return [f"runs as NumPy calls, since {missing}"]
+    with undivided():
+        from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
+
+    slow = [(step, numba_emitter.reason(step, loop)) for step in loop.steps]
+    why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for _, text in slow if text))
+    return why or ["the loop is one compiled function"]
+
+
+def _compile(loop: Loop, backend: Backend, chosen: Extras) -> Runner:
+    if backend.xp is np and chosen.jit and has_numba():
+        with undivided():
+            from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
+
+        try:
+            one_step = array.one_step(loop, backend)
+            return numba_emitter.compile_loop(loop, one_step, packed=chosen.packed)
+        except Unusable as failure:
+            warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
+    if not _why_no_kernels(loop, backend):
+        return cuda_emitter.compile_loop(loop, backend, array.one_step(loop, backend))
+    return array.compile_loop(loop, backend)
+
+
+def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
+    """Why a loop is not run as CUDA kernels; nothing where it is."""
+    if type(backend).compile_kernel is Backend.compile_kernel:
+        return ["runs as array calls: the backend has no kernels"]
+    try:
+        for step in loop.steps:
+            if isinstance(step, Kernel):
+                kernel_source(step, loop.arrays)
+    except ValueError as error:
+        return [f"runs as array calls: {error}"]
+    return []
+
+
+__all__ = ["Runner", "bind", "emit", "has_numba", "using"]

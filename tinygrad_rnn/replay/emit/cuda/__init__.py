@@ -1,0 +1,1 @@
+"""The kernels of a step as CUDA source."""

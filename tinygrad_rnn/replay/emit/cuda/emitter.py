@@ -1,0 +1,109 @@
+"""Run a loop on a GPU: one launch for each fused kernel and each product of a step.
+
+Whatever can be known before is computed when the loop is compiled, and the views of products are
+made before the first step; inside the loop nothing happens but launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+from tinygrad_rnn.backends import Array, Backend
+from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_launch, kernel_source
+from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
+
+Act: TypeAlias = Callable[[int], Any]
+"""One step at time t, on arrays that it holds."""
+
+Prepare: TypeAlias = Callable[[Sequence[Array], int], Act]
+"""From the arrays and the number of steps T, made before the loop runs."""
+
+
+def compile_loop(
+    loop: Loop,
+    backend: Backend,
+    fallback: Callable[[Call], Callable[[Sequence[Array]], Act]],
+) -> Callable[[Sequence[Array], int], None]:
+    """A function of the loop's arrays and T that runs its steps for every t.
+
+    Kernels are compiled by the backend, products are its ``matmul``, and ``fallback(step)`` gives
+    a function of the arrays for each call, which gives one of t.
+
+    Raises
+    ------
+    ValueError : where the backend has no kernels, or one of the loop's cannot be translated.
+    """
+    prepared: list[Prepare] = []
+    for step in loop.steps:
+        if isinstance(step, Kernel):
+            made = _kernel(step, loop.arrays, backend)
+        elif isinstance(step, Product):
+            made = _product(step, loop.arrays, backend)
+        else:
+            made = _call(fallback(step))
+        if made is not None:
+            prepared.append(made)
+
+    def run(arrays: Sequence[Array], T: int) -> None:
+        if T == 0:
+            return
+        acts = [prepare(arrays, T) for prepare in prepared]
+        for t in reversed(range(T)) if loop.reverse else range(T):
+            for act in acts:
+                act(t)
+
+    return run
+
+
+def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
+    places, numbers, grid, block = kernel_launch(kernel, specs)
+    if grid == 0:
+        return None
+    compiled = backend.compile_kernel(kernel_source(kernel, specs), NAME)
+    if compiled is None:
+        raise ValueError(f"the backend {backend.name!r} has no kernels of its own")
+
+    def prepare(arrays: Sequence[Array], T: int) -> Act:
+        fixed = (*(arrays[k] for k in places), numbers)
+        return lambda t: compiled((grid,), (block,), (*fixed, t))
+
+    return prepare
+
+
+def _product(product: Product, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
+    if prod(product.out.shape) == 0:
+        return None
+    matmul = backend.xp.matmul
+
+    def prepare(arrays: Sequence[Array], T: int) -> Act:
+        a, b, out = (
+            _views(ref, arrays[ref.array], specs[ref.array], backend, T)
+            for ref in (product.a, product.b, product.out)
+        )
+        if product.constant and product.b.time is None and not _dense(product.b):
+            b = [backend.xp.ascontiguousarray(b[0])] * T
+        return lambda t: matmul(a[t], b[t], out=out[t])
+
+    return prepare
+
+
+def _call(start: Callable[[Sequence[Array]], Act]) -> Prepare:
+    return lambda arrays, T: start(arrays)
+
+
+def _views(ref: Ref, array: Array, spec: ArraySpec, backend: Backend, T: int) -> list[Array]:
+    """What a Ref means at each t."""
+    if ref.time is None:
+        return [backend.strided(array, ref.shape, ref.strides, ref.offset)] * T
+    row = prod(spec.shape)
+    start = ref.offset + ref.time * row
+    rows = backend.strided(array, (T, *ref.shape), (row, *ref.strides), start)
+    return [rows[t] for t in range(T)]
+
+
+def _dense(ref: Ref) -> bool:
+    """Whether a matrix lies in memory row by row or column by column without gaps."""
+    rows, columns = ref.shape
+    return ref.strides in ((columns, 1), (1, rows))

@@ -1,0 +1,97 @@
+"""A loop cut into loops over some of the rows each, which never meet.
+
+Most cells treat the rows of a batch one like the other: what they compute for a row depends on that
+row and on constants. Then a thread can run through all time with some of the rows while another
+does so with the rest, and none waits for the other at any step. Whether it is so is read off the
+places that the steps read and write; nothing else is known about axes here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from tinygrad_rnn.replay.program.loop import (
+    ArraySpec,
+    Kernel,
+    Loop,
+    Phase,
+    Product,
+    Ref,
+    Step,
+    refs,
+    written,
+)
+
+
+def divided(loop: Loop, parts: int) -> list[Loop] | None:
+    """The loop over the first rows, over the next, and so on; None where rows depend on another."""
+    rows = independent_rows(loop)
+    if rows is None or rows < parts:
+        return None
+    cuts = [rows * k // parts for k in range(parts + 1)]
+    return [
+        loop._replace(steps=tuple(_part(step, a, b) for step in loop.steps))
+        for a, b in itertools.pairwise(cuts)
+    ]
+
+
+def independent_rows(loop: Loop) -> int | None:
+    """The number of rows that each step is done for, none of which reads what another wrote."""
+    found = {_count(step) for step in loop.steps}
+    rows = found.pop() if len(found) == 1 else None
+    if rows is None:
+        return None
+    changing = {ref.array for step in loop.steps for ref in written(step)}
+    for step in loop.steps:
+        if isinstance(step, Product) and step.b.array in changing:
+            return None
+        for ref in refs(step):
+            if ref.array in changing and not _keeps_to_rows(ref, loop.arrays[ref.array], rows):
+                return None
+    return rows
+
+
+def _count(step: Step) -> int | None:
+    """The size of the first axis of all that a step writes."""
+    if isinstance(step, Product):
+        return step.a.shape[0]
+    if not isinstance(step, Kernel):
+        return None
+    if step.lead:
+        return step.lead[0]
+    widths = {phase.width for phase in step.phases}
+    return None if len(widths) > 1 else widths.pop()
+
+
+def _keeps_to_rows(ref: Ref, spec: ArraySpec, rows: int) -> bool:
+    """Whether element i along the first axis of a place lies in the i-th part of its array."""
+    row = math.prod(spec.shape) // rows
+    moves = [(n - 1) * s for n, s in zip(ref.shape[1:], ref.strides[1:], strict=True)]
+    low = ref.offset + sum(move for move in moves if move < 0)
+    high = ref.offset + sum(move for move in moves if move > 0)
+    return ref.shape[0] == rows and ref.strides[0] == row and 0 <= low <= high < row
+
+
+def _part(step: Step, start: int, stop: int) -> Step:
+    """A step for the rows from ``start`` to ``stop``, which is not among them."""
+
+    def cut(ref: Ref) -> Ref:
+        return ref._replace(
+            shape=(stop - start, *ref.shape[1:]), offset=ref.offset + start * ref.strides[0]
+        )
+
+    def cut_phase(phase: Phase) -> Phase:
+        return Phase(
+            phase.width if lead else stop - start,
+            tuple((name, cut(ref)) for name, ref in phase.reads),
+            phase.lines,
+            tuple((value, cut(ref)) for value, ref in phase.writes),
+            tuple((name, kind, cut(ref)) for name, kind, ref in phase.reduces),
+        )
+
+    if isinstance(step, Kernel):
+        lead = (stop - start, *step.lead[1:]) if step.lead else ()
+        return Kernel(lead, tuple(map(cut_phase, step.phases)))
+    assert isinstance(step, Product)  # a loop with a call has no independent rows
+    return step._replace(a=cut(step.a), out=cut(step.out))

@@ -1,0 +1,1 @@
+"""The loop as one compiled function, and its cache on disk."""

@@ -1,0 +1,284 @@
+"""The source text of a loop: one Python function per kernel, and one that runs through time.
+
+Nothing in the text depends on a size. Sizes, strides and addresses stand in a table of integers,
+and the text only says where: :class:`.table.Table` fills it in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.replay.emit.numba.expressions import (
+    CODES,
+    Operation,
+    Scope,
+    Unsupported,
+    cast,
+    code_of,
+)
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
+
+HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
+
+import math
+
+from numba import float32, float64, int32, int64, njit
+
+from tinygrad_rnn.replay.emit.numba.helpers import (
+    floor_divide_float, floor_divide_i4, floor_divide_i8, power_float, power_i4, power_i8,
+    remainder_float, remainder_i4, remainder_i8,
+)
+from tinygrad_rnn.replay.emit.numba.intrinsics import (
+    apart, ceil, constant, fabs, floor, flush, gemm, load, maximum, minimum, number, place, rint,
+    select, set_mode, sqrt, store,
+)
+from tinygrad_rnn.replay.emit.numba.vector_math import exp, tanh
+
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+'''
+DECORATOR = '@njit(nogil=True, fastmath=FAST, error_model="numpy")'
+RUN = """
+
+@njit(
+    "void(intp, intp, intp, intp)", nogil=True, error_model="numpy", no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)
+def run(table, start, stop, step):
+    mode = flush()
+    t = start
+    while t != stop:
+"""
+PRODUCT_ENTRIES = 22
+
+
+def unit(ref: Ref) -> int | None:
+    """The last stride where it is 0 or 1, which the source knows."""
+    last = ref.strides[-1] if ref.strides else 0
+    return last if last in (0, 1) else None
+
+
+def places(kernel: Kernel) -> list[Ref]:
+    """The different places of a kernel, in the order of its table."""
+    found: dict[Ref, None] = {}
+    for phase in kernel.phases:
+        for ref in phase_refs(phase):
+            found.setdefault(place(ref))
+    return list(found)
+
+
+def phase_refs(phase: Phase) -> list[Ref]:
+    reads = [ref for _, ref in phase.reads]
+    writes = [ref for _, ref in phase.writes]
+    return reads + writes + [ref for _, _, ref in phase.reduces]
+
+
+def place(ref: Ref) -> Ref:
+    """A Ref without its shape, which the kernel's own replaces."""
+    return ref._replace(shape=())
+
+
+def apart(a: Ref, b: Ref, lead: tuple[int, ...], width: int) -> bool:
+    """Whether two places of a kernel certainly share no element within one time step."""
+    if a.array != b.array or a.time != b.time:
+        return True
+    sizes = (*lead, width)
+    first, last = zip(*(_span(ref, sizes) for ref in (a, b)), strict=True)
+    if last[0] < first[1] or last[1] < first[0]:
+        return True
+    pitch = math.gcd(*(s for ref in (a, b) for s in ref.strides[:-1]))
+    if not pitch:
+        return False
+    columns = [(r.offset % pitch, r.offset % pitch + (width - 1) * r.strides[-1]) for r in (a, b)]
+    inside = all(0 <= low <= high < pitch for low, high in columns)
+    return inside and (columns[0][1] < columns[1][0] or columns[1][1] < columns[0][0])
+
+
+def _span(ref: Ref, sizes: tuple[int, ...]) -> tuple[int, int]:
+    moves = [(n - 1) * s for n, s in zip(sizes, ref.strides, strict=True)]
+    low = ref.offset + sum(m for m in moves if m < 0)
+    return low, ref.offset + sum(m for m in moves if m > 0)
+
+
+class KernelSource(NamedTuple):
+    """The body of a kernel's function, its constants, and the length and end of its table."""
+
+    body: str
+    constants: dict[str, str]
+    entries: int
+    numbers: list[int]  # the last entries of the table
+
+
+class _KernelWriter:
+    """Writes a kernel's body line by line, and counts the entries of its table."""
+
+    def __init__(self, kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> None:
+        self.kernel, self.arrays = kernel, arrays
+        self.places = places(kernel)
+        self.numbers = {ref: k for k, ref in enumerate(self.places)}
+        self.axes = len(kernel.lead)
+        self.lines: list[str] = []
+        self.scope = Scope()
+        self.entries = 0
+
+    def add(self, depth: int, text: str) -> None:
+        self.lines.append("    " * depth + text)
+
+    def entry(self) -> str:
+        self.entries += 1
+        return f"number(table, {self.entries - 1})"
+
+    def source(self) -> KernelSource:
+        self.add(1, "apart()")
+        for axis in range(self.axes):
+            self.add(1, f"n{axis} = {self.entry()}")
+        for k in range(len(self.kernel.phases)):
+            self.add(1, f"w{k} = {self.entry()}")
+        start = self.entries
+        for k, ref in enumerate(self.places):
+            self.entries += 2 + self.axes
+            entry = self.entry()
+            if unit(ref) is None:
+                self.add(1, f"u{k} = {entry}")
+        for axis in range(self.axes):
+            self.add(1 + axis, f"for i{axis} in range(n{axis}):")
+        indices = "".join(f", i{axis}" for axis in range(self.axes))
+        for k in range(len(self.places)):
+            position = start + k * (3 + self.axes)
+            self.add(1 + self.axes, f"p{k} = place(table, {position}, t{indices})")
+        for k, phase in enumerate(self.kernel.phases):
+            self.phase(k, phase)
+        for k, (_, code) in enumerate(self.scope.numbers):
+            self.lines.insert(1, f'    c{k} = constant("{code}", table, {self.entries + k})')
+        numbers = [number for number, _ in self.scope.numbers]
+        entries = self.entries + len(numbers)
+        return KernelSource("\n".join(self.lines), self.scope.constants, entries, numbers)
+
+    def code(self, ref: Ref) -> str:
+        return code_of(self.arrays[ref.array].dtype)
+
+    def access(self, k: int, phase: Phase, ref: Ref) -> str:
+        """Dtype, phase and place of an access, and the places that it is not."""
+        here = place(ref)
+        lead, width = self.kernel.lead, phase.width
+        others = {place(r) for r in phase_refs(phase)}
+        names = sorted(self.numbers[r] for r in others if r != here and apart(here, r, lead, width))
+        return f'"{" ".join([self.code(ref), str(k), str(self.numbers[here]), *map(str, names)])}"'
+
+    def index(self, ref: Ref) -> str:
+        by_unit = {0: "0", 1: "j", None: f"j * u{self.numbers[place(ref)]}"}
+        return by_unit[unit(ref)]
+
+    def address(self, ref: Ref) -> str:
+        return f"p{self.numbers[place(ref)]}"
+
+    def phase(self, k: int, phase: Phase) -> None:
+        depth = 1 + self.axes
+        values: dict[str, tuple[str, str]] = {}
+        loaded: dict[Ref, str] = {}
+        inner: list[str] = []
+        for name, ref in phase.reads:
+            variable = f"r{k}_{len(values)}"
+            if place(ref) in loaded:
+                variable = loaded[place(ref)]
+            else:
+                loaded[place(ref)] = variable
+                how = self.access(k, phase, ref)
+                text = f"{variable} = load({how}, {self.address(ref)}, {self.index(ref)})"
+                if unit(ref) == 0:
+                    self.add(depth, text)
+                else:
+                    inner.append(text)
+            values[name] = variable, self.code(ref)
+        self.scope.statements = inner
+        for line in phase.lines:
+            code, result = code_of(line.compute), code_of(line.dtype)
+            wanted = ["b1" if line.function == "select" else code, *[code] * 2]
+            operands = [
+                cast(self.scope, *self.operand(x, values, to), to)
+                for x, to in zip(line.operands, wanted, strict=False)
+            ]
+            text, kind = Operation(self.scope, code).text(line.function, *operands)
+            values[line.target] = self.scope.name(cast(self.scope, text, kind, result)), result
+        for value, ref in phase.writes:
+            code = self.code(ref)
+            text = cast(self.scope, *self.operand(value, values, code), code)
+            how = self.access(k, phase, ref)
+            inner.append(f"store({how}, {self.address(ref)}, {self.index(ref)}, {text})")
+        for number, (name, kind, ref) in enumerate(phase.reduces):
+            code, total = self.code(ref), f"a{k}_{number}"
+            self.add(depth, f"{total} = {self.scope.constant(start(kind, code), code)}")
+            x = self.scope.name(cast(self.scope, *values[name], code))
+            step = {"sum": "add", "max": "maximum", "min": "minimum"}[kind]
+            inner.append(f"{total} = {Operation(self.scope, code).text(step, total, x)[0]}")
+        self.add(depth, f"for j in range(w{k}):")
+        for statement in inner:
+            self.add(depth + 1, statement)
+        for number, (_, _, ref) in enumerate(phase.reduces):
+            how = self.access(k, phase, ref)
+            self.add(depth, f"store({how}, {self.address(ref)}, 0, a{k}_{number})")
+
+    def operand(
+        self, x: str | float | int | bool, values: dict[str, tuple[str, str]], code: str
+    ) -> tuple[str, str]:
+        """A value's text and dtype; a number is one of the dtype ``code``."""
+        if isinstance(x, str):
+            if x not in values:
+                raise Unsupported(f"the value {x} is read nowhere")
+            return values[x]
+        return self.scope.parameter(x, code), code
+
+
+def start(kind: Literal["sum", "max", "min"], code: str) -> float | int | bool:
+    """What a reduction begins with."""
+    dtype = CODES[code]
+    if kind == "sum":
+        return 0
+    if dtype.kind == "b":
+        return kind == "min"
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        return int(limits.min if kind == "max" else limits.max)
+    return -math.inf if kind == "max" else math.inf
+
+
+def kernel_source(kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> KernelSource:
+    """The function of one kernel, without its head; raises Unsupported where it has none."""
+    return _KernelWriter(kernel, arrays).source()
+
+
+def product_code(product: Product, arrays: tuple[ArraySpec, ...]) -> str:
+    """The dtype of a product."""
+    dtypes = {arrays[ref.array].dtype for ref in (product.a, product.b, product.out)}
+    code = code_of(dtypes.pop())
+    if dtypes or code not in ("f4", "f8"):
+        raise Unsupported("a product is compiled for float32 or float64 operands of one dtype")
+    return code
+
+
+def module_source(
+    steps: Iterable[Kernel | Product], arrays: tuple[ArraySpec, ...], bits: int
+) -> str:
+    """The module whose ``run(table, start, stop, step)`` does the steps for every t."""
+    bodies: dict[str, str] = {}
+    constants: dict[str, str] = {}
+    calls: list[str] = []
+    position = 0
+    for step in steps:
+        table = f"table + {8 * position}"
+        if isinstance(step, Product):
+            calls.append(f'        gemm("{product_code(step, arrays)} {bits}", {table}, t)')
+            position += PRODUCT_ENTRIES
+            continue
+        body, used, entries, _ = kernel_source(step, arrays)
+        constants.update(used)
+        name = bodies.setdefault(body, f"kernel_{len(bodies)}")
+        calls.append(f"        {name}({table}, t)")
+        position += entries
+    parts = [HEADER, "\n".join(f"{name} = {text}" for name, text in sorted(constants.items()))]
+    for body, name in bodies.items():
+        parts.append(f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n")
+    return "".join([*parts, RUN, "\n".join(calls), "\n        t += step\n    set_mode(mode)\n"])

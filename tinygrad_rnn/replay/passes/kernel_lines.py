@@ -1,0 +1,141 @@
+"""A kernel expression as lines of one operation each, with the dtype that each is computed in.
+
+As in NumPy the dtypes of the operands decide: a comparison is a bool, a quotient or exp of integers
+is a float, a Python number takes the dtype of what it meets. Here alone that is decided, so that
+the emitters are tables of operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.ops.kernel_language import (
+    COMPARISONS,
+    LOGIC,
+    PREDICATES,
+    REAL,
+    Apply,
+    Node,
+    Number,
+    parsed,
+    plain,
+)
+from tinygrad_rnn.replay.program.loop import DType, Line
+
+BOOL, LONG, DOUBLE = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+_OF_NUMBERS: dict[str, Callable[..., Any]] = {
+    "erf": math.erf,
+    "round": np.rint,
+    "select": np.where,
+    "sigmoid": _sigmoid,
+}
+"""Functions that are called otherwise in NumPy."""
+
+
+def kernel_lines(
+    target: str,
+    expression: str,
+    operands: Sequence[str | Number],
+    params: Mapping[str, Any],
+    compute: DType,
+    dtype: DType,
+) -> list[Line]:
+    """The lines of ``target = expression``, for operands of the dtype ``compute``.
+
+    The last one gives the target, in ``dtype``; the names of the others begin with its name.
+    """
+    known = {f"x{k}": operand for k, operand in enumerate(operands)} | dict(params)
+    lines = _Lines(target, known, compute)
+    operand, _ = lines.of(parsed(expression))
+    if not lines.lines or lines.lines[-1].target != operand:
+        return [Line(target, "cast", (_as(operand, compute),), compute, dtype)]
+    lines.lines[-1] = lines.lines[-1]._replace(target=target, dtype=dtype)
+    return lines.lines
+
+
+class _Lines:
+    def __init__(self, target: str, known: Mapping[str, Any], compute: DType) -> None:
+        self.target, self.known, self.compute = target, known, compute
+        self.real = compute if compute.kind == "f" else DOUBLE
+        self.lines: list[Line] = []
+        self.found: dict[int, tuple[str, DType]] = {}
+
+    def of(self, node: Node) -> tuple[str | Number, DType | None]:
+        """What holds a node's value, and its dtype; None for a number."""
+        if isinstance(node, str):
+            value = self.known[node]
+            if isinstance(value, str):
+                return value, self.compute
+            node = value
+        if not isinstance(node, Apply):
+            number = plain(node)
+            assert number is not None, "a parameter that is no number has no lines"
+            return number, None
+        if id(node) not in self.found:  # the middle of a chain of comparisons stands there twice
+            given = [self.of(operand) for operand in node.operands]
+            if all(dtype is None for _, dtype in given):
+                return _number(node.function, [x for x, _ in given]), None
+            self.found[id(node)] = self.apply(node.function, given)
+        return self.found[id(node)]
+
+    def apply(
+        self, function: str, given: list[tuple[str | Number, DType | None]]
+    ) -> tuple[str, DType]:
+        condition, operands = [], given
+        if function == "select":
+            condition, operands = given[:1], given[1:]
+        compute = self.common(operands)
+        if function == "power" and operands[1] == (2, None):  # as NumPy has it, and exact
+            function, operands = "multiply", [operands[0]] * 2
+        if function in REAL and compute.kind != "f":
+            compute = self.real
+        if compute == BOOL and function in ("subtract", "negative", "sign", "power"):
+            compute = self.compute  # NumPy has none of bools
+        dtype = BOOL if function in (*COMPARISONS, *PREDICATES) else compute
+        name = f"{self.target}.{len(self.lines)}"
+        names = [x if isinstance(x, str) else bool(x) for x, _ in condition]
+        names += [_as(x, compute) for x, _ in operands]
+        self.lines.append(Line(name, function, tuple(names), compute, dtype))
+        return name, dtype
+
+    def common(self, operands: Sequence[tuple[str | Number, DType | None]]) -> DType:
+        """The widest dtype of operands; a number is of a kind only."""
+        found = max((d for _, d in operands if d is not None), key=_rank, default=BOOL)
+        for x, dtype in operands:
+            if dtype is None and isinstance(x, float) and found.kind != "f":
+                found = self.real
+            if dtype is None and not isinstance(x, bool) and found == BOOL:
+                found = LONG if self.compute == BOOL else self.compute
+        return found
+
+
+def _rank(dtype: DType) -> tuple[int, int]:
+    return "biuf".index(dtype.kind), dtype.itemsize
+
+
+def _as(x: str | Number, dtype: DType) -> str | Number:
+    """A number as Python's type of the kind of a dtype."""
+    if isinstance(x, str):
+        return x
+    return {"b": bool, "f": float}.get(dtype.kind, int)(x)
+
+
+def _number(function: str, numbers: Sequence[Any]) -> Number:
+    """A function of numbers alone, in double precision; of integers an integer, if it is one."""
+    whole = function not in REAL and not any(isinstance(x, float) for x in numbers)
+    of_numbers = _OF_NUMBERS.get(function) or getattr(np, function)
+    given = numbers if function in LOGIC else [*map(np.float64, numbers)]
+    with np.errstate(all="ignore"):
+        found = plain(np.asarray(of_numbers(*given)).item())
+    assert found is not None
+    return int(found) if whole and isinstance(found, float) and found.is_integer() else found

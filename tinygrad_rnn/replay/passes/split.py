@@ -1,0 +1,140 @@
+"""Splitting: what has to happen inside the loop over time, and what can be done for all T at once.
+
+Four parts, by what depends on what and not by recognising any cell. *Once*: what depends on
+constants alone. *Before*: products of inputs that do not wait for the state, with what they need.
+*Loop*: what the next state needs, and light work next to it. *After*: products that no state waits
+for, with what follows them; the sums over time of weight gradients are among these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tinygrad_rnn import ops
+from tinygrad_rnn.ops import primitives as P
+from tinygrad_rnn.ops.batching import can_batch
+from tinygrad_rnn.replay.passes.lower import FILL, VIEWS, is_elementwise, is_product, is_reduction
+from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, depending, needed_ops
+
+
+@dataclass
+class Parts:
+    """The ops of a program by when they are run; ``notes`` say what could not be moved, and why."""
+
+    program: Program
+    once: list[Op]
+    before: list[Op]
+    loop: list[Op]
+    after: list[Op]
+    varying: set[Value]
+    notes: list[str]
+
+    @property
+    def crossing(self) -> list[Value]:
+        """What the loop must leave behind for every step: outputs, and what comes after needs."""
+        inside = {y for op in self.loop for y in op.outputs} | set(self.program.state)
+        wanted = [
+            *self.program.ys,
+            *self.program.totals,
+            *(x for op in self.after for x in op.values()),
+        ]
+        return list(dict.fromkeys(v for v in wanted if v in inside))
+
+
+def is_light(op: Op) -> bool:
+    """Whether an op costs next to nothing inside a kernel."""
+    return (
+        is_elementwise(op)
+        or is_reduction(op)
+        or op.primitive in VIEWS
+        or op.primitive in (P.concat, FILL)
+    )
+
+
+def split(program: Program, brief: bool = False) -> Parts:
+    """The parts of a program that has been lowered.
+
+    Where there are few steps, in a ``brief`` loop, products stay in it: there is little to gain
+    from one over all steps, and a part before or after the loop takes time of its own.
+    """
+    varying = depending(program.ops, [*program.xs, *program.state])
+    on_state = depending(program.ops, program.state)
+    once = [op for op in program.ops if op.outputs[0] not in varying]
+    rest = [op for op in program.ops if op.outputs[0] in varying]
+    notes: list[str] = []
+
+    def batchable(op: Op) -> bool:
+        return can_batch(op.primitive, [x in varying for x in op.inputs])
+
+    def stays(op: Op) -> bool:
+        return is_light(op) or (brief and is_product(op))
+
+    # Before: heavy work on inputs alone, and what it needs
+    free = set(program.xs)
+    for op in rest:
+        if op.outputs[0] not in on_state and all(
+            x in free or x not in varying for x in op.values()
+        ):
+            if batchable(op):
+                free.update(op.outputs)
+            else:
+                notes.append(f"{op.primitive.name}: has no batching rule, stays in the loop")
+    heavy = [op for op in rest if op.outputs[0] in free and not stays(op)]
+    before = needed_ops(
+        [op for op in rest if op.outputs[0] in free], [y for op in heavy for y in op.outputs]
+    )
+    hoisted = set(before)
+    rest = [op for op in rest if op not in hoisted]
+
+    # After: what neither the state nor an op that must be in the loop waits for
+    bound = [v for op in rest if not batchable(op) for v in op.outputs]
+    must = set(needed_ops(rest, [*program.next_state, *bound]))
+    sunk: set[Op] = set()
+    moved: set[Value] = set()
+    for op in rest:
+        if op not in must and (not stays(op) or any(x in moved for x in op.values())):
+            sunk.add(op)
+            moved.update(op.outputs)
+    readers = consumers(rest)
+    outputs = set(program.ys) | set(program.totals)
+    there = set(program.xs) | set(program.state) | {y for op in before for y in op.outputs}
+    there |= {x for op in sunk for x in op.values() if x not in moved}
+    for op in reversed(rest):
+        if op in must or op in sunk or outputs & set(op.outputs):
+            continue
+        followers = [reader for y in op.outputs for reader in readers.get(y, [])]
+        stored = all(x in there or x not in varying for x in op.values())
+        if all(f in sunk for f in followers) and (op.primitive in VIEWS or stored):
+            sunk.add(op)
+            there.update(op.values())
+    notes += [
+        f"{op.primitive.name}: has no batching rule, stays in the loop"
+        for op in rest
+        if not batchable(op) and op.outputs[0] in on_state
+    ]
+    loop = [op for op in rest if op not in sunk]
+    after = [op for op in rest if op in sunk]
+    return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(notes)))
+
+
+def summed_inside(program: Program) -> tuple[Program, list[bool]]:
+    """Totals that can be summed in the loop only become states that are added to there.
+
+    That is so for what an op without a batching rule computes. The second result says which of the
+    totals these are; they come last in ``next_state``.
+    """
+    inside = {y for op in split(program).loop for y in op.outputs}
+    producers = program.producers()
+    flags = [v in inside and not is_elementwise(producers[v]) for v in program.totals]
+    if not any(flags):
+        return program, []
+    state, following, lines = [*program.state], [*program.next_state], [*program.ops]
+    for v, flag in zip(program.totals, flags, strict=True):
+        if flag:
+            start, end = Value(v.shape, v.dtype), Value(v.shape, v.dtype)
+            lines.append(Op(ops.add, [start, v], {}, [end]))
+            state.append(start)
+            following.append(end)
+    totals = [v for v, flag in zip(program.totals, flags, strict=True) if not flag]
+    changed = replace(program, state=state, next_state=following, ops=lines, totals=totals)
+    return changed, flags

@@ -1,0 +1,140 @@
+"""What an emitter is given: the inside of the time loop as products, kernels and calls on arrays.
+
+A loop is data. It says what one time step does and where its arrays lie; the emitters turn it into
+NumPy calls, into one compiled function, or into CUDA kernels. Lengths of time are not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from tinygrad_rnn.tape import Primitive
+
+DType: TypeAlias = "np.dtype[Any]"
+
+
+class ArraySpec(NamedTuple):
+    """One C-contiguous array of the loop: ``shape`` at each step, or once for all where fixed."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    stacked: bool  # whether it has a leading time axis, of T + 1 rows where it holds a state
+
+
+class Ref(NamedTuple):
+    """Elements of one array, as a step reads or writes them.
+
+    Element (i, j, ...) of ``shape`` lies ``offset + i * strides[0] + j * strides[1] + ...``
+    elements behind the start of the array, or of its row ``t + time`` where it is stacked.
+    A stride is 0 where one element is repeated.
+    """
+
+    array: int  # its place in Loop.arrays
+    time: int | None  # 0 or 1 for a stacked array, None for a fixed one
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+class Line(NamedTuple):
+    """``target = function(operands)``, for every element of the shape that a kernel runs over.
+
+    ``function`` is one of ``ops/kernel_language.py``, that of an operator or ``"cast"``;
+    ``operands`` are names of reads or of earlier targets, or Python numbers. Operands are brought
+    to ``compute``, but the condition of ``"select"`` to bool; what comes out, of a comparison and
+    of ``"isnan"`` and ``"isfinite"`` a bool, is brought to ``dtype``.
+    """
+
+    target: str
+    function: str
+    operands: tuple[str | float | int | bool, ...]
+    compute: DType
+    dtype: DType
+
+
+class Phase(NamedTuple):
+    """One run along the last axis of a kernel: read, compute, write, reduce.
+
+    Every Ref has the kernel's leading axes and ``width`` as its shape. A reduction's Ref has stride
+    0 along the last axis: one element for the whole run. What an earlier phase wrote or reduced at
+    the same place, a later one may read.
+    """
+
+    width: int
+    reads: tuple[tuple[str, Ref], ...]
+    lines: tuple[Line, ...]
+    writes: tuple[tuple[str | float | int | bool, Ref], ...]
+    reduces: tuple[tuple[str, Literal["sum", "max", "min"], Ref], ...] = ()
+
+
+class Kernel(NamedTuple):
+    """Phases that are run one after the other at each element of the leading axes ``lead``.
+
+    The leading elements are independent of each other. Within a phase an element that is both
+    read and written is read first, and always at its own place.
+    """
+
+    lead: tuple[int, ...]
+    phases: tuple[Phase, ...]
+
+
+class Product(NamedTuple):
+    """``out = a @ b`` for two-dimensional operands; ``out`` overlaps neither.
+
+    ``constant`` says that b does not change during the loop, so that it can be packed once.
+    """
+
+    a: Ref
+    b: Ref
+    out: Ref
+    constant: bool
+
+
+class Call(NamedTuple):
+    """The forward of a primitive, run as it is, with its results copied to ``outputs``."""
+
+    primitive: Primitive
+    operands: tuple[Ref | float | int | bool, ...]
+    params: dict[str, Any]
+    outputs: tuple[Ref | None, ...]
+
+
+Step: TypeAlias = Kernel | Product | Call
+
+
+class Loop(NamedTuple):
+    """One time step as a list of steps, run for t = 0 ... T-1, or from T-1 down to 0."""
+
+    arrays: tuple[ArraySpec, ...]
+    steps: tuple[Step, ...]
+    reverse: bool
+
+
+def refs(step: Step) -> Iterator[Ref]:
+    """Everything that a step reads or writes."""
+    if isinstance(step, Kernel):
+        for phase in step.phases:
+            yield from (ref for _, ref in phase.reads)
+            yield from (ref for _, ref in phase.writes)
+            yield from (ref for _, _, ref in phase.reduces)
+    elif isinstance(step, Product):
+        yield from (step.a, step.b, step.out)
+    else:
+        yield from (x for x in step.operands if isinstance(x, Ref))
+        yield from (x for x in step.outputs if x is not None)
+
+
+def written(step: Step) -> Iterator[Ref]:
+    """The places that a step writes."""
+    if isinstance(step, Kernel):
+        for phase in step.phases:
+            yield from (ref for _, ref in phase.writes)
+            yield from (ref for _, _, ref in phase.reduces)
+    elif isinstance(step, Product):
+        yield step.out
+    else:
+        yield from (x for x in step.outputs if x is not None)

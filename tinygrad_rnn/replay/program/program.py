@@ -1,0 +1,233 @@
+"""A time step as a program: the tape of one step with its inputs and outputs sorted by role.
+
+Every pass takes a program and gives a program, and each can be printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from tinygrad_rnn.replay.program.loop import DType
+from tinygrad_rnn.tape import Primitive
+
+
+class Value:
+    """One value of a step: its shape and dtype at a single time."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Sequence[int], dtype: DType) -> None:
+        self.shape = tuple(shape)
+        self.dtype = dtype
+
+
+Operand: TypeAlias = "Value | float | int | bool"
+
+
+class Op:
+    """One line: ``outputs = primitive(*inputs, **params)``."""
+
+    __slots__ = ("inputs", "outputs", "params", "primitive")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Operand],
+        params: dict[str, Any],
+        outputs: Sequence[Value],
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = tuple(inputs)
+        self.params = params
+        self.outputs = tuple(outputs)
+
+    def values(self) -> Iterator[Value]:
+        """The inputs that are values, not numbers."""
+        return (x for x in self.inputs if isinstance(x, Value))
+
+
+def no_values() -> list[Value]:
+    return []
+
+
+@dataclass
+class Program:
+    """(consts, x_t, state_{t-1}) -> (y_t, state_t, totals), where totals are summed over time.
+
+    ``consts`` are the same at every step, ``xs`` and ``ys`` have one entry per step.
+    """
+
+    consts: list[Value]
+    xs: list[Value]
+    state: list[Value]
+    ops: list[Op]
+    ys: list[Value]
+    next_state: list[Value]
+    totals: list[Value] = field(default_factory=no_values)
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [*self.ys, *self.next_state, *self.totals]
+
+    def producers(self) -> dict[Value, Op]:
+        """The op that computes each value."""
+        return {y: op for op in self.ops for y in op.outputs}
+
+    def __str__(self) -> str:
+        return Names(self).program()
+
+
+def evaluate(
+    program: Program, consts: Sequence[Any], xs: Sequence[Any], state: Sequence[Any]
+) -> dict[Value, Any]:
+    """Every value of one step, from arrays or from Tensors, which are then recorded."""
+    known: dict[Value, Any] = dict(zip(program.consts, consts, strict=True))
+    known.update(zip(program.xs, xs, strict=True))
+    known.update(zip(program.state, state, strict=True))
+    for op in program.ops:
+        inputs = [known[x] if isinstance(x, Value) else x for x in op.inputs]
+        found = op.primitive(*inputs, **op.params)
+        results: Sequence[Any] = found if op.primitive.multiple else (found,)
+        known.update(zip(op.outputs, results, strict=True))
+    return known
+
+
+def needed_ops(ops: Iterable[Op], outputs: Iterable[Value]) -> list[Op]:
+    """Those of ``ops`` that ``outputs`` depend on, in order."""
+    wanted = set(outputs)
+    kept: list[Op] = []
+    for op in reversed([*ops]):
+        if any(y in wanted for y in op.outputs):
+            wanted.update(op.values())
+            kept.append(op)
+    return kept[::-1]
+
+
+def consumers(ops: Iterable[Op]) -> dict[Value, list[Op]]:
+    """The ops that read each value."""
+    found: dict[Value, list[Op]] = {}
+    for op in ops:
+        for x in set(op.values()):
+            found.setdefault(x, []).append(op)
+    return found
+
+
+def depending(ops: Iterable[Op], sources: Iterable[Value]) -> set[Value]:
+    """``sources`` and everything that ``ops`` compute from them."""
+    found = set(sources)
+    for op in ops:
+        if any(x in found for x in op.values()):
+            found.update(op.outputs)
+    return found
+
+
+def substituted(program: Program, replacement: dict[Value, Value], ops: list[Op]) -> Program:
+    """A program of ``ops`` whose outputs are replaced where they have a replacement."""
+
+    def new(values: list[Value]) -> list[Value]:
+        return [replacement.get(v, v) for v in values]
+
+    return replace(
+        program,
+        ops=ops,
+        ys=new(program.ys),
+        next_state=new(program.next_state),
+        totals=new(program.totals),
+    )
+
+
+class Rewriter:
+    """Goes through a program's ops in order and collects their replacements."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.ops: list[Op] = []
+        self.replacement: dict[Value, Value] = {}
+
+    def current(self, x: Any) -> Any:
+        """What stands for a value now."""
+        return self.replacement.get(x, x) if isinstance(x, Value) else x
+
+    def emit(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Operand],
+        shape: Sequence[int],
+        dtype: DType,
+        /,
+        **params: Any,
+    ) -> Value:
+        """Append an op with one output."""
+        y = Value(shape, dtype)
+        self.ops.append(Op(primitive, inputs, params, [y]))
+        return y
+
+    def keep(self, op: Op) -> None:
+        """Append an op as it is, on current values."""
+        self.ops.append(
+            Op(op.primitive, [self.current(x) for x in op.inputs], op.params, op.outputs)
+        )
+
+    def result(self) -> Program:
+        """The new program, without what nothing needs."""
+        program = substituted(self.program, self.replacement, self.ops)
+        return replace(program, ops=needed_ops(program.ops, program.outputs))
+
+
+def rewrite(program: Program, rule: Callable[[Rewriter, Op], bool]) -> Program:
+    """Apply ``rule(rewriter, op)`` to every op; where it returns False the op is kept."""
+    rewriter = Rewriter(program)
+    for op in program.ops:
+        if not rule(rewriter, op):
+            rewriter.keep(op)
+    return rewriter.result()
+
+
+class Names:
+    """Names of the values of a program, for printing."""
+
+    def __init__(self, program: Program) -> None:
+        self.of: dict[Value, str] = {}
+        self.program_ = program
+        for letter, values in (("k", program.consts), ("x", program.xs), ("s", program.state)):
+            for k, value in enumerate(values):
+                self.of.setdefault(value, f"{letter}{k}")
+
+    def operand(self, x: Any) -> str:
+        if not isinstance(x, Value):
+            return repr(x)
+        return self.of.setdefault(x, f"%{sum(n.startswith('%') for n in self.of.values())}")
+
+    def line(self, op: Op) -> str:
+        arguments = [self.operand(x) for x in op.inputs]
+        arguments += [f"{name}={value}" for name, value in op.params.items()]
+        kinds = dict.fromkeys(f"{y.dtype} {y.shape}" for y in op.outputs)
+        outputs = ", ".join(self.operand(y) for y in op.outputs)
+        return f"{outputs} = {op.primitive.name}({', '.join(arguments)})   {' / '.join(kinds)}"
+
+    def program(self) -> str:
+        p = self.program_
+        head = [
+            f"{role}: " + ", ".join(f"{self.operand(v)} {v.dtype} {v.shape}" for v in values)
+            for role, values in (("constant", p.consts), ("inputs", p.xs), ("state", p.state))
+            if values
+        ]
+        body = [self.line(op) for op in p.ops]
+        tail = [
+            f"{role}: " + ", ".join(self.operand(v) for v in values)
+            for role, values in (
+                ("outputs", p.ys),
+                ("next state", p.next_state),
+                ("summed over time", p.totals),
+            )
+            if values
+        ]
+        return "\n".join([*head, *(f"  {line}" for line in body), *tail])
+
+
+def replace_outputs(program: Program, ys: list[Value]) -> Program:
+    """The same step with other outputs over time."""
+    outputs = [*ys, *program.next_state, *program.totals]
+    return replace(program, ys=ys, ops=needed_ops(program.ops, outputs))

@@ -1,0 +1,184 @@
+"""One step, compiled: forward with or without residuals, backward, whole or in segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tinygrad_rnn.backends import Array, Backend
+from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, float_states, with_residuals
+from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
+from tinygrad_rnn.replay.run.compiled import Compiled
+from tinygrad_rnn.replay.run.memory import Lease
+
+Arrays = Sequence[Array]
+
+MANY = 4
+"""Steps from which on it pays to bring the constants of a loop into another order."""
+
+
+class Held:
+    """What a forward pass leaves for its backward pass.
+
+    ``every`` is the length of a segment where states are checkpointed: then only the states before
+    each segment are held, and the rest is computed again.
+    """
+
+    def __init__(self, wanted: Wanted, every: int | None, backend: Backend) -> None:
+        self.wanted = wanted
+        self.every = every
+        self.lease = Lease(backend)
+        self.residuals: list[Array] = []
+        self.starts: list[list[Array]] = []
+
+    def __repr__(self) -> str:
+        return "held" if self.every is None else f"held every {self.every} steps"
+
+
+class Training:
+    """The forward program that leaves residuals, for one choice of gradients that may be wanted."""
+
+    def __init__(self, replay: Replay, wanted: Wanted) -> None:
+        program = replay.program
+        back = with_residuals(program, wanted, replay.backend, replay.device)
+        reads = {x for op in back.program.ops for x in op.values()} | set(back.program.outputs)
+        first = len(program.xs)
+        inside = back.program.xs[first : first + len(program.state)]
+        self.states = [s for s, x in zip(program.state, inside, strict=True) if x in reads]
+        self.stored = back.stored
+        residuals = [*self.states, *self.stored]
+        self.forward = replay.compiled(
+            replace_outputs(program, [*program.ys, *residuals]), len(program.ys)
+        )
+
+
+class Replay:
+    """Everything compiled from one step on one device, in one direction.
+
+    ``compared`` says for which wishes for gradients two steps were found to be alike.
+    """
+
+    def __init__(self, program: Program, reverse: bool, backend: Backend, device: str) -> None:
+        self.compared: set[tuple[bool, ...]] = set()
+        self.program = program
+        self.reverse = reverse
+        self.backend = backend
+        self.device = device
+        self._inference: dict[bool, Compiled] = {}
+        self._training: dict[Wanted, Training] = {}
+        self._backward: dict[tuple[Wanted, Wanted], tuple[Backward, Compiled]] = {}
+
+    def __repr__(self) -> str:
+        return f"step of {len(self.program.ops)} operations"
+
+    def compiled(self, program: Program, given: int, brief: bool = False) -> Compiled:
+        return Compiled(program, self.reverse, given, self.backend, brief)
+
+    def inference(self, steps: int = MANY) -> Compiled:
+        """The forward program without residuals."""
+        brief = steps < MANY
+        found = self._inference.get(brief)
+        if found is None:
+            found = self.compiled(self.program, len(self.program.ys), brief)
+            self._inference[brief] = found
+        return found
+
+    def training(self, wanted: Wanted) -> Training:
+        """The forward program with the residuals of a backward pass."""
+        found = self._training.get(wanted)
+        if found is None:
+            found = self._training[wanted] = Training(self, wanted)
+        return found
+
+    def backward_program(self, held: Wanted, wanted: Wanted) -> tuple[Backward, Compiled]:
+        """The backward program for these gradients, from residuals held for those."""
+        found = self._backward.get((held, wanted))
+        if found is None:
+            stored = self.training(held).stored
+            back = with_residuals(self.program, wanted, self.backend, self.device, stored)
+            compiled = Compiled(back.program, not self.reverse, len(back.program.ys), self.backend)
+            found = self._backward[held, wanted] = back, compiled
+        return found
+
+    def segments(self, steps: int, every: int | None) -> Iterator[slice]:
+        """The stretches of time in the order in which the forward pass takes them."""
+        if every is None:
+            yield slice(0, steps)
+            return
+        starts = range(0, steps, every)
+        for start in reversed(starts) if self.reverse else starts:
+            yield slice(start, min(start + every, steps))
+
+    def forward(
+        self, consts: Arrays, xs: Arrays, state: Arrays, steps: int, held: Held | None
+    ) -> list[Array]:
+        """Outputs, final states and totals."""
+        if held is None:
+            ys, ends, sums = self.inference(steps).run(
+                consts, xs, state, steps, Lease(self.backend)
+            )
+            return [*ys, *ends, *sums]
+        count, every = len(self.program.ys), held.every
+        form = self.training(held.wanted).forward if every is None else self.inference(steps)
+        pieces: list[tuple[slice, list[Array]]] = []
+        totals: list[Array] = []
+        for part in self.segments(steps, every):
+            lease = held.lease if every is None else Lease(self.backend)
+            if every is not None:
+                held.starts.append([*state])
+            ys, state, sums = form.run(
+                consts, [x[part] for x in xs], state, part.stop - part.start, lease
+            )
+            totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
+            if every is None:
+                held.residuals = ys[count:]
+            pieces.append((part, ys[:count]))
+        return [*self._joined(pieces), *state, *totals]
+
+    def _joined(self, pieces: list[tuple[slice, list[Array]]]) -> list[Array]:
+        if len(pieces) == 1:
+            return pieces[0][1]
+        ordered = [ys for _, ys in sorted(pieces, key=lambda piece: piece[0].start)]
+        return [self.backend.xp.concatenate(parts, axis=0) for parts in zip(*ordered, strict=True)]
+
+    def backward(
+        self,
+        wanted: Wanted,
+        consts: Arrays,
+        xs: Arrays,
+        state: Arrays,
+        dys: Arrays,
+        dstate: Arrays,
+        dtotals: Arrays,
+        steps: int,
+        held: Held,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """The cotangents of the inputs over time, the first states, and the constants."""
+        training = self.training(held.wanted)
+        back, compiled = self.backward_program(held.wanted, wanted)
+        fixed = [*consts, *dtotals, *back.zeros]
+        first_states = [*held.starts]
+        pieces: list[tuple[slice, list[Array]]] = []
+        totals: list[Array] = []
+        for part in reversed([*self.segments(steps, held.every)]):
+            length = part.stop - part.start
+            inputs = [x[part] for x in xs]
+            lease = Lease(self.backend)
+            residuals = held.residuals
+            if held.every is not None:
+                ys, _, _ = training.forward.run(consts, inputs, first_states.pop(), length, lease)
+                residuals = ys[len(self.program.ys) :]
+            of: dict[Value, Array] = dict(
+                zip([*training.states, *training.stored], residuals, strict=True)
+            )
+            before = [of.get(s) for s in self.program.state]
+            stored = [of[v] for v in back.stored]
+            series = [*inputs, *before, *(g[part] for g in dys), *stored]
+            dxs, dstate, sums = compiled.run(fixed, series, dstate, length, lease)
+            pieces.append((part, dxs))
+            totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
+        return self._joined(pieces), [*dstate], totals
+
+
+def carried(program: Program) -> list[int]:
+    """The states whose cotangents a backward pass carries."""
+    return float_states(program)

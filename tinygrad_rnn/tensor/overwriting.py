@@ -1,0 +1,122 @@
+"""New values in the memory of a Tensor: what is assigned to ``.data``, and arithmetic in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backends, ops, tape
+from tinygrad_rnn.tensor.operators import Notation
+
+KINDS = "biuf"
+"""Kinds of dtypes that can be cast, each without loss only to its own or to one behind it."""
+
+
+def overwrite(x: tape.Traced, value: Any, who: str) -> None:
+    """Copy values into the memory of ``x``, cast to its dtype, or say why they do not fit."""
+    old = x.array
+    if value is old:  # it was changed itself, as by x.data += 1
+        tape.mark_overwritten(old)
+        return
+    array = value.array if isinstance(value, tape.Traced) else value
+    if backends.find_backend(array) is None:
+        array = _from_host(array, x, who)
+    here, there = backends.device_of(old), backends.device_of(array)
+    if here != there:
+        raise backends.DeviceError(f"{who}: expected an array on {here}, got one on {there}")
+    if tuple(array.shape) != tuple(old.shape) or not _can_cast(array.dtype, old.dtype):
+        raise ValueError(
+            f"{who}: expected {old.dtype} {tuple(old.shape)}, got {array.dtype} "
+            f"{tuple(array.shape)}"
+        )
+    if not getattr(old.flags, "writeable", True):
+        raise ValueError(
+            f"{who}: the memory of this Tensor is read-only; make one of its own by .copy()"
+        )
+    new = array.astype(old.dtype)
+    tape.mark_overwritten(old)
+    old[...] = new
+
+
+def _from_host(value: Any, x: tape.Traced, who: str) -> Any:
+    """Numbers and lists as an array like ``x``, where its dtype can hold them."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{who}: the rows have different lengths ({error})") from None
+    dtype = x.array.dtype
+    if array.dtype.kind in KINDS and KINDS.index(array.dtype.kind) <= KINDS.index(dtype.kind):
+        array = np.asarray(value, dtype)
+    return backends.transfer(array, backends.device_of(x.array))
+
+
+def _can_cast(given: np.dtype[Any], own: np.dtype[Any]) -> bool:
+    return given.kind == own.kind and (own.kind == "f" or np.can_cast(given, own))
+
+
+class InPlace(Notation):
+    """Arithmetic in place: ``x += y`` and its kin.
+
+    Within ``no_grad`` the values of a leaf change, in its own memory and dtype, and with them all
+    views of it. Everywhere else the name is bound to the new value ``x + y``, and what the tape has
+    read stays as it was; only a leaf that requires a gradient is refused there, since its name
+    would be lost to whoever trains it.
+    """
+
+    __slots__ = ()
+
+    def _in_place(self, who: str, operation: Callable[..., Any], other: Any) -> Any:
+        if self.record is not None:
+            return NotImplemented
+        if tape.is_tracing():
+            if type(self.output_type(self.array)) is type(self):  # it may be an input of the step
+                return NotImplemented
+            raise RuntimeError(
+                f"{who}: a step that is traced once for all time steps cannot change a "
+                f"{type(self).__name__}; run it step by step with unroll=True"
+            )
+        if tape.is_recording():
+            if not self.needs_grad:
+                return NotImplemented
+            raise RuntimeError(
+                f"{who}: a leaf that requires a gradient changes in place only within no_grad() "
+                f"(or by x.data {who} ...); for a new value that the tape follows, write x = x "
+                f"{who[:-1]} ..."
+            )
+        overwrite(self, operation(self, other), who)
+        return self
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._in_place("+=", ops.add, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._in_place("-=", ops.subtract, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._in_place("*=", ops.multiply, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._in_place("/=", ops.divide, other)
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        return self._in_place("//=", ops.floor_divide, other)
+
+    def __imod__(self, other: Any) -> Any:
+        return self._in_place("%=", ops.remainder, other)
+
+    def __ipow__(self, other: Any) -> Any:
+        return self._in_place("**=", ops.power, other)
+
+    def __imatmul__(self, other: Any) -> Any:
+        return self._in_place("@=", ops.matmul, other)
+
+    def __iand__(self, other: Any) -> Any:
+        return self._in_place("&=", ops.bitwise_and, other)
+
+    def __ior__(self, other: Any) -> Any:
+        return self._in_place("|=", ops.bitwise_or, other)
+
+    def __ixor__(self, other: Any) -> Any:
+        return self._in_place("^=", ops.bitwise_xor, other)

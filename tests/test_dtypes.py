@@ -114,7 +114,6 @@ def test_a_replayed_loop_gives_what_the_page_says(dtype: str, jit: bool) -> None
     Once on what is there before the loop, once on what changes within it.
     """
     calls = [(call, said) for call, d, said in CALLS if d == dtype and said != "refused"]
-    calls = [(call, said) for call, said in calls if "//" not in call]  # see test_kernels.py
 
     def step(x: tg.Tensor, state: tg.Tensor) -> Any:
         inside = tg.where(state >= 0, x, x)

@@ -106,6 +106,59 @@ def _as_tuple(result: Any) -> Any:
     return tuple(ys), state
 
 
+@pytest.mark.parametrize("jit", [False, True], ids=["array", "jit"])
+@pytest.mark.parametrize("dtype", [dtype for kind in KINDS.values() for dtype in kind])
+def test_a_replayed_loop_gives_what_the_page_says(dtype: str, jit: bool) -> None:
+    """All operations on a dtype in one loop, whose values are those of the unrolled run.
+
+    Once on what is there before the loop, once on what changes within it.
+    """
+    calls = [(call, said) for call, d, said in CALLS if d == dtype and said != "refused"]
+
+    def step(x: tg.Tensor, state: tg.Tensor) -> Any:
+        inside = tg.where(state >= 0, x, x)
+        results = [eval(call, {"tg": tg, "x": v}) for v in (x, inside) for call, _ in calls]
+        return tuple(results), state + 1
+
+    values = np.array([[3, 1, 2], [1, 1, 4], [2, 3, 5]])
+    x = tg.tensor(values.astype(dtype))
+    with replay.using(jit=jit):
+        found, _ = tg.scan(step, x, tg.zeros(()))
+    wanted, _ = tg.scan(step, x, tg.zeros(()), unroll=True)
+    tolerance = {"float16": 2e-3, "float64": 1e-12}.get(dtype, 2e-6)
+    for (call, said), y, reference in zip(calls * 2, found, wanted, strict=True):
+        assert y.dtype == reference.dtype == (dtype if said == "the same" else said), call
+        np.testing.assert_allclose(y.numpy(), reference.numpy(), tolerance, tolerance, err_msg=call)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["array", "jit"])
+def test_a_replayed_loop_casts_gradients_back(jit: bool) -> None:
+    """Integers, bools and all widths of floats in one step: gradients as unrolled."""
+    counts, wide = tg.tensor(np.arange(12).reshape(4, 3)), np.array([0.5, 2.0, 1.0])
+    small = tg.tensor(np.array([0.5, 1.0, 1.5], "e"))
+
+    def total(x: tg.Tensor, w: tg.Tensor, unroll: bool) -> tg.Tensor:
+        def step(xs: Any, h: tg.Tensor) -> Any:
+            x, k = xs
+            h = tg.tanh(h * small.astype("f") + x / (k + 1) + tg.where(k > 5, 1.0, 0.0))
+            y = (h * (k > 3)) * w + tg.stack([h[0] * k[0], w[1], h[2]])
+            return y, h
+
+        with replay.using(jit=jit):
+            ys, last = tg.scan(step, (x, counts), tg.zeros(3), unroll=unroll)
+        assert (ys.dtype, last.dtype) == ("float64", "float32")
+        return (ys**2).sum() + last.sum()
+
+    x = tg.tensor(np.random.default_rng(0).normal(size=(4, 3)).astype("f"))
+    found, wanted = (
+        tg.grad(lambda x, w, unroll=unroll: total(x, w, unroll), (0, 1))(x, tg.tensor(wide))
+        for unroll in (False, True)
+    )
+    assert [g.dtype for g in found] == [g.dtype for g in wanted] == ["float32", "float64"]
+    for g, reference in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(g.numpy(), reference.numpy(), 1e-5)
+
+
 @pytest.mark.parametrize(("call", "dtype", "said"), CALLS)
 def test_what_an_operation_gives(call: str, dtype: str, said: str) -> None:
     """And the values are those of the same numbers as floats."""

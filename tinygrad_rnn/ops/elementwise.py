@@ -110,9 +110,11 @@ def _power_base(g: Array, y: Array, x: Array, p: Array) -> Array:
 
 def _power_exponent(g: Array, y: Array, x: Array, p: Array) -> Array:
     if isinstance(x, int | float):
-        return g * y * (math.log(x) if x > 0 else math.nan if x < 0 else 0.0)
-    zero = x == 0
-    return g * where(zero, 0.0, y * log(where(zero, 1.0, x)))
+        if x == 0:
+            return g * where(p < 0, -math.inf, where(p >= 0, 0.0, p))
+        return g * y * (math.log(x) if x > 0 else math.nan)
+    flat = (x == 0) & (p >= 0)
+    return g * where(flat, 0.0, y * log(where(flat, 1.0, x)))
 
 
 def _larger(g: Array, a: Array, b: Array) -> Array:

@@ -309,16 +309,7 @@ def _put_rule(
     ]
 
 
-def _as_array(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values take the dtype of the array that they are written into."""
-    x, values, *arrays = inputs
-    dtype = promotion.dtype_of(x)
-    if dtype is None or promotion.dtype_of(values) in (None, dtype):
-        return inputs
-    return x, promotion.cast(values, dtype), *arrays
-
-
-put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule, promote=_as_array)
+put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule)
 
 
 class At:

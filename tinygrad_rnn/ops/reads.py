@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinygrad_rnn.ops import elementwise as e
-from tinygrad_rnn.ops import indexing, linear_algebra, losses, reductions, shaping, whole_axis
+from tinygrad_rnn.ops import (
+    indexing,
+    linear_algebra,
+    losses,
+    reductions,
+    scaled,
+    shaping,
+    whole_axis,
+)
 from tinygrad_rnn.ops.promotion import cast_p
 from tinygrad_rnn.tape import Primitive
 
@@ -21,7 +29,7 @@ READS: dict[Primitive, str | Sequence[str]] = {
     e.negative: "",
     e.multiply: ("x1", "x0"),
     e.divide: ("x1", "y x1"),
-    e.power: ("x", "y x0"),
+    e.power: ("x", "y x"),
     e.remainder: ("", "x"),
     # Functions of one argument, by what their derivative is written in
     **dict.fromkeys((e.abs, e.log, e.log1p, e.square, e.sin, e.cos, e.erf), "x"),
@@ -40,13 +48,14 @@ READS: dict[Primitive, str | Sequence[str]] = {
     # Reductions and functions of a whole axis
     **dict.fromkeys((reductions.sum_p, reductions.mean_p, reductions.cumsum_p), ""),
     reductions.prod_p: "x",
+    scaled.ldexp_p: "x1",
     **dict.fromkeys((whole_axis.softmax_p, whole_axis.log_softmax_p), "y"),
     # Products and losses
     linear_algebra.matmul_p: ("x1", "x0"),
     linear_algebra.linear_p: ("x1", "x0", ""),
     linear_algebra.einsum_p: "others",
-    losses.cross_entropy_p: "x y1",
-    losses.cross_entropy_cotangent_p: "x0 x1 x2 x3",
+    losses.cross_entropy_p: "x y1 y2",
+    losses.cross_entropy_cotangent_p: "x0 x1 x2",
 }
 
 for _primitive, _reads in READS.items():

@@ -235,17 +235,19 @@ def all(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
 def argmax(x: Array, axis: int | None = None) -> Array:
     """The index of the first largest value along ``axis`` (into the flat array by default)."""
-    return argmax_p(x, axis=_one_axis(x, axis, "argmax"))
+    return _index(argmax_p, x, axis)
 
 
 def argmin(x: Array, axis: int | None = None) -> Array:
     """The index of the first smallest value along ``axis`` (into the flat array by default)."""
-    return argmin_p(x, axis=_one_axis(x, axis, "argmin"))
+    return _index(argmin_p, x, axis)
 
 
-def _one_axis(x: Array, axis: int | None, who: str) -> int | None:
-    axes = _nonempty(x, axis, who)
-    return axes[0] if axes and axis is not None else None
+def _index(primitive: Primitive, x: Array, axis: int | None) -> Array:
+    axes = _nonempty(x, axis, primitive.name)
+    if axis is None or not axes:
+        return primitive(reshape(x, (-1,)), axis=0)
+    return primitive(x, axis=axes[0])
 
 
 def _nonempty(x: Array, axis: Axis, who: str) -> tuple[int, ...]:

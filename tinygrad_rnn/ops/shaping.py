@@ -53,7 +53,8 @@ def normalise_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tupl
 
 def reduced_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tuple[int, ...]:
     """The axes to be rid of: a single number has none, but is taken for 0 and -1 as in NumPy."""
-    if type(axis) is int and axis in (0, -1) and not dimensions(x, who):
+    is_number = isinstance(axis, int | np.integer) and not isinstance(axis, bool)
+    if is_number and axis in (0, -1) and not dimensions(x, who):
         return ()
     return normalise_axes(axis, x, who)
 

@@ -112,6 +112,15 @@ class Lowering:
     def identity(self, op: Op, x: Value) -> list[Value] | None:
         return [x]
 
+    def floor(self, op: Op, x: Value) -> list[Value] | None:
+        """An integer is its own floor, which kernels need not know."""
+        return None if x.dtype.kind == "f" else [x]
+
+    ceil = round = floor
+
+    def sign(self, op: Op, x: Value) -> list[Value] | None:
+        return [x] if x.dtype == np.bool_ else None
+
     def zeros_like(self, op: Op, x: Value) -> list[Value] | None:
         return [self.fill(0, x.shape, x.dtype)]
 
@@ -270,7 +279,7 @@ _RULES = {
     for primitive in (
         P.identity, P.zeros_like, P.linear, P.matmul, P.sum, P.max, P.min, P.mean, P.sum_to,
         P.softmax, P.log_softmax, P.logsumexp, P.split, P.unstack, P.stack, P.pad, P.unpad,
-        P.getitem, P.place,
+        P.getitem, P.place, ops.floor, ops.ceil, ops.round, ops.sign,
     )
 } | {DETACH: "identity"}  # fmt: skip
 

@@ -175,6 +175,8 @@ class Trainer:
             :meth:`resume` makes good for it.
         OSError, CheckpointError
             where the folder is in use, holds another run, or cannot be written.
+        ValueError
+            where the ``metrics.csv`` of the run that goes on is damaged, naming the line.
         """
         if epochs is None and updates is None and minutes is None:
             raise ValueError("Trainer.fit: expected epochs, updates or minutes, got none of them")

@@ -6,6 +6,7 @@ import griffe
 
 HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)
 ENTRY = re.compile(r"^([\w*]+(?:, [\w*]+)*) ?: ", re.MULTILINE)
+SOURCE = re.compile(r"^(?=Source: )", re.MULTILINE)
 EXAMPLE = re.compile(r"^\n(?=>>> )", re.MULTILINE)
 ROLE = re.compile(r":\w+:(`[^`]+`)")
 
@@ -21,7 +22,9 @@ class Prose(griffe.Extension):
         text = [before]
         for name, content in zip(sections[::2], sections[1::2], strict=True):
             if name in ("Parameters", "Attributes"):
-                content = ENTRY.sub(r"\1\n    ", content)
+                entries, *source = SOURCE.split(content, maxsplit=1)
+                content = ENTRY.sub(r"\1\n    ", entries)
                 content = EXAMPLE.sub("\nExamples\n--------\n", content, count=1)
+                content += "".join(f"Notes\n-----\n{text}" for text in source)
             text.append(f"{name}\n{'-' * len(name)}\n{content}")
         obj.docstring.value = "".join(text)

@@ -73,6 +73,16 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "with .to(device)",
     ),
     (
+        lambda: nn.Linear(3, 2)(),
+        TypeError,
+        "Linear: forward() missing 1 required positional argument: 'x'",
+    ),
+    (
+        lambda: rnn.LSTM(3, 4)(X, states=None),
+        TypeError,
+        "LSTM: forward() got an unexpected keyword argument 'states'",
+    ),
+    (
         lambda: nn.LayerNorm((3, 4))(X),
         ValueError,
         "LayerNorm: inputs must have shape (..., 3, 4), got (5, 2, 3)",

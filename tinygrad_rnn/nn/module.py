@@ -76,17 +76,23 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if not (self._before or self._after):
-            return self.forward(*inputs, **options)
-        for hook in tuple(self._before.values()):
-            found = hook(self, inputs)
-            if found is not None:
-                inputs = found if isinstance(found, tuple) else (found,)
-        output = self.forward(*inputs, **options)
-        for hook in tuple(self._after.values()):
-            found = hook(self, inputs, output)
-            output = output if found is None else found
-        return output
+        try:
+            if not (self._before or self._after):
+                return self.forward(*inputs, **options)
+            for hook in tuple(self._before.values()):
+                found = hook(self, inputs)
+                if found is not None:
+                    inputs = found if isinstance(found, tuple) else (found,)
+            output = self.forward(*inputs, **options)
+            for hook in tuple(self._after.values()):
+                found = hook(self, inputs, output)
+                output = output if found is None else found
+            return output
+        except TypeError as error:  # arguments that forward does not take: of which module?
+            _, of_forward, why = str(error).partition(".forward() ")
+            if of_forward and error.__traceback__ and error.__traceback__.tb_next is None:
+                error.args = (f"{type(self).__name__}: forward() {why}",)
+            raise
 
     # Hooks
 

@@ -594,6 +594,7 @@ CASES = [
         covers=(),
     ),
     row("identity", ops.identity, np.copy, elementwise(real), ANY),
+    row("copy", ops.copy, np.copy, elementwise(real), ANY),
     row("sign", ops.sign, np.sign, elementwise(apart), NUMBERS),
     row("floor", ops.floor, np.floor, elementwise(apart), NUMBERS),
     row("ceil", ops.ceil, np.ceil, elementwise(apart), NUMBERS),

@@ -619,6 +619,56 @@ def two_of_one_name() -> Any:
     return step
 
 
+@effect
+def the_middle_of_a_large_array() -> Any:
+    counts = np.zeros(40_001)
+
+    def step(x: Any, h: Any) -> Any:
+        counts[20_000] += 1
+        h = tg.tanh(h + x) / counts[20_000]
+        return h, h
+
+    return step
+
+
+@effect
+def an_array_of_objects() -> Any:
+    counts = np.array([0, None], dtype=object)
+
+    def step(x: Any, h: Any) -> Any:
+        counts[0] += 1
+        h = tg.tanh(h + x)
+        return h, h
+
+    return step
+
+
+@effect
+def what_was_copied_is_assigned() -> Any:
+    mean = tg.ones(H, dtype=np.float64)
+
+    def step(x: Any, h: Any) -> Any:
+        h = tg.tanh(h + x) * mean.copy()
+        mean.data = 0.9 * mean.detach()
+        return h, h
+
+    return step
+
+
+@effect
+def a_leaf_in_place() -> Any:
+    mean = tg.ones(H, dtype=np.float64)
+
+    def step(x: Any, h: Any) -> Any:
+        same = mean
+        h = tg.tanh(h + x) * mean.copy()
+        with tg.no_grad():
+            same *= 0.5
+        return h, h
+
+    return step
+
+
 @pytest.mark.parametrize("name", EFFECTS)
 def test_what_a_step_changes_where_its_first_step_is_known(name: str) -> None:
     """A loop of one step has no second one to be compared with, and leaves a program behind."""

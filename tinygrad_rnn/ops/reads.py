@@ -35,7 +35,7 @@ READS: dict[Primitive, str | Sequence[str]] = {
     **dict.fromkeys((e.abs, e.log, e.log1p, e.square, e.sin, e.cos, e.erf), "x"),
     **dict.fromkeys((e.relu, e.leaky_relu_p, e.softplus, e.clip_p), "x"),
     **dict.fromkeys((e.exp, e.expm1, e.sqrt, e.tanh, e.sigmoid), "y"),
-    **dict.fromkeys((e.identity, cast_p, e.to_device_p), ""),
+    **dict.fromkeys((e.identity, e.copy, cast_p, e.to_device_p), ""),
     # Choice
     **dict.fromkeys((e.maximum, e.minimum), "x"),
     e.where: "x0",

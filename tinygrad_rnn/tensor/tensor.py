@@ -274,11 +274,7 @@ class Tensor(InPlace):
 
     def copy(self) -> Tensor:
         """The same values in memory of their own, connected to the tape."""
-        if tape.is_tracing():
-            return ops.identity(self)
-        return (
-            ops.multiply(self, 1) if self.needs_grad else type(self).output_type(self.array.copy())
-        )
+        return ops.copy(self)
 
     @property
     def at(self) -> At:

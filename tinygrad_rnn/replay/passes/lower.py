@@ -112,6 +112,8 @@ class Lowering:
     def identity(self, op: Op, x: Value) -> list[Value] | None:
         return [x]
 
+    copy = identity
+
     def floor(self, op: Op, x: Value) -> list[Value] | None:
         """An integer is its own floor, which kernels need not know."""
         return None if x.dtype.kind == "f" else [x]
@@ -279,7 +281,7 @@ _RULES = {
     for primitive in (
         P.identity, P.zeros_like, P.linear, P.matmul, P.sum, P.max, P.min, P.mean, P.sum_to,
         P.softmax, P.log_softmax, P.logsumexp, P.split, P.unstack, P.stack, P.pad, P.unpad,
-        P.getitem, P.place, ops.floor, ops.ceil, ops.round, ops.sign,
+        P.getitem, P.place, ops.copy, ops.floor, ops.ceil, ops.round, ops.sign,
     )
 } | {DETACH: "identity"}  # fmt: skip
 

@@ -4,7 +4,7 @@ A loop is replayed only while its step does nothing but operations. So what it r
 before and after: the variables that it closes over, the globals named in its code, the attributes
 of objects, of modules all the way down, and their classes; in containers two deep; and the states
 of random generators, Python's and NumPy's own among them. What is written elsewhere (a file, a
-screen, a list in a list in a list) is not seen.
+screen, a list in a list in a list, the middle of a long one) is not seen.
 """
 
 # What a step reaches is of any kind.
@@ -31,7 +31,7 @@ from tinygrad_rnn.tape import Traced
 
 CONTAINERS, OBJECTS = 2, 3
 """How deep containers and objects are looked into."""
-ITEMS, BYTES = 256, 1 << 16
+ITEMS, BYTES = 256, 1 << 19
 """Items at each end of a container, and bytes at each end of an array, that are compared."""
 
 _ARRAYS = ("tinygrad_rnn", "numpy", "builtins")
@@ -123,6 +123,9 @@ class Look:
             held = (id(values), value.needs_grad, id(grad), getattr(grad, "version", 0))
             return id(value), value.version, *held
         if isinstance(value, np.ndarray):
+            if value.dtype.hasobject:
+                items = value.ravel().tolist()
+                return id(value), value.shape, *self.container(name, items, depth, objects)
             return id(value), value.shape, value.dtype, _ends(value)
         if isinstance(value, bytearray | array):
             held = memoryview(value)
@@ -225,8 +228,6 @@ def _is_module(kind: type) -> bool:
 
 def _ends(values: np.ndarray) -> bytes:
     """The bytes of an array, of a large one those at its ends."""
-    if values.dtype.hasobject:
-        return b""
     if values.nbytes <= 2 * BYTES:
         return values.tobytes()
     count = BYTES // max(values.itemsize, 1)

@@ -9,6 +9,7 @@ its inputs), and a ``does`` in the first place is a few lines for either side.
 from __future__ import annotations
 
 import math
+import operator
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
@@ -90,6 +91,21 @@ def _watched(s: Any, x: Any) -> list[Any]:
     y.register_hook(lambda g: 2 * g)
     y.sum().backward()
     return [x.grad, y.grad]
+
+
+def _in_place(change: Callable[[Any, Any], Any]) -> does:
+    def code(s: Any, x: Any, y: Any) -> list[Any]:
+        view = x.detach()
+        with s.torch.no_grad():
+            return [change(x, y) is x, x, view]
+
+    return does(code)
+
+
+def _drawn_gradient(s: Any, mean: Any) -> Any:
+    mean.requires_grad = True
+    s.torch.normal(mean, 2.0).sum().backward()
+    return mean.grad
 
 
 def _gradient(s: Any, x: Any, *args: Any) -> Any:
@@ -280,6 +296,11 @@ refused("torch.zeros torch.ones", (2, 3), (2, 3, 4))
 same("torch.tensor", ([[1.0, 2.0]],), ([1, 2],), (True,), (raw(X),), (raw(INTEGERS),))
 same("torch.from_numpy torch.from_dlpack", (raw(X),), (raw(INTEGERS),))
 law("torch.rand torch.randn", (200, 200), ((200, 200),))
+law("torch.bernoulli", (0.3 * WIDE,))
+refused("torch.bernoulli", (LIKELY, 1.0))
+law("torch.normal", (WIDE, 2.0), (3.0, WIDE), (WIDE, WIDE))
+refused("torch.normal", (X,), (0.0, 1.0, (2, 3)))
+differs("torch.normal", (does(_drawn_gradient), X))
 law("torch.randint", (-3, 9, (200, 200)))
 refused("torch.randint", (9, (200, 200)))
 differs("torch.manual_seed", (does(lambda s: (s.torch.manual_seed(0), s.torch.rand(3))[1]),))
@@ -307,6 +328,15 @@ same("Tensor.__pow__", (POSITIVE, Y), (X, 3), (X, -1))
 same("Tensor.__rpow__", (X, 2.0))
 same("Tensor.__matmul__", (X, Y.T.copy()))
 same("Tensor.__rmatmul__", (X, Y.T.copy()))
+for change in (
+    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
+    operator.imod, operator.ipow,
+):  # fmt: skip
+    same(f"Tensor.__{change.__name__}__", (_in_place(change), POSITIVE, Y))
+    same(f"Tensor.__{change.__name__}__", (_in_place(change), X, 2.0))
+for change in (operator.iand, operator.ior, operator.ixor):
+    same(f"Tensor.__{change.__name__}__", (_in_place(change), BOOLS, Y > 0))
+    same(f"Tensor.__{change.__name__}__", (_in_place(change), INTEGERS, INTEGERS + 1))
 same("Tensor.__neg__ Tensor.__pos__ Tensor.__abs__", (X,))
 same("Tensor.__invert__", (BOOLS,), (INTEGERS,))
 same("Tensor.__and__ Tensor.__or__ Tensor.__xor__", (BOOLS, Y > 0), (INTEGERS, INTEGERS + 1))

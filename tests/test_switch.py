@@ -214,7 +214,7 @@ from tinygrad_rnn.tape.state import current_state
 
 CPU = backend_for("cpu")
 TINY = np.full(8, np.finfo(np.float32).tiny)
-tg.replay.memory.IDLE = 20_000
+tg.replay.run.memory.IDLE = 20_000
 x, y = tg.ones(3, requires_grad=True), tg.ones(3)
 
 def flushes():

@@ -54,7 +54,7 @@ def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
     chosen = Emitters(_jit.get(), uses_mkl())
     runner = known.get(chosen)
     if runner is None:
-        runner = known[chosen] = _compile(loop, backend, chosen)
+        runner = known.setdefault(chosen, _compile(loop, backend, chosen))
     return runner
 
 

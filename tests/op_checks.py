@@ -151,6 +151,7 @@ KERNEL_FUNCTIONS: dict[str, Any] = {
     "maximum": np.maximum,
     "minimum": np.minimum,
     "remainder": np.remainder,
+    "floor_divide": np.floor_divide,
     "isnan": np.isnan,
     "isfinite": np.isfinite,
     "select": np.where,

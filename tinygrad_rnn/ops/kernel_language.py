@@ -44,12 +44,13 @@ FUNCTIONS: dict[str, int] = {
 
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
-    ast.FloorDiv: "floor_divide", ast.Mod: "remainder", ast.Pow: "power",
+    ast.FloorDiv: "floor_divide", ast.Mod: "remainder", ast.Pow: "raised",
     ast.BitAnd: "bitwise_and", ast.BitOr: "bitwise_or", ast.BitXor: "bitwise_xor",
     ast.Invert: "invert", ast.USub: "negative",
     ast.Eq: "equal", ast.NotEq: "not_equal", ast.Lt: "less", ast.LtE: "less_equal",
     ast.Gt: "greater", ast.GtE: "greater_equal",
 }  # fmt: skip
+"""The functions of operators; ``"raised"`` is a power, but a root for 0.5, as ``**`` of NumPy."""
 _OPERAND = re.compile(r"x(0|[1-9]\d*)")
 
 

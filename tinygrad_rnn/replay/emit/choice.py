@@ -36,7 +36,7 @@ def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
     chosen = extras()
     runner = known.get(chosen)
     if runner is None:
-        runner = known[chosen] = _compile(loop, backend, chosen)
+        runner = known.setdefault(chosen, _compile(loop, backend, chosen))
     return runner
 
 

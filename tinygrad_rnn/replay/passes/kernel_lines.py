@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def _sigmoid(x: Any) -> Any:
 
 _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "erf": math.erf,
+    "raised": np.power,
     "round": np.rint,
     "select": np.where,
     "sigmoid": _sigmoid,
@@ -63,6 +64,10 @@ def kernel_lines(
     return lines.lines
 
 
+_Operand: TypeAlias = "tuple[str | Number, DType | None]"
+"""What holds a value, and its dtype; None for a number."""
+
+
 class _Lines:
     def __init__(self, target: str, known: Mapping[str, Any], compute: DType) -> None:
         self.target, self.known, self.compute = target, known, compute
@@ -70,8 +75,8 @@ class _Lines:
         self.lines: list[Line] = []
         self.found: dict[int, tuple[str, DType]] = {}
 
-    def of(self, node: Node) -> tuple[str | Number, DType | None]:
-        """What holds a node's value, and its dtype; None for a number."""
+    def of(self, node: Node) -> _Operand:
+        """What holds a node's value."""
         if isinstance(node, str):
             value = self.known[node]
             if isinstance(value, str):
@@ -88,15 +93,16 @@ class _Lines:
             self.found[id(node)] = self.apply(node.function, given)
         return self.found[id(node)]
 
-    def apply(
-        self, function: str, given: list[tuple[str | Number, DType | None]]
-    ) -> tuple[str, DType]:
+    def apply(self, function: str, given: list[_Operand]) -> tuple[str, DType]:
         condition, operands = [], given
         if function == "select":
             condition, operands = given[:1], given[1:]
         compute = self.common(operands)
-        if function == "power" and operands[1] == (2, None):  # as NumPy has it, and exact
-            function, operands = "multiply", [operands[0]] * 2
+        if condition and condition[0][1] is None:  # it is known already
+            function, operands = "cast", [operands[0 if condition[0][0] else 1]]
+            condition = []
+        if function in ("power", "raised"):
+            function, operands = _power(function, operands)
         if function in REAL and compute.kind != "f":
             compute = self.real
         if compute == BOOL and function in ("subtract", "negative", "sign", "power"):
@@ -108,7 +114,7 @@ class _Lines:
         self.lines.append(Line(name, function, tuple(names), compute, dtype))
         return name, dtype
 
-    def common(self, operands: Sequence[tuple[str | Number, DType | None]]) -> DType:
+    def common(self, operands: Sequence[_Operand]) -> DType:
         """The widest dtype of operands; a number is of a kind only."""
         found = max((d for _, d in operands if d is not None), key=_rank, default=BOOL)
         for x, dtype in operands:
@@ -117,6 +123,16 @@ class _Lines:
             if dtype is None and not isinstance(x, bool) and found == BOOL:
                 found = LONG if self.compute == BOOL else self.compute
         return found
+
+
+def _power(function: str, operands: list[_Operand]) -> tuple[str, list[_Operand]]:
+    """What NumPy does for the commonest exponents; its function ``power`` knows no root."""
+    base, exponent = operands
+    if exponent == (2, None):
+        return "multiply", [base, base]
+    if exponent == (0.5, None) and function == "raised":
+        return "sqrt", [base]
+    return "power", operands
 
 
 def _rank(dtype: DType) -> tuple[int, int]:

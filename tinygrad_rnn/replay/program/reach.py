@@ -4,7 +4,7 @@ A loop is replayed only while its step does nothing but operations. So what it r
 before and after: the variables that it closes over, the globals named in its code, the attributes
 of objects, of modules all the way down, and their classes; in containers two deep; and the states
 of random generators, Python's and NumPy's own among them. What is written elsewhere (a file, a
-screen, a list in a list in a list, the middle of a long one) is not seen.
+screen, a list in a list in a list, the middle of a large array) is not seen.
 """
 
 # What a step reaches is of any kind.
@@ -32,7 +32,7 @@ from tinygrad_rnn.tape import Traced
 CONTAINERS, OBJECTS = 2, 3
 """How deep containers and objects are looked into."""
 ITEMS, BYTES = 256, 1 << 19
-"""Items at each end of a container, and bytes at each end of an array, that are compared."""
+"""Items looked into at each end of a container, and bytes compared at each end of an array."""
 
 _ARRAYS = ("tinygrad_rnn", "numpy", "builtins")
 _LIBRARIES = {*_ARRAYS, *sys.stdlib_module_names}
@@ -184,16 +184,12 @@ class Look:
                             self.visit(name, vars(content)[attribute], depth, objects - 1)
 
     def container(self, name: str, value: Any, depth: int, objects: int) -> tuple[int, ...]:
-        items: list[Any] = [*value]
-        if len(items) > 2 * ITEMS:
-            items = [*items[:ITEMS], *items[-ITEMS:]]
-        if isinstance(value, dict):
-            items = [x for key in items for x in (key, value[key])]
-        if not depth:
-            return len(value), *map(id, items)
-        for k, item in enumerate(items):
+        items = [*itertools.chain(*value.items())] if isinstance(value, dict) else [*value]
+        self.visited[id(items)] = items
+        inner = [*items[:ITEMS], *items[ITEMS:][-ITEMS:]] if depth else []
+        for k, item in enumerate(inner):
             self.visit(f"{name}[{k}]", item, depth - 1, objects)
-        return (len(value),)
+        return len(items), *map(id, items[ITEMS:-ITEMS] if depth else items)
 
     def attributes(self, value: Any, objects: int) -> None:
         kind: Any = type(value)

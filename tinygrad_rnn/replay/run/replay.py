@@ -55,6 +55,7 @@ class Replay:
     """Everything compiled from one step on one device, in one direction.
 
     ``compared`` says that two steps of a loop were found to be alike.
+    Threads that compile the same at once all use what was finished first.
     """
 
     def __init__(self, program: Program, reverse: bool, backend: Backend, device: str) -> None:
@@ -78,15 +79,15 @@ class Replay:
         brief = steps < MANY
         found = self._inference.get(brief)
         if found is None:
-            found = self.compiled(self.program, len(self.program.ys), brief)
-            self._inference[brief] = found
+            made = self.compiled(self.program, len(self.program.ys), brief)
+            found = self._inference.setdefault(brief, made)
         return found
 
     def training(self, wanted: Wanted) -> Training:
         """The forward program with the residuals of a backward pass."""
         found = self._training.get(wanted)
         if found is None:
-            found = self._training[wanted] = Training(self, wanted)
+            found = self._training.setdefault(wanted, Training(self, wanted))
         return found
 
     def backward_program(self, held: Wanted, wanted: Wanted) -> tuple[Backward, Compiled]:
@@ -96,7 +97,7 @@ class Replay:
             stored = self.training(held).stored
             back = with_residuals(self.program, wanted, self.backend, self.device, stored)
             compiled = Compiled(back.program, not self.reverse, len(back.program.ys), self.backend)
-            found = self._backward[held, wanted] = back, compiled
+            found = self._backward.setdefault((held, wanted), (back, compiled))
         return found
 
     def segments(self, steps: int, every: int | None) -> Iterator[slice]:

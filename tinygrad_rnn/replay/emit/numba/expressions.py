@@ -23,6 +23,11 @@ SIGNS = {
 FROM_LIBM = ("log", "log1p", "expm1", "sin", "cos", "erf")
 OF_SINGLES = ("exp", "tanh")  # for which vector_math.py has code
 IN_LLVM = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "round": "rint", "abs": "fabs"}
+REDUCTIONS = {
+    "sum": ("add", "accumulate"),
+    "max": ("maximum", "greatest"),
+    "min": ("minimum", "least"),
+}
 BRANCHING = ("power", "remainder", "floor_divide")
 
 
@@ -118,6 +123,9 @@ class Operation:
     def text(self, function: str, *operands: str) -> tuple[str, str]:
         """What computes it in Python, and the code of its dtype."""
         x = [self.scope.name(operand) for operand in operands]
+        if function in REDUCTIONS:
+            one, many = REDUCTIONS[function]
+            return (f"{many}({', '.join(x)})", self.code) if self.float else self.text(one, *x)
         if function == "cast":
             return x[0], self.code
         if function in SIGNS:

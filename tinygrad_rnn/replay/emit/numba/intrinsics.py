@@ -169,7 +169,17 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
     return a(condition, a, b), write
 
 
-def _of_llvm(name: str, arguments: int) -> Any:
+@extending.intrinsic
+def accumulate(typing: Any, total: Any, x: Any) -> Any:
+    """The sum of two floats, which may be taken in another order with the others of a row."""
+
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fadd(*values, flags=("contract", "reassoc", "nsz"))
+
+    return x(x, x), write
+
+
+def _of_llvm(name: str, arguments: int, flags: tuple[str, ...] = ()) -> Any:
     @extending.intrinsic
     def unary(typing: Any, x: Any) -> Any:
         def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -186,7 +196,7 @@ def _of_llvm(name: str, arguments: int) -> Any:
             kind = values[0].type
             shape = ir.FunctionType(kind, [kind] * len(values))
             function = builder.module.declare_intrinsic(name, [kind], shape)
-            return builder.call(function, values)
+            return builder.call(function, values, fastmath=flags)
 
         return x(x, y), write
 
@@ -196,6 +206,7 @@ def _of_llvm(name: str, arguments: int) -> Any:
 floor, ceil, rint = (_of_llvm(f"llvm.{name}", 1) for name in ("floor", "ceil", "rint"))
 sqrt, fabs = _of_llvm("llvm.sqrt", 1), _of_llvm("llvm.fabs", 1)
 maximum, minimum = _of_llvm("llvm.maximum", 2), _of_llvm("llvm.minimum", 2)
+greatest, least = (_of_llvm(f"llvm.{name}", 2, ("nsz",)) for name in ("maximum", "minimum"))
 
 
 INT = ir.IntType(32)

@@ -33,12 +33,12 @@ from tinygrad_rnn.replay.emit.numba.helpers import (
     remainder_float, remainder_i4, remainder_i8,
 )
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
-    apart, ceil, constant, fabs, floor, flush, gemm, load, maximum, minimum, number, place, rint,
-    select, set_mode, sqrt, store,
+    accumulate, apart, ceil, constant, fabs, floor, flush, gemm, greatest, least, load, maximum,
+    minimum, number, place, rint, select, set_mode, sqrt, store,
 )
 from tinygrad_rnn.replay.emit.numba.vector_math import exp, tanh
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
+FAST = {"contract"}
 '''
 DECORATOR = '@njit(nogil=True, fastmath=FAST, error_model="numpy")'
 RUN = """
@@ -212,8 +212,7 @@ class _KernelWriter:
             code, total = self.code(ref), f"a{k}_{number}"
             self.add(depth, f"{total} = {self.scope.constant(start(kind, code), code)}")
             x = self.scope.name(cast(self.scope, *values[name], code))
-            step = {"sum": "add", "max": "maximum", "min": "minimum"}[kind]
-            inner.append(f"{total} = {Operation(self.scope, code).text(step, total, x)[0]}")
+            inner.append(f"{total} = {Operation(self.scope, code).text(kind, total, x)[0]}")
         self.add(depth, f"for j in range(w{k}):")
         for statement in inner:
             self.add(depth + 1, statement)

@@ -106,7 +106,7 @@ ROWS: dict[str, Row] = {
         unit=size, slope_unit=size,
     ),
     "gelu by tanh": Row(
-        lambda x: tg.gelu(x, True), tanh_gelu, tanh_gelu_slope, unit=size, slope_unit=size
+        lambda x: tg.gelu(x, "tanh"), tanh_gelu, tanh_gelu_slope, unit=size, slope_unit=size
     ),
     "cube": Row(
         lambda x: ops.power(x, 3.0), lambda x: x**3, lambda x: 3 * x**2, domain=(-1e12, 1e12)
@@ -203,9 +203,9 @@ def test_fault_2_an_lstm_that_counts(steps: int, jit: bool) -> None:
     assert bias.grad.numpy()[2] == pytest.approx(2.48560165, rel=1e-5)
 
 
-@pytest.mark.parametrize("approximate", [False, True], ids=["erf", "tanh"])
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
 @pytest.mark.parametrize("emitter", EMITTERS)
-def test_fault_11g_gelu_far_from_zero(emitter: str, approximate: bool) -> None:
+def test_fault_11g_gelu_far_from_zero(emitter: str, approximate: str) -> None:
     x = np.array([30, 1000, 1e13, 1e20, 3e38, inf], np.float32)
     x = np.concatenate([x, -x])
     functions = {"gelu": lambda x: tg.gelu(x, approximate)}

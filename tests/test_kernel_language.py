@@ -248,13 +248,16 @@ def test_fault_55_what_is_no_number_is_left_to_forward(emitter: str) -> None:
         return x * (2.0 if factor == "two" else factor) + (1.0 if mode else 0.0)
 
     mine = tg.primitive("mine", forward, [None], kernel="x0 * factor")
+
+    def optional(xp: Any, x: Any, factor: Any = 3.0) -> Any:
+        return x * factor
+
+    other = tg.primitive("other", optional, [None], kernel="x0 * factor")
     x = np.array([1, -2, 0.5], np.float32)
     functions = {
         "text": lambda x: mine(x, factor="two"),
         "mode": lambda x: mine(x, factor=2.0, mode="one more"),
-        "missing": lambda x: tg.primitive(
-            "other", lambda xp, x, factor=3.0: x * factor, [None], kernel="x0 * factor"
-        )(x),
+        "missing": lambda x: other(x),
         "number": lambda x: mine(x, factor=2.0),
     }
     found, _ = in_a_loop(functions, [x], emitter)

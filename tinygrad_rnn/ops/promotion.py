@@ -91,11 +91,16 @@ def common_dtype(operands: Iterable[Any], who: str, lowest: int = BOOL) -> np.dt
 def _plain(x: Any, traced: bool) -> Any:
     """An operand with its numbers as Python has them.
 
-    Beside Tensors NumPy's scalars are numbers. Among raw arrays they are NumPy's 0-d results.
+    Beside Tensors NumPy's scalars are numbers, a longdouble too, whose item is no Python number.
+    Among raw arrays they are NumPy's 0-d results.
     """
     if isinstance(x, np.generic):
         scalar = cast_type("Any", x)
-        return scalar.item() if traced else scalar
+        if not traced:
+            return scalar
+        return (
+            float(scalar) if scalar.dtype.kind == "f" else scalar.item()
+        )  # a longdouble is its item
     if isinstance(x, numbers.Real) and not isinstance(x, int | float):
         return int(x) if isinstance(x, numbers.Integral) else float(x)
     return x

@@ -28,6 +28,7 @@ REDUCTIONS = {
     "max": ("maximum", "greatest"),
     "min": ("minimum", "least"),
 }
+"""What adds one more element to a reduction, of integers and of floats."""
 BRANCHING = ("power", "remainder", "floor_divide")
 
 

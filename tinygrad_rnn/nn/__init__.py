@@ -5,6 +5,7 @@ Imports tensor/ and what stands to its left.
 
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.batch_norm import BatchNorm1d
+from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
 from tinygrad_rnn.nn.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
 from tinygrad_rnn.nn.losses import (
     BCEWithLogitsLoss,
@@ -18,15 +19,7 @@ from tinygrad_rnn.nn.losses import (
     l1_loss,
     mse_loss,
 )
-from tinygrad_rnn.nn.module import (
-    Buffer,
-    Module,
-    Parameter,
-    check_device,
-    check_floating,
-    check_like,
-    check_size,
-)
+from tinygrad_rnn.nn.module import Buffer, Module, Parameter
 from tinygrad_rnn.nn.weights import WeightsError
 
 __all__ = [

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.nn.module import (
-    Buffer,
-    Module,
-    Parameter,
-    check_device,
-    check_floating,
-    check_like,
-    check_size,
-)
+from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
+from tinygrad_rnn.nn.module import Buffer, Module, Parameter
 from tinygrad_rnn.tensor import Tensor, tensor
 
 

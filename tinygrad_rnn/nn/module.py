@@ -339,39 +339,3 @@ class Module:
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""
         return ""
-
-
-def check_floating(who: str, x: Any, what: str = "inputs") -> None:
-    """Refuse what is not a floating Tensor."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{who}: {what} must be a Tensor, got {type(x).__name__}")
-    if x.dtype.kind != "f":
-        raise TypeError(f"{who}: {what} must be floating, got {x.dtype}")
-
-
-def check_device(who: str, x: Tensor, like: Tensor, what: str, whose: str) -> None:
-    """Refuse a Tensor on another device than the one it is to meet."""
-    if x.device != like.device:
-        raise backends.DeviceError(
-            f"{who}: {what} must be on {like.device} as {whose} are, got {x.device}; bring them to "
-            "one device with .to(device)"
-        )
-
-
-def check_like(who: str, x: Any, parameter: Tensor) -> None:
-    """Refuse inputs whose dtype or device is not that of a layer."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
-    if x.dtype != parameter.dtype:
-        raise TypeError(
-            f"{who}: inputs must be {parameter.dtype} as its parameters are, got {x.dtype}; "
-            "convert one of them with .to(dtype)"
-        )
-    check_device(who, x, parameter, "inputs", "its parameters")
-
-
-def check_size(who: str, **sizes: Any) -> None:
-    """Refuse sizes that are not positive integers."""
-    for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{who}: {name} must be a positive integer, got {size!r}")

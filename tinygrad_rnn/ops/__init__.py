@@ -62,6 +62,7 @@ from tinygrad_rnn.ops.indexing import (
     scatter_add,
     take,
 )
+from tinygrad_rnn.ops.joining import chunk, concat, split, stack, unstack
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
 from tinygrad_rnn.ops.promotion import cast, common_dtype
@@ -96,21 +97,16 @@ from tinygrad_rnn.ops.reductions import (
 )
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
-    chunk,
-    concat,
     expand_dims,
     flip,
     moveaxis,
     pad,
     reshape,
-    split,
     squeeze,
-    stack,
     sum_to,
     swapaxes,
     tile,
     transpose,
-    unstack,
 )
 from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
 

@@ -14,6 +14,7 @@ from typing import Any
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import (
     indexing,
+    joining,
     linear_algebra,
     promotion,
     reductions,
@@ -124,9 +125,9 @@ _SEVERAL = (reductions.sum_p, reductions.mean_p, reductions.max_p, reductions.mi
             reductions.prod_p, reductions.norm_p, reductions.any_p, reductions.all_p,
             shaping.flip_p)  # fmt: skip
 
-for _primitive in (*_SINGLE, *_SEVERAL, shaping.split_p, shaping.unstack_p):
+for _primitive in (*_SINGLE, *_SEVERAL, joining.split_p, joining.unstack_p):
     _primitive.batch = _along_axis(_primitive)
-for _primitive in (shaping.concat_p, shaping.stack_p):
+for _primitive in (joining.concat_p, joining.stack_p):
     _primitive.batch = _joining(_primitive)
 
 scaled.exponent_p.batch = lambda stacked, x: scaled.exponent_p(x)
@@ -141,7 +142,7 @@ shaping.reshape_p.batch = lambda stacked, x, shape: shaping.reshape(x, (len(x), 
 shaping.transpose_p.batch = lambda stacked, x, axes: shaping.transpose(
     x, (0, *(a + 1 for a in axes))
 )
-shaping.zeros_like_p.batch = lambda stacked, x: shaping.zeros_like_p(x)
+joining.zeros_like_p.batch = lambda stacked, x: joining.zeros_like_p(x)
 shaping.pad_p.batch = lambda stacked, x, widths, value: shaping.pad_p(
     x, widths=((0, 0), *widths), value=value
 )

@@ -15,7 +15,8 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend
 from tinygrad_rnn.ops import promotion
-from tinygrad_rnn.ops.shaping import broadcast_to, concat, dimensions, normalise_axis, reshape
+from tinygrad_rnn.ops.joining import concat
+from tinygrad_rnn.ops.shaping import broadcast_to, dimensions, normalise_axis, reshape
 from tinygrad_rnn.tape import Deferred, Primitive, Traced
 
 

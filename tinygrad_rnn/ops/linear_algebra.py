@@ -17,11 +17,11 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of
 from tinygrad_rnn.ops.elementwise import multiply
+from tinygrad_rnn.ops.joining import concat
 from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import (
     broadcast_to,
-    concat,
     dimensions,
     expand_dims,
     reshape,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tinygrad_rnn.ops import elementwise as e
 from tinygrad_rnn.ops import (
     indexing,
+    joining,
     linear_algebra,
     losses,
     reductions,
@@ -42,7 +43,7 @@ READS: dict[Primitive, str | Sequence[str]] = {
     # Moving values
     **dict.fromkeys((shaping.broadcast_to_p, shaping.sum_to_p, shaping.reshape_p), ""),
     **dict.fromkeys((shaping.transpose_p, shaping.flip_p, shaping.pad_p, shaping.unpad_p), ""),
-    **dict.fromkeys((shaping.concat_p, shaping.split_p, shaping.stack_p, shaping.unstack_p), ""),
+    **dict.fromkeys((joining.concat_p, joining.split_p, joining.stack_p, joining.unstack_p), ""),
     **dict.fromkeys((indexing.getitem_p, indexing.place_p, indexing.put_p), "indices"),
     **dict.fromkeys((indexing.take_p, indexing.scatter_add_p), "x1"),
     # Reductions and functions of a whole axis

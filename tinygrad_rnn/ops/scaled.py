@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.shaping import concat, split, zeros_like_p
+from tinygrad_rnn.ops.joining import concat, split, zeros_like_p
 from tinygrad_rnn.tape import Primitive
 
 exponent_p = Primitive(

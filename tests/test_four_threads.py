@@ -193,7 +193,8 @@ def test_loops(jit: bool, name: str) -> None:
 
 def run_case(case: Case, emitter: str, noise: float) -> Run:
     with running(emitter) as device:
-        return Run(case, device, np.float64, False, 1, noise=noise)
+        captured = Run(case, device, np.float64, True, 0).captured  # found before it is traced
+        return Run(case, device, np.float64, False, 1, captured, noise)
 
 
 @pytest.mark.parametrize("emitter", IN_THREADS)

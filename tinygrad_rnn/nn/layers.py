@@ -125,7 +125,7 @@ class LayerNorm(Module):
             raise ValueError(f"LayerNorm: inputs must have shape (..., {sizes}), got {x.shape}")
         centred = x - ops.mean(x, axes, keepdims=True)
         variance = ops.mean(ops.square(centred), axes, keepdims=True)
-        y = centred / ops.sqrt(variance + self.eps)
+        y = centred * (1 / ops.sqrt(variance + self.eps))
         if self.weight is not None:
             y = y * self.weight
         return y if self.bias is None else y + self.bias

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable
 from typing import Any
-from typing import cast as cast_type
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.kernel_language import plain
 from tinygrad_rnn.tape import Primitive, Promotion, Traced
 
 BOOL, INTEGER, FLOAT = range(3)
@@ -91,19 +91,10 @@ def common_dtype(operands: Iterable[Any], who: str, lowest: int = BOOL) -> np.dt
 def _plain(x: Any, traced: bool) -> Any:
     """An operand with its numbers as Python has them.
 
-    Beside Tensors NumPy's scalars are numbers, a longdouble too, whose item is no Python number.
-    Among raw arrays they are NumPy's 0-d results.
+    Beside Tensors NumPy's scalars are numbers. Among raw arrays they are NumPy's 0-d results.
     """
-    if isinstance(x, np.generic):
-        scalar = cast_type("Any", x)
-        if not traced:
-            return scalar
-        return (
-            float(scalar) if scalar.dtype.kind == "f" else scalar.item()
-        )  # a longdouble is its item
-    if isinstance(x, numbers.Real) and not isinstance(x, int | float):
-        return int(x) if isinstance(x, numbers.Integral) else float(x)
-    return x
+    number = plain(x) if traced or not issubclass(type(x), np.generic) else None
+    return x if number is None else number
 
 
 def promotion(lowest: int = BOOL, start: int = 0) -> Promotion:

@@ -15,11 +15,7 @@ from tinygrad_rnn.replay.program.checks import check_arguments
 from tinygrad_rnn.replay.program.reach import Look, differs
 from tinygrad_rnn.replay.program.trace import Trace, drawn
 from tinygrad_rnn.replay.run.replay import Replay
-from tinygrad_rnn.replay.steps import Step, Steps, differ
-
-
-def _nothing(_: Any) -> int:
-    return 0
+from tinygrad_rnn.replay.steps import Step, Steps, containers, differ
 
 
 class Recipe:
@@ -33,7 +29,7 @@ class Recipe:
         self.looked_outside = trace.looked_outside
         self.asked = asked
         self.replay = replay
-        self.y_form, self.state_form = (tape.tree_map(_nothing, tree) for tree in (y, state))
+        self.y_form, self.state_form = containers(y, state)
 
     def run(
         self,

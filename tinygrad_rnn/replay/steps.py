@@ -28,6 +28,11 @@ def _nothing(_: Any) -> int:
     return 0
 
 
+def containers(*trees: Any) -> list[Any]:
+    """The containers of trees without the values in them, to be filled by ``tape.rebuild``."""
+    return [tape.tree_map(_nothing, tree) for tree in trees]
+
+
 class UnrolledWarning(RuntimeWarning):
     """A loop that runs unrolled, since its step does more than operations on Tensors."""
 
@@ -77,7 +82,7 @@ class Steps:
 
         To find out, their results are forgotten. If so, they are computed again.
         """
-        forms = [tape.tree_map(_nothing, form) for form in (self.form, self.state)]
+        forms = containers(self.form, self.state)
         self._forget()
         self.draws.parts = []
         for trace in self._traces:
@@ -92,7 +97,7 @@ class Steps:
 
     def show(self) -> None:
         """Let observers see the operations of the traced steps."""
-        forms = [tape.tree_map(_nothing, form) for form in (self.form, self.state)]
+        forms = containers(self.form, self.state)
         self._forget()
         self._compute(*forms)
 

@@ -29,7 +29,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, replay, rnn
-from tinygrad_rnn.rnn.recipes import RECIPES
+from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
 
 T, B, I, H = 5, 3, 3, 4
 LENGTHS = [3, 5, 0]
@@ -216,7 +216,7 @@ def test_a_trace_is_used_again(name: str) -> None:
     with replay.using(jit=False):
         layer(draw(T, B, I))
     holds_a_function = any(isinstance(v, types.FunctionType) for v in vars(cell).values())
-    assert len(RECIPES.of(cell).known) == (not holds_a_function)
+    assert len(TRACED_STEPS.of(cell).known) == (not holds_a_function)
 
 
 # Sizes

@@ -286,7 +286,7 @@ def test_fault_33_one_answer_for_every_version(
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
     loop, backend = lstm(2, 3), backend_of(np.zeros(1))
     runner = choice.emit(loop, backend, {})
-    notes = choice.loop_notes(loop, backend)
+    notes = choice.loop_reasons(loop, backend)
     assert choice.has_numba() == usable
     if usable:
         assert notes == ["the loop is one compiled function"]

@@ -298,7 +298,7 @@ def test_the_cache_is_bounded_and_releases_what_was_captured() -> None:
 
 
 def test_an_abandoned_forward_pass_gives_its_memory_back() -> None:
-    from tinygrad_rnn.replay.run.memory import POOL
+    from tinygrad_rnn.backends.pool import POOL
 
     cell, xs = LSTM(), normal(211, B, I)
     found = tg.scan(cell, xs, zero_state())
@@ -310,7 +310,8 @@ def test_an_abandoned_forward_pass_gives_its_memory_back() -> None:
 
 def test_memory_that_comes_back_while_other_is_taken() -> None:
     """Garbage may be collected at any moment, and a lease with it."""
-    from tinygrad_rnn.replay.run.memory import LEAST, POOL, Lease
+    from tinygrad_rnn.backends.pool import POOL
+    from tinygrad_rnn.replay.run.memory import LEAST, Lease
 
     lease = Lease(tg.backends.backend_for("cpu"))
     size = 64 * LEAST + 8
@@ -774,7 +775,7 @@ def test_the_products_of_an_lstm_leave_the_loop() -> None:
     assert products(parts.loop) == 1
     assert products(parts.before) == 0
     assert products(parts.after) == 3  # dW, dU and dx
-    assert not parts.notes
+    assert not parts.reasons
 
 
 def test_an_operation_without_a_rule_for_all_steps_stays_in_the_loop(emitter: str) -> None:
@@ -788,4 +789,4 @@ def test_an_operation_without_a_rule_for_all_steps_stays_in_the_loop(emitter: st
     recipe, _ = scan_module.trace(step, xs, h, 4, False)
     parts = recipe.replay.inference().parts
     assert any(op.primitive is wave for op in parts.loop)
-    assert any("wave" in note and "batching rule" in note for note in parts.notes)
+    assert any("wave" in reason and "batching rule" in reason for reason in parts.reasons)

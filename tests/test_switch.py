@@ -207,14 +207,15 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import lab, ops, replay
 from tinygrad_rnn.backends import backend_for, extras, subnormal
 from tinygrad_rnn.ops.random import _blocks
-from tinygrad_rnn.replay.run.memory import POOL, Lease
-from tinygrad_rnn.rnn.carried import _whole, masking
+from tinygrad_rnn.backends.pool import POOL
+from tinygrad_rnn.replay.run.memory import Lease
+from tinygrad_rnn.rnn.carried import _unmasked, masking
 from tinygrad_rnn.rnn.notes import _notes, collected_notes
-from tinygrad_rnn.tape.state import current_state
+from tinygrad_rnn.tape.modes import current_modes
 
 CPU = backend_for("cpu")
 TINY = np.full(8, np.finfo(np.float32).tiny)
-tg.replay.run.memory.IDLE = 20_000
+tg.backends.pool.IDLE = 20_000
 x, y = tg.ones(3, requires_grad=True), tg.ones(3)
 
 def flushes():
@@ -254,7 +255,7 @@ def checkpoint():
 def state():
     pool()
     return (
-        current_state.get(), extras(), _blocks.get(), _whole.get(), _notes.get(), flushes(),
+        current_modes.get(), extras(), _blocks.get(), _unmasked.get(), _notes.get(), flushes(),
         all(block.size == size for size, same in POOL.idle.items() for _, block in same),
         POOL.bytes <= 20_000, str(ops.generator_state()),
     )

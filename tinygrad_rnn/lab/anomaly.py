@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_rnn.backends import Switch, backend_of
 from tinygrad_rnn.replay import is_replayed, rerun
-from tinygrad_rnn.tape import Observer, Record, State, Traced, observe
+from tinygrad_rnn.tape import Modes, Observer, Record, Traced, observe
 
 
 class AnomalyError(ArithmeticError):
@@ -77,7 +77,7 @@ def _is_finite(values: Iterable[Any]) -> bool:
     return True
 
 
-def detect_anomaly() -> Switch[State, None]:
+def detect_anomaly() -> Switch[Modes, None]:
     """Within the block, raise where a nan or an infinity first appears, forward or backward.
 
     The error names the operation and the line of code that called it; inside a replayed loop, which

@@ -19,7 +19,7 @@ from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups
 from tinygrad_rnn.optim.norms import norms, working_dtype
 from tinygrad_rnn.optim.report import NonFiniteGradientError, Outcome, StepReport
 from tinygrad_rnn.optim.rules import completed, largest_to_square
-from tinygrad_rnn.optim.state import COUNTERS, load_state, saved_state
+from tinygrad_rnn.optim.saved import COUNTERS, load_state, saved_state
 
 POLICIES = ("raise", "skip", "zero")
 

@@ -11,13 +11,13 @@ from tinygrad_rnn.replay.explain import explain_replay, wanted_of
 from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.trace import ReadError
 from tinygrad_rnn.replay.rerun import is_replayed, rerun
-from tinygrad_rnn.replay.scan import Recipe, scan, segment_length, trace
+from tinygrad_rnn.replay.scan import TracedStep, scan, segment_length, trace
 from tinygrad_rnn.replay.steps import Steps, UnrolledWarning
 
 __all__ = [
     "ReadError",
-    "Recipe",
     "Steps",
+    "TracedStep",
     "UnrolledWarning",
     "checked_step",
     "explain_replay",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn import tape
-from tinygrad_rnn.replay.emit.choice import loop_notes
+from tinygrad_rnn.replay.emit.choice import loop_reasons
 from tinygrad_rnn.replay.passes.gradient import Wanted
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
 from tinygrad_rnn.replay.program.program import Names, Op
@@ -56,7 +56,7 @@ def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
         f"  memory: {format_bytes(stacked)} per step in {count} arrays over time, "
         f"{format_bytes(fixed)} in {len(loop.arrays) - count} that stay"
     )
-    for note in [*loop_notes(loop, compiled.backend), *parts.notes]:
+    for note in [*loop_reasons(loop, compiled.backend), *parts.reasons]:
         yield f"  note: {note}"
 
 

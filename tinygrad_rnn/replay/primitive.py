@@ -10,9 +10,9 @@ from typing import Any
 from tinygrad_rnn import tape
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.replay.cache import replay_of
-from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step
+from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step, float_states
 from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
-from tinygrad_rnn.replay.run.replay import Held, Replay, carried
+from tinygrad_rnn.replay.run.replay import Held, Replay
 from tinygrad_rnn.tape import Deferred, Primitive
 from tinygrad_rnn.tensor import Tensor
 
@@ -62,7 +62,7 @@ def _rule(
         tuple(g is not None and y.dtype.kind == "f" for g, y in zip(gs, program.ys, strict=False)),
     )
     dys = [g for g, w in zip(gs, wanted.ys, strict=False) if w]
-    carry = carried(program)
+    carry = float_states(program)
     recorded = any(isinstance(x, Tensor) for x in (*inputs, *gs))
     zeros = partial(_zeros, replay)
     dstate = [zeros(program.state[k]) if finals[k] is None else finals[k] for k in carry]

@@ -18,7 +18,7 @@ from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.replay.steps import Step, Steps, containers, differ
 
 
-class Recipe:
+class TracedStep:
     """A traced step as it can be run again: on other inputs, with the same captured values.
 
     It holds what the step captured, and nothing of the run in which it was traced.
@@ -63,13 +63,13 @@ class Recipe:
 
 def trace(
     step: Step, xs: Any, state: Any, steps: int, reverse: bool
-) -> tuple[Recipe, list[Any]] | Steps:
-    """Trace a step, as the first of the loop: its recipe, and random numbers for all steps.
+) -> tuple[TracedStep, list[Any]] | Steps:
+    """Trace a step, as the first of the loop: what came of it, and random numbers for all steps.
 
     Where a program is new, the second step is traced too, and must be the same. If a step has done
     anything besides its operations, what comes back is the loop as far as it has been made, to be
     finished unrolled: so nothing that a step does is done twice. Arguments are those of
-    :func:`scan`. The traced program is ``recipe.replay.program``.
+    :func:`scan`. The traced program is ``traced.replay.program``.
     """
     loop = Steps(step, xs, state, steps, reverse)
     before = Look(step)
@@ -92,10 +92,10 @@ def trace(
         loop.why = "asks for the gradient of a value (register_hook, retain_grad)"
     if loop.why is None:
         replay = CACHE.find(key, first.program, reverse, array)
-        recipe = Recipe(first, loop.form, state, loop.draws.asked, replay)
+        traced = TracedStep(first, loop.form, state, loop.draws.asked, replay)
         if not loop.put_aside():
             replay.compared = replay.compared or steps > 1
-            return recipe, loop.draws.blocks
+            return traced, loop.draws.blocks
         loop.why = "puts values aside"
     elif tape.is_observed():
         loop.show()
@@ -161,5 +161,5 @@ def scan(
     found = trace(step, xs, state, steps, reverse)
     if isinstance(found, Steps):
         return found.unrolled()
-    recipe, blocks = found
-    return recipe.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)
+    traced, blocks = found
+    return traced.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)

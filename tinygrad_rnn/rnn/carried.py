@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from tinygrad_rnn.backends import Switch
 from tinygrad_rnn.tensor import Tensor
 
-_whole: ContextVar[dict[int, Tensor] | None] = ContextVar("tinygrad_rnn_carried", default=None)
+_unmasked: ContextVar[dict[int, Tensor] | None] = ContextVar("tinygrad_rnn_carried", default=None)
 
 
 def carried(state: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def carried(state: Tensor) -> Tensor:
     1 / (1 - rate) act on the memory at every step, and it grows or is lost. Outside of
     VariationalDropout, ``carried(h)`` is h.
     """
-    whole = _whole.get() or {}
+    whole = _unmasked.get() or {}
     while id(state) in whole:
         state = whole[id(state)]
     return state
@@ -30,4 +30,4 @@ def masking(
 ) -> Switch[dict[int, Tensor] | None, None]:
     """Within the block, :func:`carried` of a masked Tensor is the whole one."""
     pairs = {id(m): w for m, w in zip(masked, whole, strict=True) if m is not w}
-    return Switch("masking", _whole, lambda around: (around or {}) | pairs)
+    return Switch("masking", _unmasked, lambda around: (around or {}) | pairs)

@@ -8,11 +8,11 @@ from typing import Any
 
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import concat, dropout, stack, unstack
-from tinygrad_rnn.replay import Recipe
+from tinygrad_rnn.replay import TracedStep
 from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
-from tinygrad_rnn.rnn.calls import again, remember
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import How, check_options, explain_cell, one_step, run
+from tinygrad_rnn.rnn.repeated import again, remember
 from tinygrad_rnn.tape import leaves, rebuild
 from tinygrad_rnn.tensor import Tensor
 
@@ -131,7 +131,7 @@ class StackedCells(Module):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         recorded: dict[str, list[Tensor]] = {name: [] for name in record}
         ways = 2 if self.bidirectional else 1
-        used: list[Recipe | None] = []
+        used: list[TracedStep | None] = []
         for k in range(0, len(cells), ways):
             output = self._dropped(k, output)
             outputs: list[Tensor] = []
@@ -161,7 +161,7 @@ class StackedCells(Module):
         check_inputs(f"{who}.step", x, ("B", self.input_size), self)
         cells = self.cells()
         states = self._part(fit_state(who, state, self, x.shape[0]))
-        used: list[Recipe | None] = []
+        used: list[TracedStep | None] = []
         y = x
         for k, cell in enumerate(cells):
             y, states[k] = one_step(cell, self._dropped(k, y), states[k], self.unroll, used)

@@ -10,8 +10,8 @@ from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops import add, expand_dims, generator_state, set_generator_state, squeeze
 from tinygrad_rnn.replay import (
-    Recipe,
     Steps,
+    TracedStep,
     checked_step,
     explain_replay,
     scan,
@@ -27,10 +27,10 @@ from tinygrad_rnn.rnn.arguments import (
     keep_valid,
     valid_steps,
 )
-from tinygrad_rnn.rnn.calls import again, remember
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes
-from tinygrad_rnn.rnn.recipes import KEPT, RECIPES, Settings, depends_on
+from tinygrad_rnn.rnn.pure_steps import KEPT, TRACED_STEPS, Settings, depends_on
+from tinygrad_rnn.rnn.repeated import again, remember
 from tinygrad_rnn.tape import enable_grad, is_recording, is_tracing, leaves, no_grad, tree_map
 from tinygrad_rnn.tensor import Tensor, zeros
 
@@ -38,7 +38,7 @@ from tinygrad_rnn.tensor import Tensor, zeros
 class How(NamedTuple):
     """How a cell is run over time; see :class:`Recurrent`.
 
-    ``used`` takes the recipe of each run, None for one that may not be used again.
+    ``used`` takes the traced step of each run, None for one that may not be used again.
     """
 
     valid: Tensor | None
@@ -47,7 +47,7 @@ class How(NamedTuple):
     probe: Any
     unroll: bool
     checkpoint: int | str | None
-    used: list[Recipe | None]
+    used: list[TracedStep | None]
 
 
 class Recurrent(Module):
@@ -153,7 +153,7 @@ class Recurrent(Module):
             return found
         who = f"Recurrent({type(self.cell).__name__}).step"
         check_inputs(who, x, ("B", self.cell.input_size), self.cell)
-        used: list[Recipe | None] = []
+        used: list[TracedStep | None] = []
         start = fit_state(who, state, self.cell, x.shape[0])
         found = one_step(self.cell, x, start, self.unroll, used)
         remember(self, x, state, used, 1, single=True)
@@ -209,7 +209,7 @@ def run(
 
 
 def one_step(
-    cell: Cell, x: Tensor, state: Any, unroll: bool, used: list[Recipe | None]
+    cell: Cell, x: Tensor, state: Any, unroll: bool, used: list[TracedStep | None]
 ) -> tuple[Tensor, Any]:
     """One step of a stream: a loop of one step."""
     if unroll:
@@ -234,15 +234,15 @@ def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) ->
     title = f"{type(cell).__name__}({cell.extra_repr()})"
     if isinstance(found, Steps):
         return f"{title}\nruns unrolled: {found.reason}"
-    recipe, blocks = found
+    traced, blocks = found
     if not Settings(cell).is_plain:
         title += (
             "\nretraced at each call; if its step depends on x, the state, its parameters and "
             "plain attributes alone, say so in the class: pure = True"
         )
-    inputs = [*recipe.captured, x, *blocks, *leaves(state)]
-    wanted = wanted_of(recipe.replay, inputs) if gradients else None
-    return f"{title}\n{explain_replay(recipe.replay, wanted)}"
+    inputs = [*traced.captured, x, *blocks, *leaves(state)]
+    wanted = wanted_of(traced.replay, inputs) if gradients else None
+    return f"{title}\n{explain_replay(traced.replay, wanted)}"
 
 
 def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: How) -> Any:
@@ -250,7 +250,7 @@ def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: Ho
     xs, start = leaves(inputs), leaves(state)
     steps = xs[0].shape[0]
     every = segment_length(how.checkpoint, steps)
-    remembered = RECIPES.of(cell)
+    remembered = TRACED_STEPS.of(cell)
     may_keep = not is_tracing() and remembered.holds(cell)
     key = (
         how.record,
@@ -261,20 +261,20 @@ def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: Ho
         *((v.array.shape, v.array.dtype, v.needs_grad) for v in start),
         device_of(xs[0].array),
     )
-    recipe = remembered.known.get(key) if may_keep else None
-    if recipe is not None:
-        how.used.append(recipe)
-        return recipe.run(xs, start, recipe.draw(steps), steps, every)
+    traced = remembered.known.get(key) if may_keep else None
+    if traced is not None:
+        how.used.append(traced)
+        return traced.run(xs, start, traced.draw(steps), steps, every)
     found = trace(step, inputs, state, steps, how.reverse)
     if isinstance(found, Steps):
         how.used.append(None)
         return found.unrolled()
-    recipe, blocks = found
-    kept = may_keep and depends_on(recipe, cell)
+    traced, blocks = found
+    kept = may_keep and depends_on(traced, cell)
     if kept:
-        remembered.keep(key, recipe, KEPT)
-    how.used.append(recipe if kept else None)
-    return recipe.run(xs, start, blocks, steps, every)
+        remembered.keep(key, traced, KEPT)
+    how.used.append(traced if kept else None)
+    return traced.run(xs, start, blocks, steps, every)
 
 
 def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any) -> Any:

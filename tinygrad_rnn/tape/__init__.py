@@ -7,18 +7,9 @@ from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_posit
 from tinygrad_rnn.tape.cotangent import Deferred, register_conform
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
-from tinygrad_rnn.tape.order import collect
-from tinygrad_rnn.tape.primitive import (
-    Function,
-    Primitive,
-    Promotion,
-    register_kernel_check,
-    user_line,
-)
-from tinygrad_rnn.tape.record import Record, Traced, key_of
-from tinygrad_rnn.tape.state import (
+from tinygrad_rnn.tape.modes import (
+    Modes,
     Observer,
-    State,
     Tracer,
     current_tracer,
     enable_grad,
@@ -32,6 +23,15 @@ from tinygrad_rnn.tape.state import (
     record_frames,
     tracing,
 )
+from tinygrad_rnn.tape.order import collect
+from tinygrad_rnn.tape.primitive import (
+    Function,
+    Primitive,
+    Promotion,
+    register_kernel_check,
+    user_line,
+)
+from tinygrad_rnn.tape.record import Record, Traced, key_of
 from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import in_order, leaves, matched, rebuild, tree_map
 from tinygrad_rnn.tape.unchanged import read_by
@@ -41,11 +41,11 @@ __all__ = [
     "Deferred",
     "Function",
     "Handle",
+    "Modes",
     "Observer",
     "Primitive",
     "Promotion",
     "Record",
-    "State",
     "Tape",
     "Traced",
     "Tracer",

@@ -18,8 +18,8 @@ from tinygrad_rnn.backends import (
     backend_of,
     find_backend,
 )
+from tinygrad_rnn.tape.modes import current_modes
 from tinygrad_rnn.tape.record import Record, Traced
-from tinygrad_rnn.tape.state import current_state
 
 _PACKAGE = __name__.partition(".")[0]
 _REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
@@ -171,8 +171,8 @@ class Primitive:
             if any(x is not y for x, y in zip(promoted, inputs, strict=True)):
                 return self(*promoted, **params)
 
-        state = current_state.get()
-        for observer in state.observers:
+        modes = current_modes.get()
+        for observer in modes.observers:
             observer.before_forward(self, inputs, params)
         backend = backend_of(leader.array)
         if not alike:
@@ -189,11 +189,11 @@ class Primitive:
         else:
             results = self._check_results(results)
 
-        needs_grad = needs_grad and state.recording
-        traced = state.tracer is not None
+        needs_grad = needs_grad and modes.recording
+        traced = modes.tracer is not None
         record = None
-        if needs_grad or traced or state.observers:
-            frame = user_line() if state.frames else None
+        if needs_grad or traced or modes.observers:
+            frame = user_line() if modes.frames else None
             record = Record(self, inputs, params, results, tuple(constants), frame)
         make = leader.output_type
         outputs = [
@@ -203,10 +203,10 @@ class Primitive:
             for slot, y in enumerate(results)
         ]
         if record is not None:
-            for observer in state.observers:
+            for observer in modes.observers:
                 observer.after_forward(record)
-            if state.tracer is not None:
-                state.tracer.made(record, outputs, state.recording)
+            if modes.tracer is not None:
+                modes.tracer.made(record, outputs, modes.recording)
         return tuple(outputs) if self.multiple else outputs[0]
 
     def _apply_raw(self, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -15,10 +15,10 @@ from typing import Any
 from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
 from tinygrad_rnn.tape.clock import mark_overwritten
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
+from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.order import between, collect, result_key
 from tinygrad_rnn.tape.primitive import Primitive
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
-from tinygrad_rnn.tape.state import Observer, current_state, enable_grad
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
 
 
@@ -124,7 +124,7 @@ def _walk(
     check_tape(records, outputs, visited, wanted)
     pending: dict[Key, Cotangent] = {}
     finished: dict[Key, Any] = {}
-    observers = current_state.get().observers
+    observers = current_modes.get().observers
     free = not (retain_graph or create_graph)
 
     for output, g in zip(outputs, seeds, strict=True):

@@ -49,7 +49,7 @@ def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None
     return None if binds is None else binds(arrays, steps)
 
 
-def loop_notes(loop: Loop, backend: Backend) -> list[str]:
+def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
     """By what a loop is run, and why any of its steps is run slower than it could be."""
     if backend.xp is not np:
         return _why_no_kernels(loop, backend) or ["runs as fused CUDA kernels"]

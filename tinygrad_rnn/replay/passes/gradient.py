@@ -163,10 +163,10 @@ def _differentiated(
             if w:
                 dys.append(leaf(v, True))
                 arriving.append((known[v], dys[-1]))
-        carried = float_states(program)
-        dstate = [leaf(program.state[k], True) for k in carried]
+        floating = float_states(program)
+        dstate = [leaf(program.state[k], True) for k in floating]
         arriving += [
-            (known[program.next_state[k]], g) for k, g in zip(carried, dstate, strict=True)
+            (known[program.next_state[k]], g) for k, g in zip(floating, dstate, strict=True)
         ]
         dtotals: list[Tensor] = []
         for v in program.totals:
@@ -177,7 +177,7 @@ def _differentiated(
         want_xs = [k for k, w in enumerate(wanted.xs) if w]
         targets = [
             *(xs[k] for k in want_xs),
-            *(state[k] for k in carried),
+            *(state[k] for k in floating),
             *(consts[k] for k in want_consts),
         ]
         targets_on = [x for x in targets if x.requires_grad]
@@ -199,7 +199,7 @@ def _differentiated(
         [*xs, *state, *dys],
         dstate,
         [gradient_of(xs[k]) for k in want_xs],
-        [gradient_of(state[k]) for k in carried],
+        [gradient_of(state[k]) for k in floating],
         [gradient_of(consts[k]) for k in want_consts],
         since,
     )

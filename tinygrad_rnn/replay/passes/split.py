@@ -19,7 +19,7 @@ from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, d
 
 @dataclass
 class Parts:
-    """The ops of a program by when they are run; ``notes`` say what could not be moved, and why."""
+    """The ops of a program by when they are run; ``reasons`` say why some could not be moved."""
 
     program: Program
     once: list[Op]
@@ -27,7 +27,7 @@ class Parts:
     loop: list[Op]
     after: list[Op]
     varying: set[Value]
-    notes: list[str]
+    reasons: list[str]
 
     @property
     def crossing(self) -> list[Value]:
@@ -61,7 +61,7 @@ def split(program: Program, brief: bool = False) -> Parts:
     on_state = depending(program.ops, program.state)
     once = [op for op in program.ops if op.outputs[0] not in varying]
     rest = [op for op in program.ops if op.outputs[0] in varying]
-    notes: list[str] = []
+    reasons: list[str] = []
 
     def batchable(op: Op) -> bool:
         return can_batch(op.primitive, [x in varying for x in op.inputs])
@@ -78,7 +78,7 @@ def split(program: Program, brief: bool = False) -> Parts:
             if batchable(op):
                 free.update(op.outputs)
             else:
-                notes.append(f"{op.primitive.name}: has no batching rule, stays in the loop")
+                reasons.append(f"{op.primitive.name}: has no batching rule, stays in the loop")
     heavy = [op for op in rest if op.outputs[0] in free and not stays(op)]
     before = needed_ops(
         [op for op in rest if op.outputs[0] in free], [y for op in heavy for y in op.outputs]
@@ -107,14 +107,14 @@ def split(program: Program, brief: bool = False) -> Parts:
         if all(f in sunk for f in followers) and (op.primitive in VIEWS or stored):
             sunk.add(op)
             there.update(op.values())
-    notes += [
+    reasons += [
         f"{op.primitive.name}: has no batching rule, stays in the loop"
         for op in rest
         if not batchable(op) and op.outputs[0] in on_state
     ]
     loop = [op for op in rest if op not in sunk]
     after = [op for op in rest if op in sunk]
-    return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(notes)))
+    return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(reasons)))
 
 
 def summed_inside(program: Program) -> tuple[Program, list[bool]]:

@@ -14,9 +14,9 @@ from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
 from tinygrad_rnn.replay.passes.split import Parts, is_light, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
-from tinygrad_rnn.replay.run.buffers import Frames
+from tinygrad_rnn.replay.run.bound_loops import BoundLoops
 from tinygrad_rnn.replay.run.memory import Lease
-from tinygrad_rnn.replay.run.whole_sequences import Whole
+from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
 
 class Compiled:
@@ -61,8 +61,8 @@ class Compiled:
         self.gives_early = not early.isdisjoint(self.program.ys)
         fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
         self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
-        keeps_frames = brief and backend.xp is np and self._is_bare()
-        self.frames = Frames(self.program, self.plan) if keeps_frames else None
+        keeps_bound = brief and backend.xp is np and self._is_bare()
+        self.bound_loops = BoundLoops(self.program, self.plan) if keeps_bound else None
         self._runners: dict[Any, Runner] = {}
 
     def run(
@@ -75,8 +75,8 @@ class Compiled:
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
         runner = self.runner(steps)
-        if self.frames is not None:
-            at_once = self.frames.run(runner, consts, xs, state, steps)
+        if self.bound_loops is not None:
+            at_once = self.bound_loops.run(runner, consts, xs, state, steps)
             if at_once is not None:
                 return at_once
         return self.backend.flushed(lambda: self._run(runner, consts, xs, state, steps, lease))
@@ -94,7 +94,7 @@ class Compiled:
         single = self._once(consts)
         stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))
         take = lease.take if self.gives_early else scratch.take
-        before = Whole(self.backend, steps, single, stacked, self.parts.before, take)
+        before = OverTime(self.backend, steps, single, stacked, self.parts.before, take)
         arrays = self._arrays(before, steps, lease, scratch)
         start: list[Any] = [*state, *(None for _ in range(len(self.program.state) - len(state)))]
         first, last = (steps, 0) if self.reverse else (0, steps)
@@ -109,7 +109,7 @@ class Compiled:
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
-        after = Whole(self.backend, steps, single, stacked, self.around, self.backend.xp.empty)
+        after = OverTime(self.backend, steps, single, stacked, self.around, self.backend.xp.empty)
         found = self._outputs(after), finals[: len(state)], self._totals(after, finals)
         scratch.release()
         return found
@@ -125,7 +125,7 @@ class Compiled:
             single.update(zip(op.outputs, [xp.asarray(y) for y in results], strict=True))
         return single
 
-    def _arrays(self, before: Whole, steps: int, lease: Lease, scratch: Lease) -> list[Any]:
+    def _arrays(self, before: OverTime, steps: int, lease: Lease, scratch: Lease) -> list[Any]:
         """The arrays of the loop: its inputs, and memory for what it computes."""
         given = {k: before.operand(v) for v, k in self.plan.inputs.items()}
         arrays: list[Any] = []
@@ -149,7 +149,7 @@ class Compiled:
             for k in self.plan.state
         ]
 
-    def _totals(self, after: Whole, finals: Sequence[Array]) -> list[Array]:
+    def _totals(self, after: OverTime, finals: Sequence[Array]) -> list[Array]:
         """What is summed over time, after the loop or inside it; no two are one array."""
         wanted = self.program.totals
         sums = [after.total(v) for v in wanted]
@@ -173,7 +173,7 @@ class Compiled:
             and not (self.program.totals or self.summed)
         )
 
-    def _outputs(self, after: Whole) -> list[Array]:
+    def _outputs(self, after: OverTime) -> list[Array]:
         """The outputs over time; what a user gets shares its memory with nothing else."""
         taken: set[Any] = set()
         ys: list[Array] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, float_states, with_residuals
+from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, with_residuals
 from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.run.memory import Lease
@@ -178,8 +178,3 @@ class Replay:
             pieces.append((part, dxs))
             totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
         return self._joined(pieces), [*dstate], totals
-
-
-def carried(program: Program) -> list[int]:
-    """The states whose cotangents a backward pass carries."""
-    return float_states(program)

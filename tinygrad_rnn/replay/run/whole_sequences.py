@@ -21,7 +21,7 @@ from tinygrad_rnn.replay.program.program import Op, Value
 _LINEAR = (P.transpose, P.reshape, P.broadcast_to, P.sum, P.sum_to, P.cast, SLICE, ops.negative)
 
 
-class Whole:
+class OverTime:
     """Values of all time steps, computed when they are asked for.
 
     Parameters

@@ -130,7 +130,7 @@ def drawn(hidden_size: int, *shape: int) -> Parameter:
     return parameter
 
 
-def is_whole(number: Any) -> bool:
+def is_integer(number: Any) -> bool:
     """Whether this is an integer, and not a bool."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 

@@ -17,7 +17,7 @@ from tinygrad_rnn.rnn.cells.cell import (
     described,
     drawn,
     function_of,
-    is_whole,
+    is_integer,
 )
 from tinygrad_rnn.rnn.notes import note
 from tinygrad_rnn.tensor import Tensor, zeros
@@ -63,7 +63,7 @@ class ClockworkRNNCell(Cell):
         who = type(self).__name__
         check_size(who, input_size=input_size, hidden_size=hidden_size)
         check_nonlinearity(who, "nonlinearity", nonlinearity)
-        whole = isinstance(periods, Sequence) and all(map(is_whole, periods))
+        whole = isinstance(periods, Sequence) and all(map(is_integer, periods))
         known = whole and len(periods) and list(periods) == sorted(periods)
         if not known or periods[0] < 1 or periods[-1] > np.iinfo(np.int64).max:
             raise ValueError(

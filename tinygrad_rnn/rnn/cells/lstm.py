@@ -14,7 +14,7 @@ from tinygrad_rnn.rnn.cells.cell import (
     described,
     drawn,
     function_of,
-    is_whole,
+    is_integer,
     set_bias,
 )
 from tinygrad_rnn.rnn.notes import note
@@ -71,7 +71,7 @@ class LSTMCell(LSTMBlock):
         output_activation: Nonlinearity = "tanh",
     ) -> None:
         check_size("LSTMCell", input_size=input_size, hidden_size=hidden_size)
-        if not is_whole(proj_size) or not 0 <= proj_size < hidden_size:
+        if not is_integer(proj_size) or not 0 <= proj_size < hidden_size:
             raise ValueError(
                 "LSTMCell: proj_size must be an integer with 0 <= proj_size < hidden_size = "
                 f"{hidden_size}, got {proj_size!r}"

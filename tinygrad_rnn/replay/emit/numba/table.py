@@ -19,6 +19,7 @@ from tinygrad_rnn.backends.blas import (
     one_thread,
     openblas,
 )
+from tinygrad_rnn.backends.pool import POOL
 from tinygrad_rnn.backends.team import team_size
 from tinygrad_rnn.replay.emit.numba.cache import Run
 from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
@@ -30,7 +31,6 @@ from tinygrad_rnn.replay.emit.numba.source import (
     product_code,
 )
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step
-from tinygrad_rnn.replay.run.memory import POOL
 
 PACKED_ROWS = 48
 """Rows over all steps from which packing the right matrix costs less than it saves."""

@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
-from tinygrad_rnn.rnn.recipes import RECIPES
+from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
 
 FACTOR = 2.0
 config: Any = types.ModuleType("config_of_a_test")
@@ -198,7 +198,7 @@ def test_other_cells_are_traced_at_each_call(make: Any) -> None:
     cell = make()
     layer = rnn.Recurrent(cell)
     layer(tg.ones((2, 1, 3)))
-    assert not RECIPES.of(cell).known
+    assert not TRACED_STEPS.of(cell).known
     assert "retraced at each call" in layer.explain()
     assert "retraced" not in rnn.Recurrent(rnn.LSTMCell(3, 3)).explain()
 
@@ -209,15 +209,15 @@ def test_what_cannot_change_is_traced_once(make: Any) -> None:
     layer = rnn.Recurrent(cell)
     x = tg.ones((2, 1, 3))
     layer(x)
-    (recipe,) = RECIPES.of(cell).known.values()
+    (recipe,) = TRACED_STEPS.of(cell).known.values()
     layer(x)
     cell.weight_ih = getattr(cell, "weight_ih", None)
     layer(x)
-    assert [*RECIPES.of(cell).known.values()] == [recipe] or isinstance(cell, Base)
+    assert [*TRACED_STEPS.of(cell).known.values()] == [recipe] or isinstance(cell, Base)
     rnn.LSTMCell(3, 3).another_attribute = 1  # of a module that has nothing to do with it
     cell.some_parameter = None
     layer(x)
-    assert [*RECIPES.of(cell).known.values()] != [recipe]
+    assert [*TRACED_STEPS.of(cell).known.values()] != [recipe]
 
 
 @pytest.mark.parametrize("kind", [rnn.LSTM, rnn.GRU, rnn.RNN])

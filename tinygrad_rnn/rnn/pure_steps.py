@@ -17,9 +17,9 @@ import numpy as np
 
 from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.replay import Recipe
-from tinygrad_rnn.rnn.beside import Beside
+from tinygrad_rnn.replay import TracedStep
 from tinygrad_rnn.rnn.cells import Cell
+from tinygrad_rnn.rnn.per_module import PerModule
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
@@ -140,11 +140,11 @@ class Remembered:
             self.known.popitem(last=False)
 
 
-RECIPES = Beside(Remembered)
-"""The recipes of each cell."""
+TRACED_STEPS = PerModule(Remembered)
+"""The traced steps of each cell."""
 
 
-def depends_on(recipe: Recipe, cell: Module) -> bool:
-    """Whether a recipe reads nothing but what belongs to a cell, and no values of that."""
+def depends_on(traced: TracedStep, cell: Module) -> bool:
+    """Whether a traced step reads nothing but what belongs to a cell, and no values of that."""
     own = {id(value) for value in cell.tensors()}
-    return not recipe.looked_outside and all(id(x) in own for x in recipe.captured)
+    return not traced.looked_outside and all(id(x) in own for x in traced.captured)

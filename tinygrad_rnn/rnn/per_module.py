@@ -11,7 +11,7 @@ from tinygrad_rnn.nn import Module
 T = TypeVar("T")
 
 
-class Beside(Generic[T]):
+class PerModule(Generic[T]):
     """A value for each module, found by what it is and not by what it equals.
 
     So a module may say when it equals another, as a dataclass does, and need not be hashable.

@@ -48,7 +48,7 @@ class Tracer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class Modes:
     """The switches of one thread or context."""
 
     recording: bool = True
@@ -57,23 +57,23 @@ class State:
     tracer: Tracer | None = None
 
 
-current_state: ContextVar[State] = ContextVar("tinygrad_rnn_state", default=State())  # noqa: B039
+current_modes: ContextVar[Modes] = ContextVar("tinygrad_rnn_state", default=Modes())  # noqa: B039
 
 
-StateSwitch = Switch[State, None]
+ModeSwitch = Switch[Modes, None]
 
 
-def _switched(who: str, **changes: Any) -> StateSwitch:
-    return Switch(who, current_state, lambda state: replace(state, **changes))
+def _switched(who: str, **changes: Any) -> ModeSwitch:
+    return Switch(who, current_modes, lambda modes: replace(modes, **changes))
 
 
 def is_recording() -> bool:
     """Whether operations are written on a tape in this thread or context."""
-    return current_state.get().recording
+    return current_modes.get().recording
 
 
 @overload
-def no_grad(function: None = None) -> StateSwitch: ...
+def no_grad(function: None = None) -> ModeSwitch: ...
 @overload
 def no_grad(function: F) -> F: ...
 def no_grad(function: Any = None) -> Any:
@@ -87,7 +87,7 @@ def no_grad(function: Any = None) -> Any:
 
 
 @overload
-def enable_grad(function: None = None) -> StateSwitch: ...
+def enable_grad(function: None = None) -> ModeSwitch: ...
 @overload
 def enable_grad(function: F) -> F: ...
 def enable_grad(function: Any = None) -> Any:
@@ -96,55 +96,55 @@ def enable_grad(function: Any = None) -> Any:
     return switch if function is None else switch(function)
 
 
-def observe(*observers: Observer, frames: bool | None = None) -> StateSwitch:
+def observe(*observers: Observer, frames: bool | None = None) -> ModeSwitch:
     """Show every record made or differentiated within the block to ``observers``.
 
     With ``frames`` records remember their lines too, as within :func:`record_frames`.
     """
     return Switch(
         "observe",
-        current_state,
-        lambda state: replace(
-            state,
-            observers=(*state.observers, *observers),
-            frames=state.frames if frames is None else frames,
+        current_modes,
+        lambda modes: replace(
+            modes,
+            observers=(*modes.observers, *observers),
+            frames=modes.frames if frames is None else frames,
         ),
     )
 
 
-def tracing(tracer: Tracer) -> StateSwitch:
+def tracing(tracer: Tracer) -> ModeSwitch:
     """Let ``tracer`` follow everything within the block, and no observer."""
     return _switched("tracing", observers=(), tracer=tracer)
 
 
 def current_tracer() -> Tracer | None:
     """Who follows the operations of this thread or context."""
-    return current_state.get().tracer
+    return current_modes.get().tracer
 
 
 def is_tracing() -> bool:
     """Whether a step is being traced in this thread or context."""
-    return current_state.get().tracer is not None
+    return current_modes.get().tracer is not None
 
 
 def is_quiet() -> bool:
     """Whether nothing is recorded in this thread or context, and nobody sees the operations."""
-    state = current_state.get()
-    return not (state.recording or state.observers or state.tracer is not None)
+    modes = current_modes.get()
+    return not (modes.recording or modes.observers or modes.tracer is not None)
 
 
 def is_observed() -> bool:
     """Whether observers see the operations of this thread or context."""
-    return bool(current_state.get().observers)
+    return bool(current_modes.get().observers)
 
 
 def reading(value: Any) -> None:
     """Say that the elements of a value are about to be looked at."""
-    tracer = current_state.get().tracer
+    tracer = current_modes.get().tracer
     if tracer is not None:
         tracer.reading(value)
 
 
-def record_frames() -> StateSwitch:
+def record_frames() -> ModeSwitch:
     """Let every record within the block remember the line of user code that made it."""
     return _switched("record_frames", frames=True)

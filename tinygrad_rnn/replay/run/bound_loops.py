@@ -1,9 +1,8 @@
-"""Frames: the arrays of a loop of a few steps, and the compiled loop bound to them, kept for the
-next call.
+"""Short loops that stay bound: their arrays, and the code bound to them, for the next call.
 
 When a stream is followed, a step takes less time than to allocate its arrays and to bind the loop
-to them. So a call copies its inputs into a frame and its results out: nothing that a user gets or
-gives lies in one, and of the constants it holds no more than where they are.
+to them. So a call copies its inputs into these arrays and its results out: nothing that a user gets
+or gives lies there, and of the constants it holds no more than where they are.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from tinygrad_rnn.replay.program.loop import ArraySpec
 from tinygrad_rnn.replay.program.program import Program
 
 LARGEST = 1 << 22
-"""Bytes above which a frame is not kept: to allocate it takes no part of the time."""
+"""Bytes above which a bound loop is not kept: to allocate it takes no part of the time."""
 KEPT = 16
-"""Frames kept per loop; beyond, those that were not used for longest go."""
+"""Bound loops kept per loop; beyond, those that were not used for longest go."""
 
 Results = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
 
 
-class Frame:
+class BoundLoop:
     """Arrays of a loop and ``run``, which runs all steps on them and on the constants."""
 
     def __init__(
@@ -81,9 +80,9 @@ class Frame:
         return ys, [(s if end is None else end).copy() for end, s in ends], []
 
 
-class Frames:
-    """The frames of one loop, around which there is nothing to be done. A frame is used by one call
-    at a time, the others wait here.
+class BoundLoops:
+    """The bound loops of one program, around which there is nothing to be done. Each is used by one
+    call at a time, the others wait here.
     """
 
     def __init__(self, program: Program, plan: Plan) -> None:
@@ -92,7 +91,7 @@ class Frames:
             plan.inputs[v]: n for n, v in enumerate(program.consts) if v in plan.inputs
         }
         self._lock = threading.Lock()
-        self._idle: list[tuple[Hashable, Frame]] = []
+        self._idle: list[tuple[Hashable, BoundLoop]] = []
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -105,29 +104,29 @@ class Frames:
         state: Sequence[np.ndarray],
         steps: int,
     ) -> Results | None:
-        """(ys, final state, totals), or None where there can be no frame."""
+        """(ys, final state, totals), or None where there can be none."""
         key = (steps, runner, *map(id, consts))
-        frame = self._take(key)
-        if frame is None or not frame.fits(consts):
+        bound = self._take(key)
+        if bound is None or not bound.fits(consts):
             with self._lock:
                 self._idle = [known for known in self._idle if known[1].is_of_use]
-            frame = self._made(runner, consts, steps)
-            if frame is None:
+            bound = self._made(runner, consts, steps)
+            if bound is None:
                 return None
-        found = frame.call(xs, state)
+        found = bound.call(xs, state)
         with self._lock:
-            self._idle.append((key, frame))
+            self._idle.append((key, bound))
             del self._idle[:-KEPT]
         return found
 
-    def _take(self, key: Hashable) -> Frame | None:
+    def _take(self, key: Hashable) -> BoundLoop | None:
         with self._lock:
             for k in reversed(range(len(self._idle))):
                 if self._idle[k][0] == key:
                     return self._idle.pop(k)[1]
         return None
 
-    def _made(self, runner: Runner, consts: Sequence[np.ndarray], steps: int) -> Frame | None:
+    def _made(self, runner: Runner, consts: Sequence[np.ndarray], steps: int) -> BoundLoop | None:
         specs = self.plan.loop.arrays
         size = sum(
             math.prod(self._shape(k, spec, steps)) * spec.dtype.itemsize
@@ -143,7 +142,7 @@ class Frames:
             for k, spec in enumerate(specs)
         ]
         run = bind(runner, arrays, steps)
-        return None if run is None else Frame(self.program, self.plan, arrays, steps, run)
+        return None if run is None else BoundLoop(self.program, self.plan, arrays, steps, run)
 
     def _shape(self, k: int, spec: ArraySpec, steps: int) -> tuple[int, ...]:
         rows = (steps + self.plan.is_state(k),) if spec.stacked else ()

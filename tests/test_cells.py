@@ -29,7 +29,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, replay, rnn
-from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 T, B, I, H = 5, 3, 3, 4
 LENGTHS = [3, 5, 0]
@@ -216,7 +216,8 @@ def test_a_trace_is_used_again(name: str) -> None:
     with replay.using(jit=False):
         layer(draw(T, B, I))
     holds_a_function = any(isinstance(v, types.FunctionType) for v in vars(cell).values())
-    assert len(TRACED_STEPS.of(cell).known) == (not holds_a_function)
+    memory = memory_of(layer)
+    assert (0 if memory is None else len(memory.calls)) == (not holds_a_function)
 
 
 # Sizes

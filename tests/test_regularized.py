@@ -24,7 +24,7 @@ from networks import (
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops, rnn
-from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 LENGTHS = [3, 5, 0, 1]
 
@@ -486,10 +486,10 @@ def test_the_loop_stays_as_fast(wrapper: str, name: str) -> None:
     notes = {line.strip() for line in layer.explain(4).splitlines() if "note: " in line}
     assert notes == {"note: runs as NumPy calls, since Numba is switched off"}
     layer(tg.randn(5, 2, 12))
-    assert len(TRACED_STEPS.of(layer.cell).known) == 1  # it will not be traced again
-    before = TRACED_STEPS.of(layer.cell).known
+    assert len(memory_of(layer).calls) == 1  # it will not be traced again
+    before = memory_of(layer).calls
     layer(tg.randn(7, 2, 12))
-    assert TRACED_STEPS.of(layer.cell).known == before
+    assert memory_of(layer).calls == before
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])

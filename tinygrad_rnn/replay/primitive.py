@@ -149,7 +149,7 @@ def apply(
         found = _scan(*inputs, replay=replay, steps=steps, held=held)
     else:  # the same without what is there for the tape
         found = replay.forward(*_roles(program, arrays), steps, None)
-        leader = next((x for x in inputs if isinstance(x, tape.Traced)), None)
+        leader = next((x for x in (*xs, *state) if isinstance(x, tape.Traced)), None)
         if leader is not None:
             found = [leader.output_type(y) for y in found]
     first = len(program.ys)

@@ -41,11 +41,7 @@ class TracedStep:
         """The values of the outputs over time and of the last state: arrays where all of ``xs``,
         ``state`` and ``blocks`` are.
         """
-        inputs = [*xs, *blocks]
-        ys, ends, _ = apply(
-            self.replay.program, self.captured, inputs, state, steps, self.replay.reverse, every,
-            self.replay,
-        )  # fmt: skip
+        ys, ends, _ = apply(self.replay, self.captured, [*xs, *blocks], state, steps, every)
         return ys, ends
 
     def draw(self, steps: int) -> list[Any]:

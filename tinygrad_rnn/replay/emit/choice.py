@@ -31,15 +31,6 @@ def has_numba() -> bool:
     return why_not() is None
 
 
-def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
-    """The loop's function, compiled at the first call for each choice of emitters."""
-    chosen = extras()
-    runner = known.get(chosen)
-    if runner is None:
-        runner = known.setdefault(chosen, _compile(loop, backend, chosen))
-    return runner
-
-
 def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
     """The loop bound to the memory of these arrays, to be run any number of times.
 
@@ -66,7 +57,8 @@ def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
     return why or ["the loop is one compiled function"]
 
 
-def _compile(loop: Loop, backend: Backend, chosen: Extras) -> Runner:
+def emit(loop: Loop, backend: Backend, chosen: Extras) -> Runner:
+    """The loop's function, by the first emitter that is there and may be used."""
     if backend.xp is np and chosen.jit and has_numba():
         with undivided():
             from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter

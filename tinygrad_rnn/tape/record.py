@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from tinygrad_rnn.backends import Array, device_of
 from tinygrad_rnn.tape.clock import mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.hooks import Watch
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.tape.primitive import Primitive
+from tinygrad_rnn.tape.operation import Operation
 
 _NOTHING: dict[str, Any] = {}
 
@@ -105,7 +103,7 @@ class Record:
 
     def __init__(
         self,
-        primitive: Primitive,
+        primitive: Operation,
         inputs: tuple[Any, ...],
         params: dict[str, Any],
         results: tuple[Array, ...],

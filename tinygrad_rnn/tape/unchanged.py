@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from tinygrad_rnn.tape.clock import overwritten_since, owner_id
-from tinygrad_rnn.tape.primitive import Primitive
+from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 
 
@@ -57,7 +57,7 @@ def check_tape(
         reached.update(x.record for x, n in zip(record.inputs, needed, strict=True) if n)
 
 
-def _words_of(primitive: Primitive, k: int, params: dict[str, Any]) -> list[str]:
+def _words_of(primitive: Operation, k: int, params: dict[str, Any]) -> list[str]:
     """What the rule of argument ``k`` reads, in words."""
     reads: Any = primitive.reads(**params) if callable(primitive.reads) else primitive.reads
     text: str = reads if isinstance(reads, str) else reads[k] if k < len(reads) else "x y"

@@ -16,8 +16,8 @@ from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
 from tinygrad_rnn.tape.clock import mark_overwritten
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
+from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
-from tinygrad_rnn.tape.primitive import Primitive
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
 
@@ -211,7 +211,7 @@ def _propagate(
 
 
 def _apply_rules(
-    primitive: Primitive,
+    primitive: Operation,
     needed: list[bool],
     gs: list[Any],
     ys: Sequence[Any],

@@ -55,10 +55,13 @@ class Cotangent:
             self.deferred = {}
         self.deferred.setdefault(g.combine, []).append(g.parts)
 
-    def add(self, g: Any) -> None:
-        """Add an array that others may hold too: the first sum is a new array, the rest in it."""
+    def add(self, g: Any, fresh: bool = False) -> None:
+        """Add an array. Unless it is ``fresh`` others may hold it too: then the first sum is a new
+        array, and the rest is added to that.
+        """
         if self.value is None:
             self.value = g
+            self.owned = fresh and not isinstance(g, Traced)
         elif self.owned and not isinstance(g, Traced):
             self.value += g
         else:

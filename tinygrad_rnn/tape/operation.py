@@ -41,3 +41,4 @@ class Operation:
     batch: Function | None
     promote: Promotion | None
     reads: str | Sequence[str] | Callable[..., str | Sequence[str]]
+    fresh: bool

@@ -71,6 +71,8 @@ class Primitive(Operation):
         those that are not floating; ``y`` all results, ``y0`` the first one. One text for all
         rules, or one per argument, or a function of the parameters that gives it. Backward refuses
         to go on where one of them has been overwritten. By default everything.
+    fresh : whether the arrays that the rules return are held by nobody else, so that they may be
+        added to and given away as they are.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Primitive(Operation):
         batch: Function | None = None,
         promote: Promotion | None = None,
         reads: str | Sequence[str] | Callable[..., str | Sequence[str]] = "x y",
+        fresh: bool = False,
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
@@ -106,6 +109,7 @@ class Primitive(Operation):
         self.batch = batch
         self.promote = promote
         self.reads = reads
+        self.fresh = fresh
         if doc is not None:
             self.__doc__ = doc
 
@@ -233,11 +237,14 @@ class Primitive(Operation):
                 f"given, got {type(results).__name__}"
             )
         found: list[Any] = [*results] if self.multiple else [results]
-        for y in found:
+        for k, y in enumerate(found):
+            if type(y) is np.ndarray:
+                continue
             if find_backend(y) is None and not isinstance(y, numbers.Real):
                 what = "must return an array; for several, pass multiple=True"
                 raise TypeError(f"{self.name}: forward {what}; got {type(y).__name__}")
-        return tuple([as_array(y) for y in found])
+            found[k] = as_array(y)
+        return tuple(found)
 
     def _explain(self, error: Exception, arrays: Sequence[Any]) -> NoReturn:
         held = {find_backend(a): a for a in arrays if find_backend(a)}

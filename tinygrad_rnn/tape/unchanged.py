@@ -22,7 +22,7 @@ def needed_inputs(record: Record, visited: set[Record], wanted: Mapping[Key, Tra
         isinstance(x, Traced)
         and (x.needs_grad or x.record is None)
         and k not in constants
-        and (x.record in visited or key_of(x) in wanted)
+        and (x in wanted if x.record is None else x.record in visited or key_of(x) in wanted)
         for k, x in enumerate(record.inputs)
     ]
 

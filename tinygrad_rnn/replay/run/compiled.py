@@ -130,7 +130,8 @@ class Compiled:
             inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
             found = op.primitive.forward(xp, *inputs, **op.params)
             results: Sequence[Any] = found if op.primitive.multiple else (found,)
-            single.update(zip(op.outputs, map(xp.asarray, results), strict=True))
+            for y, result in zip(op.outputs, results, strict=True):
+                single[y] = xp.asarray(result)
         return single
 
     def _arrays(self, before: OverTime, steps: int, lease: Lease) -> list[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,3 +40,15 @@ def rounded(number: float | int | bool, dtype: DType) -> Any:
             raise Unsupported(f"{number} is no {dtype}")
     with np.errstate(over="ignore"):
         return np.asarray(number).astype(dtype)[()]
+
+
+def identity(reduction: Literal["sum", "max", "min"], dtype: DType) -> float | int | bool:
+    """What a reduction of nothing gives, and every other begins with."""
+    if reduction == "sum":
+        return 0
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        return int(limits.min if reduction == "max" else limits.max)
+    if dtype.kind == "b":
+        return reduction == "min"
+    return -math.inf if reduction == "max" else math.inf

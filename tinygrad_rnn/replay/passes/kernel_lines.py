@@ -43,6 +43,8 @@ _OF_BOOLS = {
 _NOT_OF_BOOLS = ("subtract", "negative", "sign", "power")
 """What NumPy does not do with bools, which count as numbers here."""
 _ROUNDING = ("floor", "ceil", "round")
+_UNCHANGED = {"i": _ROUNDING, "u": _ROUNDING, "b": (*_ROUNDING, "abs")}
+"""What leaves an integer or a bool as it is."""
 
 _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "erf": math.erf,
@@ -122,7 +124,7 @@ class _Lines:
             compute = self.compute
         if compute.kind != "f" and function in PREDICATES:
             return function == "isfinite", None
-        if compute.kind != "f" and function in _ROUNDING or compute == BOOL and function == "abs":
+        if function in _UNCHANGED.get(compute.kind, ()):
             return operands[0]
         if compute == BOOL and function == "invert":
             function, operands = "bitwise_xor", [*operands, (True, None)]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from tinygrad_rnn.replay.emit.numba.expressions import CODES, Scope, code_of
-from tinygrad_rnn.replay.emit.operators import Unsupported
+from tinygrad_rnn.replay.emit.operators import Unsupported, identity
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
@@ -205,7 +203,7 @@ class _KernelWriter:
             inner.append(f"store({how}, {self.address(ref)}, {self.index(ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
             code, total = self.code(ref), f"a{k}_{number}"
-            self.add(depth, f"{total} = {self.scope.constant(start(kind, code), code)}")
+            self.add(depth, f"{total} = {self.scope.constant(identity(kind, CODES[code]), code)}")
             text = self.scope.text(kind, [total, self.operand(name, values, code)], code)
             inner.append(f"{total} = {text}")
         self.add(depth, f"for j in range(w{k}):")
@@ -222,19 +220,6 @@ class _KernelWriter:
         if isinstance(x, str):
             return self.scope.cast(*values[x], code)
         return self.scope.parameter(x, code)
-
-
-def start(kind: Literal["sum", "max", "min"], code: str) -> float | int | bool:
-    """What a reduction begins with."""
-    dtype = CODES[code]
-    if kind == "sum":
-        return 0
-    if dtype.kind == "b":
-        return kind == "min"
-    if dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        return int(limits.min if kind == "max" else limits.max)
-    return -math.inf if kind == "max" else math.inf
 
 
 def kernel_source(kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> KernelSource:

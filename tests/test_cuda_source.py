@@ -32,7 +32,7 @@ from loop_cases import (
 from tinygrad_rnn.backends import Backend, backend_for
 from tinygrad_rnn.ops import elementwise
 from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
-from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_source
+from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase
 from tinygrad_rnn.tape import Primitive
 
@@ -288,17 +288,17 @@ def test_what_has_no_translation(expression: str, message: str) -> None:
     x = np.zeros(3, FLOAT)
     kernel, arrays = kernel_of({"y": line("y", expression, "a", "b")}, {"a": x, "b": x})
     with pytest.raises(ValueError, match=f"CUDA kernel: {message} is unknown"):
-        kernel_source(kernel, arrays)
+        cuda_kernel(kernel, arrays)
 
 
 def test_what_has_no_dtype() -> None:
     x = np.zeros(3, np.uint8)
     with pytest.raises(ValueError, match="dtype uint8 is not one of bool, int32, int64, float16"):
-        kernel_source(*kernel_of({"y": line("y", "x0", "a")}, {"a": x}))
+        cuda_kernel(*kernel_of({"y": line("y", "x0", "a")}, {"a": x}))
     half = Line("y", "cast", (2.5,), INT, INT)
     kernel = Kernel((), (Phase(3, (), (half,), (("y", whole(0, (3,))),)),))
     with pytest.raises(ValueError, match=r"CUDA kernel: 2\.5 is no int32"):
-        kernel_source(kernel, (spec("a", (3,), INT),))
+        cuda_kernel(kernel, (spec("a", (3,), INT),))
 
 
 # PTX
@@ -306,15 +306,15 @@ def test_what_has_no_dtype() -> None:
 
 def every_source() -> dict[str, str]:
     """One kernel per dtype with all primitives, and those of whole loops."""
-    found = {str(dtype): kernel_source(*kernel_of(*cases(dtype)[:2])) for dtype in DTYPES}
+    found = {str(dtype): cuda_kernel(*kernel_of(*cases(dtype)[:2])).source for dtype in DTYPES}
     for dtype in DTYPES:
         casts = kernel_of(every_cast(), {"x": np.zeros(3, dtype)})
-        found[f"from {dtype}"] = kernel_source(*casts)
+        found[f"from {dtype}"] = cuda_kernel(*casts).source
     for dtype in (HALF, FLOAT, DOUBLE):
         for make in (lstm, layer_norm, softmax):
             loop = make(2, 3, dtype)
             (kernel,) = (step for step in loop.steps if isinstance(step, Kernel))
-            found[f"{make.__name__} {dtype}"] = kernel_source(kernel, loop.arrays)
+            found[f"{make.__name__} {dtype}"] = cuda_kernel(kernel, loop.arrays).source
     return found
 
 

@@ -13,8 +13,9 @@ from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit import array
 from tinygrad_rnn.replay.emit.array import Runner
 from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
-from tinygrad_rnn.replay.emit.cuda.source import kernel_source
+from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
+from tinygrad_rnn.replay.emit.operators import Unsupported
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
 
@@ -80,9 +81,9 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     try:
         for step in loop.steps:
             if isinstance(step, Kernel):
-                kernel_source(step, loop.arrays)
-    except ValueError as error:
-        return [f"runs as array calls: {error}"]
+                cuda_kernel(step, loop.arrays)
+    except Unsupported as problem:
+        return [f"runs as array calls: {problem}"]
     return []
 
 

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_launch, kernel_source
+from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 
 Act: TypeAlias = Callable[[int], Any]
@@ -58,10 +58,10 @@ def compile_loop(
 
 
 def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
-    places, numbers, grid, block = kernel_launch(kernel, specs)
+    source, places, numbers, grid, block = cuda_kernel(kernel, specs)
     if grid == 0:
         return None
-    compiled = backend.compile_kernel(kernel_source(kernel, specs), NAME)
+    compiled = backend.compile_kernel(source, NAME)
     if compiled is None:
         raise ValueError(f"the backend {backend.name!r} has no kernels of its own")
 

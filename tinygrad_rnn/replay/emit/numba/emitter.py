@@ -13,10 +13,10 @@ from tinygrad_rnn.backends.blas import openblas
 from tinygrad_rnn.backends.team import together
 from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.emit.numba.cache import function
-from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
 from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
 from tinygrad_rnn.replay.emit.numba.table import Table, matrix
+from tinygrad_rnn.replay.emit.operators import Unsupported
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Call,

@@ -180,12 +180,13 @@ LOOPS = {
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=IN_THREADS[2].marks)])
 def test_loops(jit: bool, name: str) -> None:
     """One compiled loop, run on arrays of each thread's own."""
-    loop, known = LOOPS[name](), {}
+    loop = LOOPS[name]()
+    with replay.using(jit=jit):
+        run = choice.emit(loop, backends.backend_for("cpu"), backends.extras())
 
     def job(seed: int) -> list[np.ndarray]:
         arrays = allocate(loop, 8, seed)
-        with replay.using(jit=jit):
-            choice.emit(loop, backends.backend_for("cpu"), known)(arrays, 8)
+        run(arrays, 8)
         return [array.astype(np.float32) for array in arrays]
 
     compared([partial(job, seed) for seed in range(THREADS)], 2e-3 if "half" in name else 1e-5)

@@ -38,7 +38,7 @@ def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """
     if request.param in OWN:
         CACHE.known.clear()
-        monkeypatch.setattr(choice, "_compile", OWN[request.param])
+        monkeypatch.setattr(choice, "emit", OWN[request.param])
     if request.param == "jit" and not has_numba():
         pytest.skip("the extra jit is not installed")
     with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):

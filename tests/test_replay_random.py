@@ -220,7 +220,7 @@ def test_kernels_row_by_row_and_rows_in_parts(
     emitter: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What compiled kernels may do, the plan must allow; what is divided is independent."""
-    monkeypatch.setattr(choice, "_compile", emitter)
+    monkeypatch.setattr(choice, "emit", emitter)
     CACHE.known.clear()
     try:
         with replay.using(jit=False), np.errstate(all="ignore"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
 from tinygrad_rnn.nn import Module, check_like
-from tinygrad_rnn.ops import broadcast_to, reshape, where
+from tinygrad_rnn.ops import broadcast_to, primitives, reshape, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -60,17 +60,17 @@ class Layout(NamedTuple):
     def enter(self, x: Any) -> Any:
         """Inputs as (T, B, I)."""
         if self.single:
-            return x.reshape((1, *x.shape))
+            return with_axis(x, 0)
         if not self.batched:
-            return x.reshape((len(x), 1, *x.shape[1:]))
+            return with_axis(x, 1)
         return x.swapaxes(0, 1) if self.batch_first else x
 
     def leave(self, y: Any) -> Any:
         """Outputs (T, B, ...) as the inputs were laid out."""
         if self.single:
-            return y.reshape(y.shape[1:])
+            return without_axis(y, 0)
         if not self.batched:
-            return y.reshape((len(y), *y.shape[2:]))
+            return without_axis(y, 1)
         return y.swapaxes(0, 1) if self.batch_first else y
 
     def fit_state(self, who: str, given: Any, module: HasState, batch: int, axis: int) -> Any:
@@ -112,12 +112,16 @@ def kind_of(tree: Any) -> Any:
 
 def without_axis(v: Any, axis: int) -> Any:
     """A value without an axis of size one."""
-    return v.reshape((*v.shape[:axis], *v.shape[axis + 1 :]))
+    return _reshaped(v, (*v.shape[:axis], *v.shape[axis + 1 :]))
 
 
 def with_axis(v: Any, axis: int) -> Any:
     """A value with another axis of size one."""
-    return v.reshape((*v.shape[:axis], 1, *v.shape[axis:]))
+    return _reshaped(v, (*v.shape[:axis], 1, *v.shape[axis:]))
+
+
+def _reshaped(v: Any, shape: tuple[int, ...]) -> Any:
+    return primitives.reshape(v, shape=shape) if isinstance(v, Tensor) else v.reshape(shape)
 
 
 def on_host(lengths: Any) -> np.ndarray | None:

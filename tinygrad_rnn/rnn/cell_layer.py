@@ -146,9 +146,9 @@ class CellLayer(Module):
 
     def _again(self, given: Arguments, layout: Layout, known: KnownCall) -> Any:
         """A call that is known, on bare arrays where nobody records or looks."""
-        x, valid = given.x, layout.valid_steps(self.called(), given.lengths, given.x)
-        state, beside = leaves(given.state), leaves(given.probe)
-        beside += [] if valid is None else [valid]
+        x, state, beside = given.x, leaves(given.state), leaves(given.probe)
+        if given.lengths is not None:
+            beside.append(layout.valid_steps(self.called(), given.lengths, x))
         bare = is_quiet()
         if bare:
             x, state, beside = x.array, _bare(state), _bare(beside)
@@ -164,7 +164,7 @@ class CellLayer(Module):
         def run(k: int, x: Any, how: How) -> CellRun:
             return over_time_again(known.steps[k], [*beside, x], starts[k], how)
 
-        valid = None if valid is None else beside[-1]
+        valid = None if given.lengths is None else beside[-1]
         found = self._through(given, x, valid, len(starts), run)
         return self._results(layout, known.steps[0].state_form, *found)
 
@@ -185,27 +185,27 @@ class CellLayer(Module):
     ) -> tuple[Any, list[CellRun]]:
         """From level to level: the outputs of the last one, and what each cell gives."""
         runs: list[CellRun] = []
+        ways = self.ways
         x = x if valid is None else keep_valid(valid, x, 0)
-        for k in range(0, count, self.ways):
+        for k in range(0, count, ways):
             x = self.between(k, x)
-            for way in range(self.ways):
+            for way in range(ways):
                 turned = given.reverse != (way == 1)
                 how = How(given.record, turned, self.unroll, self.checkpoint)
                 runs.append(run(k + way, x, how))
-            outputs = [one.output for one in runs[k:]]
-            x = outputs[0] if self.ways == 1 else concat(outputs, -1)
+            x = runs[k].output if ways == 1 else concat([one.output for one in runs[k:]], -1)
         return x, runs
 
     def _results(
         self, layout: Layout, form: Any, output: Any, runs: Sequence[CellRun]
     ) -> tuple[Any, Any, list[Any]]:
         """What a call gives, laid out as its arguments are; arrays as Tensors."""
-        state = [self.joined(values) for values in zip(*(one.end for one in runs), strict=True)]
+        state = [*map(self.joined, zip(*[one.end for one in runs], strict=True))]
         if not layout.batched:
             state = [without_axis(s, self.batch_axis) for s in state]
-        columns = zip(*(one.series for one in runs), strict=True)
-        recorded = [self.joined([layout.leave(v) for v in column]) for column in columns]
-        output = layout.leave(output)
+        output, recorded = layout.leave(output), list[Any]()
+        for values in zip(*[one.series for one in runs], strict=True):
+            recorded.append(self.joined([layout.leave(v) for v in values]))
         if not isinstance(output, Traced):
             output, state, recorded = tree_map(Tensor.output_type, (output, state, recorded))
         return output, rebuild(form, state), recorded

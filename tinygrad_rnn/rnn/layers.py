@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_rnn.nn import check_size
 from tinygrad_rnn.ops import dropout, stack, unstack
-from tinygrad_rnn.rnn.arguments import with_axis
+from tinygrad_rnn.rnn.arguments import with_axis, without_axis
 from tinygrad_rnn.rnn.cell_layer import CellLayer
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.rnn.loop import explain_cell
@@ -85,7 +85,7 @@ class StackedCells(CellLayer):
 
     def parted(self, value: Any) -> Sequence[Any]:
         """The rows of a value along its first axis, which is that of the cells."""
-        return [value.reshape(value.shape[1:])] if len(value) == 1 else unstack(value, 0)
+        return [without_axis(value, 0)] if len(value) == 1 else unstack(value, 0)
 
     def joined(self, parts: Sequence[Any]) -> Any:
         """The values of all cells along a first axis."""

@@ -69,9 +69,10 @@ def over_time_again(
     traced: TracedStep, inputs: Sequence[Any], state: Sequence[Any], how: How
 ) -> CellRun:
     """A traced step over time, from the values of its inputs (in the order of their names)."""
-    steps = len(inputs[-1])
-    every = segment_length(how.checkpoint, steps)
-    return _cell_run(traced, *traced.run(inputs, state, traced.draw(steps), steps, every))
+    steps, checkpoint = inputs[-1].shape[0], how.checkpoint
+    every = None if checkpoint is None else segment_length(checkpoint, steps)
+    blocks = traced.draw(steps) if traced.asked else []
+    return _cell_run(traced, *traced.run(inputs, state, blocks, steps, every))
 
 
 def _cell_run(traced: TracedStep, ys: list[Any], end: Sequence[Any]) -> CellRun:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
-from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
+from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
@@ -117,9 +118,9 @@ def _walk(
 
     for output, g in zip(outputs, seeds, strict=True):
         cotangent = pending.setdefault(key_of(output), Cotangent())
-        cotangent.add(g if create_graph else g.array)
+        cotangent.add(g if create_graph else g.array, output.array)
 
-    with enable_grad():
+    with enable_grad() if create_graph else nullcontext():
         while records:
             record = records.pop()
             gs: list[Any] = []
@@ -133,7 +134,7 @@ def _walk(
                 arrived = True
                 gs.append(cotangent.total(y))
                 if key in wanted:
-                    finished[key] = owned(cotangent, gs[-1])
+                    finished[key] = cotangent.kept(y)
                     if hooked and wanted[key].watch is not None:
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
@@ -144,7 +145,7 @@ def _walk(
         for key, target in zip(keys, targets, strict=True):
             cotangent = pending.get(key)
             if cotangent is not None:
-                finished[key] = owned(cotangent, cotangent.total(target.array))
+                finished[key] = cotangent.kept(target.array)
                 if hooked and target.watch is not None:
                     finished[key] = _shown(target, finished[key])
     return [*map(finished.get, keys)]
@@ -189,7 +190,7 @@ def _propagate(
             cotangent.defer(g)
             continue
         try:
-            cotangent.add(fitted(g, x.array), primitive.fresh)
+            cotangent.add(g, x.array, primitive.fresh)
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{primitive.name}: the gradient rule of argument {k} gave {_describe(g)} for an "

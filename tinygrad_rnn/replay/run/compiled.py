@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, extras
-from tinygrad_rnn.replay.emit.choice import Runner, emit
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import Runner
 from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
@@ -118,9 +119,7 @@ class Compiled:
                 stacked[v] = arrays[k][rows]
         empty = self.backend.xp.empty
         after = OverTime(self.backend, steps, single, stacked, self._producers, empty)
-        found = self._outputs(after), ends[: len(state)], self._totals(after, ends)
-        scratch.release()
-        return found
+        return self._outputs(after), ends[: len(state)], self._totals(after, ends)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""
@@ -142,8 +141,10 @@ class Compiled:
             for k, spec in enumerate(specs)
         ]
         arrays: list[Any] = [None] * len(specs)
+        known = {**before.stacked, **before.single}
         for v, k in self.plan.inputs.items():
-            array = before.operand(v)
+            array = known.get(v)
+            array = before.series(v) if array is None else array
             arrays[k] = array if array.flags.c_contiguous else self.backend.contiguous(array)
         for k in self._leaving:
             arrays[k] = xp.empty(shapes[k], dtype=specs[k].dtype)
@@ -165,7 +166,8 @@ class Compiled:
         taken: set[Any] = set()
         ys: list[Array] = []
         for k, v in enumerate(self.program.ys):
-            array = after.series(v)
+            array = after.stacked.get(v)
+            array = after.series(v) if array is None else array
             if k < len(self.given):
                 place = self.plan.crossing[v][0] if v in self.plan.crossing else v
                 if place in taken or (place is v and v not in self._fresh):
@@ -202,6 +204,6 @@ class Compiled:
         chosen = extras()
         runner = self._runners.get(chosen)
         if runner is None:
-            made = emit(self.plan.loop, self.backend, chosen)
+            made = choice.emit(self.plan.loop, self.backend, chosen)
             runner = self._runners.setdefault(chosen, made)
         return runner

@@ -36,8 +36,8 @@ class Lease:
         """Arrays of any content, in one block. CuPy has a pool of its own."""
         size, starts = 0, list[int]()
         for shape, dtype in kinds:
-            starts.append(size)
-            size += -(-math.prod(shape) * dtype.itemsize // ALIGNED) * ALIGNED
+            starts.append(-(-size // ALIGNED) * ALIGNED)
+            size = starts[-1] + math.prod(shape) * dtype.itemsize
         if self.backend.xp is not np or size < LEAST:
             empty = self.backend.xp.empty
             return [empty(shape, dtype=dtype) for shape, dtype in kinds]

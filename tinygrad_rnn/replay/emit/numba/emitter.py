@@ -15,7 +15,7 @@ from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.emit.numba.cache import function
 from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
-from tinygrad_rnn.replay.emit.numba.table import Table, matrix
+from tinygrad_rnn.replay.emit.numba.table import Table, addresses, matrix
 from tinygrad_rnn.replay.emit.operators import Unsupported
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
@@ -136,7 +136,8 @@ class _Program:
         if run is not None:
             run()
             return
-        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
+        starts = addresses(arrays)
+        bounds = [part.bind(starts) if isinstance(part, Table) else None for part in self._parts]
         runs: list[Callable[[int], None]] = []
         for part, bound in zip(self._parts, bounds, strict=True):
             if bound is not None:
@@ -160,8 +161,11 @@ class _Program:
         self._check(arrays, length)
         if len(self._parts) != 1 or not isinstance(self._parts[0], Table) or length <= 0:
             return None
-        bounds = [table.bind(arrays) for table in self._divided(self._parts[0], length)]
-        runs = [partial(bound.run, length, *self._times(length)) for bound in bounds]
+        starts, times = addresses(arrays), self._times(length)
+        runs = [
+            partial(table.bind(starts).run, length, *times)
+            for table in self._divided(self._parts[0], length)
+        ]
         return partial(together, runs) if len(runs) > 1 else runs[0]
 
     def _divided(self, whole: Table, length: int) -> list[Table]:

@@ -67,7 +67,12 @@ def restore(
         if key not in place:
             raise CheckpointError(f"{name} is not of a Trainer: its progress lacks {key!r}")
     _check(place, name)
-    _compare(run, parts, checkpoint, name, may_differ)
+    _compare(before, checkpoint, name, may_differ)
+    batches = len(run.epochs.sequence(place["epoch"]))
+    if place["batches"] != batches:
+        raise CheckpointError(
+            f"{name} was made with {place['batches']} batches in an epoch, this run has {batches}"
+        )
     try:
         _load(run, parts, checkpoint)
         if generator_state() != checkpoint.generator:
@@ -112,31 +117,19 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
 
 
-def _compare(
-    run: Run,
-    parts: Mapping[str, Any],
-    checkpoint: Checkpoint,
-    name: str,
-    allowed: Collection[str],
-) -> None:
-    there = {**checkpoint.settings, "accumulate": checkpoint.progress["accumulate"]}
-    here = {**run.settings, "accumulate": run.epochs.accumulate}
-    for key in dict.fromkeys([*there, *here]):
-        if key not in allowed and not _equal(there.get(key), here.get(key)):
-            made, wanted = (f"{side.get(key)!r:.80}" for side in (there, here))
-            raise CheckpointError(f"{name} was made with {key:.80} {made}, this run has {wanted}")
-    for key in dict.fromkeys([*checkpoint.parts, *parts]):
-        if key not in allowed and (key in parts) != (key in checkpoint.parts):
-            made, wanted = ("without", "it") if key in parts else ("with", "none")
-            raise CheckpointError(f"{name} was made {made} {key:.80}, this run has {wanted}")
-    made, wanted = (
-        checkpoint.progress["batches"],
-        len(run.epochs.sequence(checkpoint.progress["epoch"])),
+def _compare(here: Checkpoint, there: Checkpoint, name: str, allowed: Collection[str]) -> None:
+    """Refuse a checkpoint ``there`` with other settings or parts than one of this run has."""
+    ours, theirs = (
+        {**one.settings, "accumulate": one.progress["accumulate"]} for one in (here, there)
     )
-    if made != wanted:
-        raise CheckpointError(
-            f"{name} was made with {made} batches in an epoch, this run has {wanted}"
-        )
+    for key in dict.fromkeys([*theirs, *ours]):
+        if key not in allowed and not _equal(theirs.get(key), ours.get(key)):
+            made, wanted = (f"{side.get(key)!r:.80}" for side in (theirs, ours))
+            raise CheckpointError(f"{name} was made with {key:.80} {made}, this run has {wanted}")
+    for key in dict.fromkeys([*there.parts, *here.parts]):
+        if key not in allowed and (key in here.parts) != (key in there.parts):
+            made, wanted = ("without", "it") if key in here.parts else ("with", "none")
+            raise CheckpointError(f"{name} was made {made} {key:.80}, this run has {wanted}")
 
 
 def _load(run: Run, parts: Mapping[str, Any], checkpoint: Checkpoint) -> None:

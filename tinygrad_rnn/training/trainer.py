@@ -262,13 +262,13 @@ class Trainer(Run):
         self, epochs: float, updates: float, seconds: float, interrupted: bool
     ) -> Ending | None:
         """Why training is to end now, if it is."""
-        reasons: dict[Ending, bool] = {
-            "finished": self.epoch >= epochs or self.updates >= updates,
-            "interrupted": interrupted,
-            "time limit": self.seconds >= seconds,
-            "stopped": self._stopping,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), None)
+        if self.epoch >= epochs or self.updates >= updates:
+            return "finished"
+        if interrupted:
+            return "interrupted"
+        if self.seconds >= seconds:
+            return "time limit"
+        return "stopped" if self._stopping else None
 
     def _due(self, every: int | None) -> bool:
         """Whether something happens now, after ``every`` so many updates or after each epoch."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.choice import Runner, emit
+from tinygrad_rnn.replay.emit.choice import CompiledLoop, emit
 from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
@@ -63,7 +63,7 @@ class Compiled:
         self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
         keeps_bound = brief and backend.xp is np and self._is_bare()
         self.bound_loops = BoundLoops(self.program, self.plan) if keeps_bound else None
-        self._runners: dict[Any, Runner] = {}
+        self._runners: dict[Any, CompiledLoop] = {}
 
     def run(
         self,
@@ -83,7 +83,7 @@ class Compiled:
 
     def _run(
         self,
-        runner: Runner,
+        runner: CompiledLoop,
         consts: Sequence[Array],
         xs: Sequence[Array],
         state: Sequence[Array],
@@ -187,6 +187,6 @@ class Compiled:
             ys.append(array)
         return ys
 
-    def runner(self, steps: int) -> Runner:
+    def runner(self, steps: int) -> CompiledLoop:
         """The loop's function, for the emitters that are switched on."""
         return emit(self.plan.loop, self.backend, self._runners)

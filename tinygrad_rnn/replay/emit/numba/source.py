@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from tinygrad_rnn.replay.emit.common import Unsupported, identity
 from tinygrad_rnn.replay.emit.numba.expressions import CODES, Scope, code_of
-from tinygrad_rnn.replay.emit.operators import Unsupported, identity
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""

@@ -21,6 +21,7 @@ from tinygrad_rnn.backends.blas import (
 )
 from tinygrad_rnn.backends.pool import POOL
 from tinygrad_rnn.backends.team import team_size
+from tinygrad_rnn.replay.emit.common import Unsupported
 from tinygrad_rnn.replay.emit.numba.cache import Run
 from tinygrad_rnn.replay.emit.numba.source import (
     kernel_source,
@@ -29,7 +30,6 @@ from tinygrad_rnn.replay.emit.numba.source import (
     places,
     product_code,
 )
-from tinygrad_rnn.replay.emit.operators import Unsupported
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step
 
 PACKED_ROWS = 48

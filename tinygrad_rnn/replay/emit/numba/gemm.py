@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.backends.blas import ROW_MAJOR
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
     KINDS,
     WORD,
@@ -53,20 +52,20 @@ def gemm(typing: Any, how: Any, table: Any, t: Any) -> Any:
         a, b, out = pointer(7), pointer(10), pointer(13)
         lda, ldb, ldc = size(9), size(12), size(15)
         one, zero = real(1.0), real(0.0)
-        order, left = ir.IntType(32)(ROW_MAJOR), flag(2)
+        by_rows, left = ir.IntType(32)(101), flag(2)  # CblasRowMajor
         packed = builder.icmp_unsigned("!=", at(1), WORD(0))
         one_row = builder.icmp_unsigned("!=", at(17), WORD(0))
         with builder.if_else(packed) as (then, otherwise):
             with then:
-                head = [order, left, flag(16), *sizes]
+                head = [by_rows, left, flag(16), *sizes]
                 call(1, [*head, a, lda, b, ldb, zero, out, ldc])
             with otherwise, builder.if_else(one_row) as (row, matrix):
                 with row:
                     rows, columns, distance = size(19), size(20), size(21)
-                    head = [order, flag(18), rows, columns]
+                    head = [by_rows, flag(18), rows, columns]
                     call(17, [*head, one, b, ldb, a, distance, zero, out, whole(1)])
                 with matrix:
-                    head = [order, left, flag(3), *sizes]
+                    head = [by_rows, left, flag(3), *sizes]
                     call(0, [*head, one, a, lda, b, ldb, zero, out, ldc])
         return context.get_dummy_value()
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends.blas import openblas
-from tinygrad_rnn.backends.team import together
+from tinygrad_rnn.backends.mkl_threads import run_in_threads
 from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, Unsupported
 from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.emit.numba.cache import function
@@ -159,7 +159,7 @@ class _Program:
             return None
         bounds = [table.bind(arrays) for table in self._divided(self._parts[0], length)]
         runs = [partial(bound.run, length, *self._times(length)) for bound in bounds]
-        return partial(together, runs) if len(runs) > 1 else runs[0]
+        return partial(run_in_threads, runs) if len(runs) > 1 else runs[0]
 
     def _divided(self, whole: Table, length: int) -> list[Table]:
         """A table for each thread."""

@@ -20,7 +20,7 @@ from test_replay_random import Run, difference
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, replay, rnn
-from tinygrad_rnn.backends import team
+from tinygrad_rnn.backends import mkl_threads
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import has_numba
 
@@ -134,7 +134,9 @@ def test_fault_3_what_a_fallback_writes_belongs_to_the_run() -> None:
     compared([partial(layer_job, layer, x, "numba") for x in xs], 2e-3, rounds=8)
 
 
-@pytest.mark.skipif(team.team_size() < 2 or not has_numba(), reason="needs MKL with two threads")
+@pytest.mark.skipif(
+    mkl_threads.thread_count() < 2 or not has_numba(), reason="needs MKL with two threads"
+)
 def test_rows_divided_among_threads() -> None:
     tg.manual_seed(0)
     layer = rnn.Recurrent(rnn.GRUCell(5, 64))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.replay.emit import choice
-from tinygrad_rnn.replay.emit.choice import Runner
+from tinygrad_rnn.replay.emit.choice import CompiledLoop
 from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
@@ -66,7 +66,7 @@ class Compiled:
         ]
         keeps_bound = brief and backend.xp is np and self._is_bare()
         self.bound_loops = BoundLoops(self.program, self.plan) if keeps_bound else None
-        self._runners: dict[Any, Runner] = {}
+        self._runners: dict[Any, CompiledLoop] = {}
 
     def run(
         self,
@@ -89,7 +89,7 @@ class Compiled:
 
     def _run(
         self,
-        runner: Runner,
+        runner: CompiledLoop,
         consts: Sequence[Array],
         xs: Sequence[Array],
         state: Sequence[Array],
@@ -199,7 +199,7 @@ class Compiled:
             and not (self.program.totals or self.summed)
         )
 
-    def runner(self) -> Runner:
+    def runner(self) -> CompiledLoop:
         """The loop's function, compiled at the first call for each choice of emitters."""
         chosen = extras()
         runner = self._runners.get(chosen)

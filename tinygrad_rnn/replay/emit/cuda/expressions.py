@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.operators import OPERATORS, Unsupported, rounded
+from tinygrad_rnn.replay.emit.common import OPERATORS, Unsupported, rounded
 from tinygrad_rnn.replay.program.loop import DType, Line
 
 _VALUE = {

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.replay.emit.common import Unsupported, identity
 from tinygrad_rnn.replay.emit.cuda.expressions import (
     cast,
     line_text,
@@ -22,7 +23,6 @@ from tinygrad_rnn.replay.emit.cuda.expressions import (
     value_type,
 )
 from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
-from tinygrad_rnn.replay.emit.operators import Unsupported, identity
 from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Phase, Ref
 
 NAME = "tinygrad_rnn_loop"

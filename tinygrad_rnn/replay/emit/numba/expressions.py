@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinygrad_rnn.ops.kernel_language import COMPARISONS, PREDICATES
-from tinygrad_rnn.replay.emit.operators import OPERATORS, Unsupported, rounded
+from tinygrad_rnn.replay.emit.common import OPERATORS, Unsupported, rounded
 from tinygrad_rnn.replay.program.loop import DType
 
 CODES = {np.dtype(code).str[1:]: np.dtype(code) for code in ("f4", "f8", "i4", "i8", "?")}

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from tinygrad_rnn.replay.emit.common import Unsupported, identity
 from tinygrad_rnn.replay.emit.numba.expressions import CODES, Scope, code_of
-from tinygrad_rnn.replay.emit.operators import Unsupported, identity
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
@@ -20,13 +20,14 @@ import math
 
 from numba import float32, float64, int32, int64, njit
 
+from tinygrad_rnn.replay.emit.numba.gemm import gemm
 from tinygrad_rnn.replay.emit.numba.helpers import (
     floor_divide_float, floor_divide_integer, power_float, power_integer, remainder_float,
     remainder_integer,
 )
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
-    accumulate, apart, ceil, constant, fabs, floor, flush, gemm, greatest, least, load, maximum,
-    minimum, number, place, rint, select, set_mode, sqrt, store,
+    accumulate, address, ceil, fabs, floor, flush, greatest, least, load, maximum, minimum,
+    noinline, number, rint, select, set_mode, sqrt, store,
 )
 from tinygrad_rnn.replay.emit.numba.vector_math import exp, tanh
 
@@ -121,10 +122,10 @@ class _KernelWriter:
 
     def entry(self) -> str:
         self.entries += 1
-        return f"number(table, {self.entries - 1})"
+        return f'number("i8", table, {self.entries - 1})'
 
     def source(self) -> KernelSource:
-        self.add(1, "apart()")
+        self.add(1, "noinline()")
         for axis in range(self.axes):
             self.add(1, f"n{axis} = {self.entry()}")
         for k in range(len(self.kernel.phases)):
@@ -140,11 +141,11 @@ class _KernelWriter:
         indices = "".join(f", i{axis}" for axis in range(self.axes))
         for k in range(len(self.places)):
             position = start + k * (3 + self.axes)
-            self.add(1 + self.axes, f"p{k} = place(table, {position}, t{indices})")
+            self.add(1 + self.axes, f"p{k} = address(table, {position}, t{indices})")
         for k, phase in enumerate(self.kernel.phases):
             self.phase(k, phase)
         for k, (_, code) in enumerate(self.scope.numbers):
-            self.lines.insert(1, f'    c{k} = constant("{code}", table, {self.entries + k})')
+            self.lines.insert(1, f'    c{k} = number("{code}", table, {self.entries + k})')
         numbers = [number for number, _ in self.scope.numbers]
         entries = self.entries + len(numbers)
         return KernelSource("\n".join(self.lines), self.scope.constants, entries, numbers)

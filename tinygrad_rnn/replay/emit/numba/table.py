@@ -19,8 +19,9 @@ from tinygrad_rnn.backends.blas import (
     one_thread,
     openblas,
 )
+from tinygrad_rnn.backends.mkl_threads import thread_count
 from tinygrad_rnn.backends.pool import POOL
-from tinygrad_rnn.backends.team import team_size
+from tinygrad_rnn.replay.emit.common import Unsupported
 from tinygrad_rnn.replay.emit.numba.cache import Run
 from tinygrad_rnn.replay.emit.numba.source import (
     kernel_source,
@@ -29,7 +30,6 @@ from tinygrad_rnn.replay.emit.numba.source import (
     places,
     product_code,
 )
-from tinygrad_rnn.replay.emit.operators import Unsupported
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step
 
 PACKED_ROWS = 48
@@ -180,7 +180,7 @@ class Table:
 
     def useful_threads(self, length: int) -> int:
         """Among how many threads it pays to divide the rows of a loop over so many steps."""
-        count = team_size() if self._by_mkl else 1
+        count = thread_count() if self._by_mkl else 1
         if count == 1:
             return 1
         rows = self._by_mkl[0].a.shape[0] // count

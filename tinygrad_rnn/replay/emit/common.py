@@ -1,13 +1,40 @@
-"""What the compiling emitters share: operators, numbers, and how they refuse what they have not."""
+"""What the emitters share: the kinds of functions that they make, places, numbers, operators."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.replay.program.loop import DType
+from tinygrad_rnn.backends import Array, Backend
+from tinygrad_rnn.replay.program.loop import DType, Ref, Step
+
+CompiledLoop: TypeAlias = Callable[[Sequence[Array], int], None]
+"""A loop that runs: a function of its arrays and of the number of time steps."""
+StepAt: TypeAlias = Callable[[int], Any]
+"""One step of a loop on arrays that it holds: a function of the time t."""
+CompiledStep: TypeAlias = Callable[[Sequence[Array]], StepAt]
+"""One step of a loop by itself; what it writes, its buffers too, belongs to the call."""
+Fallback: TypeAlias = Callable[[Step], CompiledStep]
+"""What makes something of a step that an emitter cannot compile."""
+
+
+class Unsupported(ValueError):
+    """Something that an emitter cannot translate; the message says what."""
+
+
+def view(ref: Ref, array: Array, backend: Backend, first: int, steps: int) -> Array:
+    """A Ref as an array; where it is stacked, at so many time steps from ``first`` on."""
+    if ref.time is None:
+        return backend.strided(array, ref.shape, ref.strides, ref.offset)
+    row = array.size // max(array.shape[0], 1)
+    offset = ref.offset + (first + ref.time) * row
+    return backend.strided(array, (steps, *ref.shape), (row, *ref.strides), offset)
+
+
+# What Python for Numba and CUDA C write alike
 
 
 def _between(**signs: str) -> dict[str, str]:
@@ -26,10 +53,6 @@ OPERATORS: dict[str, dict[str, str]] = {
     "f": _ALL | _ARITHMETIC | _between(divide="/"),
 }
 """The text of a function of ``a`` and ``b``, by the kind of their dtype."""
-
-
-class Unsupported(ValueError):
-    """Something that an emitter cannot translate; the message says what."""
 
 
 def rounded(number: float | int | bool, dtype: DType) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+from programs import EXAMPLES, loaded
 from strict import STRICT
 
 from tinygrad_rnn import backends
@@ -49,6 +51,12 @@ def usable(device: str) -> str:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return usable(request.param)
+
+
+@pytest.fixture(scope="module")
+def program(request: pytest.FixtureRequest) -> ModuleType:
+    """The example that a test file is named after, as a module."""
+    return loaded(EXAMPLES / f"{request.path.stem.removeprefix('test_')}.py")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loop_cases import lstm
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backends import backend_of, forks
@@ -31,16 +31,8 @@ POSIX = hasattr(os, "fork")
 
 def ran(code: str, folder: Path, **environment: str) -> tuple[str, str]:
     """What a process prints, and its errors; it ends well."""
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ
-        | {"TINYGRAD_RNN_CACHE": str(folder), "PYTHONPATH": path_of_tests()}
-        | environment,
-    )
-    assert process.returncode == 0, process.stderr
+    settings = {"TINYGRAD_RNN_CACHE": str(folder), "PYTHONPATH": path_of_tests(), **environment}
+    process = run_python("-c", code, **settings)
     return process.stdout.strip(), process.stderr
 
 

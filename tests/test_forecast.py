@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 import sys
@@ -13,20 +12,6 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "forecast.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("forecast", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["forecast"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_a_file_of_a_user(

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "names_in_context.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("names_in_context", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_sentences_come_in_balanced_pairs(program: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from collections import Counter
@@ -16,20 +15,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn import data, rnn
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "slot_filling.py"
 NETWORKS = ["feed-forward", "Elman", "Jordan", "LSTM", "bidirectional"]
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("slot_filling", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["slot_filling"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 # The requests

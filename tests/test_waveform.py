@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,20 +12,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "waveform.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("waveform", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["waveform"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_about_as_many_parameters(program: ModuleType) -> None:

@@ -25,6 +25,7 @@ from networks import (
     rebuilt,
     total,
 )
+from refusals import Refusal, assert_refused, each
 from strict import STRICT
 
 import tinygrad_rnn as tg
@@ -316,7 +317,7 @@ def test_printed(cell: rnn.Cell, text: str) -> None:
 # What is refused
 
 NAMES = "one of ['identity', 'leaky_relu', 'relu', 'sigmoid', 'tanh'] or a function, got"
-REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+REFUSED: list[Refusal] = [
     (
         lambda: rnn.RNN(3, 4, nonlinearity="sigmod"),
         ValueError,
@@ -466,8 +467,6 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[case[2] for case in REFUSED])
+@each(REFUSED)
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as caught:
-        call()
-    assert str(caught.value) == message
+    assert_refused(call, error, message)

@@ -6,7 +6,7 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from programs import EXAMPLES, loaded
 from strict import STRICT
 
-from tinygrad_rnn import backends
+from tinygrad_rnn import backends, replay
 
 backends.register(STRICT)
 
@@ -57,6 +57,20 @@ def device(request: pytest.FixtureRequest) -> str:
 def program(request: pytest.FixtureRequest) -> ModuleType:
     """The example that a test file is named after, as a module."""
     return loaded(EXAMPLES / f"{request.path.stem.removeprefix('test_')}.py")
+
+
+@pytest.fixture
+def by_numpy() -> Iterator[None]:
+    """Without compiled loops."""
+    with replay.using(jit=False):
+        yield
+
+
+@pytest.fixture(params=["array", "jit"])
+def by_numpy_and_numba(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without compiled loops, and with them."""
+    with replay.using(jit=request.param == "jit"):
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from emitters import EMITTERS, running
 from hypothesis import HealthCheck, assume, given, settings
 from loop_cases import FLOAT, HALF, allocate, layer_norm, lstm, softmax
 from networks import CELLS
-from random_steps import CODES, OPERATIONS, WAVE, Case, cases
+from random_operations import CODES, OPERATIONS, WAVE
+from random_steps import cases
+from random_values import Case
 from test_replay_random import Run, difference
 
 import tinygrad_rnn as tg

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,11 +29,8 @@ from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
 LENGTHS = [3, 5, 0, 1]
 
 
-@pytest.fixture(autouse=True)
-def by_numpy() -> Iterator[None]:
-    """Most loops run here by NumPy: which masks they use is decided before they are compiled."""
-    with tg.replay.using(jit=False):
-        yield
+# Which masks a loop uses is decided before it is compiled.
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 class Spy(rnn.Cell):

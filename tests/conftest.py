@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from programs import EXAMPLES, loaded
+from row_emitter import in_parts, row_by_row
 from strict import STRICT
 
 from tinygrad_rnn import backends, replay
+from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import has_numba
 
 backends.register(STRICT)
 
@@ -71,6 +76,25 @@ def by_numpy_and_numba(request: pytest.FixtureRequest) -> Iterator[None]:
     """Without compiled loops, and with them."""
     with replay.using(jit=request.param == "jit"):
         yield
+
+
+OWN = {"rows": row_by_row, "parts": in_parts}
+
+
+@pytest.fixture(params=["array", "jit", *OWN])
+def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Array calls, Numba where that is installed, all that the contract of a loop allows, and parts
+    of the rows one after the other.
+    """
+    if request.param in OWN:
+        CACHE.known.clear()
+        monkeypatch.setattr(choice, "_compile", OWN[request.param])
+    if request.param == "jit" and not has_numba():
+        pytest.skip("the extra jit is not installed")
+    with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
+        yield request.param
+    if request.param in OWN:
+        CACHE.known.clear()
 
 
 @pytest.fixture

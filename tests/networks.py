@@ -65,6 +65,14 @@ def close(have: Any, want: Any, rtol: float = 1e-10) -> None:
     np.testing.assert_allclose(a, b, rtol=0, atol=rtol * scale)
 
 
+def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    """The same names in the same order, and the same arrays."""
+    assert list(a) == list(b)
+    for name in a:
+        assert np.array_equal(a[name], b[name])
+        assert a[name].dtype == b[name].dtype
+
+
 # Cells with states of their own
 
 

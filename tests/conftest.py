@@ -97,6 +97,14 @@ def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         CACHE.known.clear()
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the file's own, so that what is compiled in it is compiled now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYGRAD_RNN_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
 @pytest.fixture
 def gnu_openmp() -> str:
     """A file of GNU's OpenMP, which PyTorch's wheels load for all of the process."""

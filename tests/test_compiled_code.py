@@ -72,13 +72,12 @@ print(cache.compiled_here(), "numba" in sys.modules, file=sys.stderr)
 PRIMITIVES = """
 import sys
 import numpy as np
-import pytest
-pytest.importorskip = print  # which would import Numba
-from test_numba_emitter import DOUBLE, FLOAT, LONG, cases, evaluate
+from expressions import by_numba, cases
+from loop_cases import DOUBLE, FLOAT, LONG
 from tinygrad_rnn.replay.emit.numba import cache
 for dtype in {dtypes}:
     lines, inputs, _ = cases(dtype)
-    found = evaluate(lines, inputs)  # nan has a sign, which nobody promises
+    found = by_numba(lines, inputs)  # nan has a sign, which nobody promises
     print({{name: np.where(x == x, x, 0).tobytes() for name, x in found.items()}})
 print(cache.compiled_here(), "numba" in sys.modules, file=sys.stderr)
 """

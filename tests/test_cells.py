@@ -1,6 +1,7 @@
 """What must hold of every built-in cell beside PyTorch's three: alone, over time, in wrappers.
 
-Those three are held by test_rnn.py and test_parity.py; the equations by test_cell_equations.py.
+Those three are held by test_rnn.py and test_parity.py; the equations by test_cell_equations.py
+and test_lstm_equations.py.
 """
 
 from __future__ import annotations

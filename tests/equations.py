@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from networks import close, draw, leaves, random_state, rebuilt
+from networks import close, close_leaves, draw, leaves, random_state, rebuilt
 
 from tinygrad_rnn import nn, rnn
 
@@ -36,8 +36,7 @@ def by_hand(cell: Any, step: Callable[[np.ndarray, Any], tuple[np.ndarray, Any]]
         out, state = step(x, state)
         outputs.append(out)
     close(y, np.stack(outputs), 1e-12)
-    for a, b in zip(leaves(last), state, strict=True):
-        close(a, b, 1e-12)
+    close_leaves(last, tuple(state))
 
 
 def copied(cell: Any, **arrays: np.ndarray) -> Any:
@@ -53,5 +52,4 @@ def same_over_time(one: Any, other: Any, rtol: float = 1e-12) -> None:
     y, last = rnn.Recurrent(one)(x, state)
     z, expected = rnn.Recurrent(other)(x, rebuilt(other.initial_state(2), leaves(state)))
     close(y, z, rtol)
-    for a, b in zip(leaves(last), leaves(expected), strict=True):
-        close(a, b, rtol)
+    close_leaves(last, expected, rtol)

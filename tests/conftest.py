@@ -6,6 +6,7 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +63,17 @@ def device(request: pytest.FixtureRequest) -> str:
 def program(request: pytest.FixtureRequest) -> ModuleType:
     """The example that a test file is named after, as a module."""
     return loaded(EXAMPLES / f"{request.path.stem.removeprefix('test_')}.py")
+
+
+@pytest.fixture
+def main(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs the example with these options."""
+
+    def main(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", [program.__file__, *options])
+        program.main()
+
+    return main
 
 
 @pytest.fixture

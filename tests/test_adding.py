@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -67,7 +67,6 @@ def test_training(program: ModuleType) -> None:
     assert program.train(program.CELLS["GRU"], size._replace(updates=60), 1, "cpu").updates == 60
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["adding.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^adding: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

@@ -15,17 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import (
-    CELLS,
-    close,
-    draw,
-    functional,
-    leaves,
-    random_state,
-    randomise,
-    rebuilt,
-    total,
-)
+from networks import CELLS, close, draw, functional, leaves, random_state, randomise, rebuilt, total
 from refusals import Refusal, assert_refused, each
 from strict import STRICT
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -127,7 +128,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     quick: tuple[Path, str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,9 +145,8 @@ def test_bad_input(
     Path("damaged/checkpoint-00000009.safetensors").write_bytes(b"half of i")
     Path("quick").symlink_to(quick[0] / "runs" / "char_lm_quick" / "001")
     before = sorted(Path().rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["char_lm.py", *options.split()])
     with pytest.raises(SystemExit, match=message) as stopped:
-        program.main()
+        main(*options.split())
     assert "\n" not in str(stopped.value)
     assert sorted(Path().rglob("*")) == before
 
@@ -162,15 +162,10 @@ def test_bad_input(
     ],
 )
 def test_bad_options(
-    program: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: str,
-    message: str,
+    main: Callable[..., None], capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["char_lm.py", *options.split()])
     with pytest.raises(SystemExit, match="2"):
-        program.main()
+        main(*options.split())
     assert message in capsys.readouterr().err
 
 

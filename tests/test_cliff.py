@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -116,7 +116,6 @@ def test_the_map(program: ModuleType) -> None:
     np.testing.assert_allclose(found.slope[1, 3], np.hypot(*gradients[0]), rtol=1e-12)
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["cliff.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^cliff: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

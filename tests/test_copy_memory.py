@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -68,7 +68,6 @@ def test_a_blank_is_nothing(program: ModuleType) -> None:
     np.testing.assert_array_equal(others, np.eye(program.SYMBOLS + 1))
 
 
-def test_a_delay_too_short(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["copy_memory.py", "--delay", "2", "--length", "3"])
+def test_a_delay_too_short(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^copy_memory: copy_problem: delay must be an integer"):
-        program.main()
+        main("--delay", "2", "--length", "3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -58,7 +58,6 @@ def test_the_question(program: ModuleType) -> None:
     np.testing.assert_array_equal(x.numpy()[:, :, 4], np.arange(5)[:, None].repeat(7, 1) == 0)
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["custom_cell.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^custom_cell: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

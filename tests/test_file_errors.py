@@ -18,11 +18,7 @@ from runs import example
 
 from tinygrad_rnn import data, nn, optim
 from tinygrad_rnn.nn import WeightsError
-from tinygrad_rnn.training import (
-    Checkpoint,
-    CheckpointError,
-    EarlyStopping,
-)
+from tinygrad_rnn.training import Checkpoint, CheckpointError, EarlyStopping
 
 DONE = "run/checkpoint-00000003.safetensors"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -53,11 +53,10 @@ def test_forward_guesses_and_bidirectional_knows(program: ModuleType) -> None:
     assert others > 95
 
 
-def test_wrong_options(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options(main: Callable[..., None]) -> None:
     for arguments, message in (
         (["--device", "tpu"], r"^names_in_context: device 'tpu' is unknown"),
         (["--seeds", "-1"], "^names_in_context: --seeds must be at least 1"),
     ):
-        monkeypatch.setattr(sys, "argv", ["names_in_context.py", "--quick", *arguments])
         with pytest.raises(SystemExit, match=message):
-            program.main()
+            main("--quick", *arguments)

@@ -8,18 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from expressions import PRIMITIVES, by_numba, cases
-from loop_cases import (
-    BOOL,
-    DOUBLE,
-    FLOAT,
-    HALF,
-    INT,
-    LONG,
-    fused,
-    line,
-    spec,
-    whole,
-)
+from loop_cases import BOOL, DOUBLE, FLOAT, HALF, INT, LONG, fused, line, spec, whole
 
 from tinygrad_rnn.replay.emit.numba.emitter import compile_loop, reason
 from tinygrad_rnn.replay.program.loop import Loop

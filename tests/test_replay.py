@@ -8,18 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replayed import (
-    LSTM,
-    B,
-    H,
-    I,
-    LSTMState,
-    assert_same,
-    compare,
-    loss_of,
-    normal,
-    zero_state,
-)
+from replayed import LSTM, B, H, I, LSTMState, assert_same, compare, loss_of, normal, zero_state
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape

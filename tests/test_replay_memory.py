@@ -12,18 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replayed import (
-    LSTM,
-    B,
-    H,
-    I,
-    LSTMState,
-    assert_same,
-    gradients,
-    loss_of,
-    normal,
-    zero_state,
-)
+from replayed import LSTM, B, H, I, LSTMState, assert_same, gradients, loss_of, normal, zero_state
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import replay, tape

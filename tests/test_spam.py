@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -34,19 +34,13 @@ def test_a_quick_run(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_user(
-    program: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    main: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where one word tells all, both are right; the same message counts once."""
     kinds = ("spam\twin", "ham\thi", "ham\thi", "ham\thi")
     lines = [f"{kinds[k % 4]} {'x ' * (k % 9)}{k}" for k in range(400)]
     (tmp_path / "SMSSpamCollection").write_text("\n".join([*lines, lines[0], lines[1]]) + "\n")
-    monkeypatch.setattr(
-        sys, "argv", ["spam.py", "--quick", "--file", str(tmp_path / "SMSSpamCollection")]
-    )
-    program.main()
+    main("--quick", "--file", str(tmp_path / "SMSSpamCollection"))
     said = capsys.readouterr().out
     assert "SMSSpamCollection: 402, of which 400 differ; 25.0% are spam" in said
     found = table(said)
@@ -95,7 +89,7 @@ def test_the_models(program: ModuleType) -> None:
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: str,
@@ -103,7 +97,6 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.tsv").write_text("ham\thello\neggs\tbacon\n")
-    monkeypatch.setattr(sys, "argv", ["spam.py", *options.split()])
     with pytest.raises(SystemExit, match=message) as stopped:
-        program.main()
+        main(*options.split())
     assert "\n" not in str(stopped.value)

@@ -17,11 +17,7 @@ from refusals import Refusal, assert_refused_among, bad_files, each, trainer
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-from tinygrad_rnn.training import (
-    EarlyStopping,
-    NonFiniteLossError,
-    TruncatedBPTT,
-)
+from tinygrad_rnn.training import EarlyStopping, NonFiniteLossError, TruncatedBPTT
 
 LAYER = rnn.GRU(3, 4)
 

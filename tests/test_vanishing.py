@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -126,7 +126,6 @@ def test_what_explodes(program: ModuleType) -> None:
     assert large["LSTM: other paths"] > program.EXPLODED
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["vanishing.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^vanishing: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

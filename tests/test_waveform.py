@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,6 +96,7 @@ def test_training(program: ModuleType) -> None:
 
 
 def test_the_table(
+    main: Callable[..., None],
     program: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -110,9 +111,8 @@ def test_the_table(
         return program.Run(next(left[names[entry]]) / 1000, wave.ravel())
 
     monkeypatch.setattr(program, "train", train)
-    monkeypatch.setattr(sys, "argv", ["waveform.py", "--waveforms", "2", "--seeds", "2"])
     monkeypatch.chdir(tmp_path)
-    program.main()
+    main("--waveforms", "2", "--seeds", "2")
     printed = capsys.readouterr().out
     assert "same waveform and seed: 2 of 4." in printed
     rows = [" ".join(line.split()) for line in printed.splitlines()]
@@ -126,7 +126,6 @@ def test_the_table(
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--updates", "--waveforms"])
-def test_none_of_them(program: ModuleType, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["waveform.py", option, "0"])
+def test_none_of_them(main: Callable[..., None], option: str) -> None:
     with pytest.raises(SystemExit, match=r"^waveform: .* must be at least 1$"):
-        program.main()
+        main(option, "0")

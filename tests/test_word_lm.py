@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -210,7 +211,7 @@ def test_the_reference_as_words(program: ModuleType, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: str,
@@ -221,8 +222,7 @@ def test_bad_input(
     Path("marked.txt").write_text("a b\nc <eos> d\n")
     Path("short.txt").write_text("a a\n" * 1)
     before = sorted(Path().rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["word_lm.py", "--quick", *options.split()])
     with pytest.raises(SystemExit, match=f"^word_lm: .*{message}") as stopped:
-        program.main()
+        main("--quick", *options.split())
     assert "\n" not in str(stopped.value)
     assert sorted(Path().rglob("*")) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,3 +97,17 @@ def cases(dtype: Any) -> tuple[dict[str, Written], dict[str, np.ndarray], dict[s
             **params,
         )
     return lines, inputs, wanted
+
+
+def assert_near(
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], signed: Collection[str]
+) -> None:
+    """Within six units in the last place; the signs of zeros count for the operations named."""
+    for name, want in wanted.items():
+        eps = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 0
+        tiny = 2 * float(np.finfo(want.dtype).tiny) if eps else 0
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(found[name], want, 6 * eps, tiny, err_msg=name)
+        if name in signed:
+            number = ~np.isnan(want)
+            np.testing.assert_array_equal(np.signbit(found[name])[number], np.signbit(want)[number])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from expressions import PRIMITIVES, by_numba, cases
+from expressions import PRIMITIVES, assert_near, by_numba, cases
 from loop_cases import BOOL, DOUBLE, FLOAT, HALF, INT, LONG, fused, line, spec, whole
 
 from tinygrad_rnn.replay.emit.numba.emitter import compile_loop, reason
@@ -24,14 +24,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_primitive(dtype: Any) -> None:
     lines, inputs, wanted = cases(dtype)
-    found = by_numba(lines, inputs)
-    for name, want in wanted.items():
-        eps = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 0
-        tiny = 2 * float(np.finfo(want.dtype).tiny) if eps else 0
-        np.testing.assert_allclose(found[name], want, 6 * eps, tiny, err_msg=name)
-        if name in ("remainder", "round", "floor", "ceil", "floor_divide"):
-            number = ~np.isnan(want)
-            np.testing.assert_array_equal(np.signbit(found[name])[number], np.signbit(want)[number])
+    signed = ("remainder", "round", "floor", "ceil", "floor_divide")
+    assert_near(by_numba(lines, inputs), wanted, signed)
 
 
 def test_no_primitive_is_forgotten() -> None:

@@ -29,7 +29,6 @@ from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
 
 LENGTHS = [3, 5, 0, 1]
 
-
 # Which masks a loop uses is decided before it is compiled.
 pytestmark = pytest.mark.usefixtures("by_numpy")
 

@@ -23,6 +23,10 @@ from tinygrad_rnn.replay.cache import CACHE
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import has_numba
 
+# Their assertions say what they compared, as those of test files do.
+pytest.register_assert_rewrite(
+    "effects", "equations", "networks", "op_checks", "optimizers", "refusals", "replayed", "runs"
+)
 backends.register(STRICT)
 
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, database=None)

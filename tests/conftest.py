@@ -1,4 +1,4 @@
-"""What every test can use: the three devices, and two Hypothesis profiles.
+"""What every test can use: devices, ways to run loops, examples as modules, Hypothesis profiles.
 
 ``pytest`` runs on the CPU and on the strict backend. ``pytest -m gpu`` runs the tests that need a
 CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws many more examples.

@@ -8,13 +8,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from loop_cases import lstm
 from programs import run_python
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backends import backend_of, forks
@@ -362,16 +363,8 @@ def replaced(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> l
 
 
 def test_threads_that_need_one_text_compile_it_once(counted: list[str]) -> None:
-    found: list[Any] = []
     texts = [SOURCE.format(name=k) for k in (1, 2)]
-    threads = [
-        threading.Thread(target=lambda text=text: found.append(cache.function(text)))
-        for text in 4 * texts
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once([partial(cache.function, text) for text in 4 * texts])
     assert sorted(counted) == texts
     assert len(found) == 8
     assert len(set(map(id, found))) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from effects import B, Config, Counter, H, T, assert_same, compare, inputs, run
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
@@ -265,24 +265,14 @@ def test_explain_says_why() -> None:
 
 
 def test_four_threads() -> None:
-    failures: list[Any] = []
-
-    def work(seed: int) -> None:
-        try:
-            for _ in range(3):
-                assert_same(run(Counter(), False), run(Counter(), True))
-                assert_same(run(Keeper(), False), run(Keeper(), True))
-        except BaseException as error:
-            failures.append(error)
+    def work() -> None:
+        for _ in range(3):
+            assert_same(run(Counter(), False), run(Counter(), True))
+            assert_same(run(Keeper(), False), run(Keeper(), True))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnrolledWarning)
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failures
+        at_once([work] * 4)
 
 
 @pytest.mark.filterwarnings("ignore::tinygrad_rnn.replay.UnrolledWarning")

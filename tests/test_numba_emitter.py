@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from loop_cases import (
     view,
     whole,
 )
+from threads import at_once
 
 from tinygrad_rnn.backends import blas
 from tinygrad_rnn.replay.emit.numba import cache as numba_cache
@@ -457,10 +458,6 @@ def test_one_function_in_many_threads() -> None:
     want = [array.copy() for array in arrays]
     run(want, 50)
     found = [[array.copy() for array in arrays] for _ in range(4)]
-    threads = [threading.Thread(target=run, args=(each, 50)) for each in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(run, each, 50) for each in found])
     for each in found:
         np.testing.assert_array_equal(each[3], want[3])

@@ -7,12 +7,13 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from replayed import LSTM, B, H, I, LSTMState, assert_same, gradients, loss_of, normal, zero_state
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import replay, tape
@@ -134,10 +135,8 @@ def test_threads(emitter: str) -> None:
     cell, state = LSTM(), zero_state()
     inputs = [normal(40, B, I, seed=k) for k in range(4)]
     truth = [gradients(cell, xs, state, [xs], unroll=True)[0] for xs in inputs]
-    start = threading.Barrier(4)
 
     def work(k: int) -> list[np.ndarray]:
-        start.wait()
         found: list[np.ndarray] = []
         with replay.using(jit=emitter == "jit"):
             for _ in range(8):
@@ -146,9 +145,8 @@ def test_threads(emitter: str) -> None:
                 found.append(g)
         return found
 
-    with ThreadPoolExecutor(4) as pool:
-        for k, found in enumerate(pool.map(work, range(4))):
-            assert_same(found, [truth[k]] * 8)
+    for k, found in enumerate(at_once([partial(work, k) for k in range(4)])):
+        assert_same(found, [truth[k]] * 8)
 
 
 def _peak(function: Callable[[], Any]) -> tuple[int, int]:

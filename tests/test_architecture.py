@@ -186,6 +186,13 @@ def test_no_files_import_each_other() -> None:
     assert not circle({module: path.read_text("utf-8") for module, path in MODULES})
 
 
+def test_length_of_tests() -> None:
+    """A file of tests, or of what they share, that grows past 600 lines tests two things."""
+    files = Path(__file__).parent.glob("*.py")
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > 600} == {}
+
+
 def test_every_folder_is_a_known_room() -> None:
     folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert folders <= set(PLACE)

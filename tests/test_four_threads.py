@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
@@ -15,8 +14,11 @@ from emitters import EMITTERS, running
 from hypothesis import HealthCheck, assume, given, settings
 from loop_cases import FLOAT, HALF, allocate, layer_norm, lstm, softmax
 from networks import CELLS
-from random_steps import CODES, OPERATIONS, WAVE, Case, cases
+from random_operations import CODES, OPERATIONS, WAVE
+from random_steps import cases
+from random_values import Case
 from test_replay_random import Run, difference
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, replay, rnn
@@ -36,29 +38,6 @@ def often() -> Generator[None]:
     sys.setswitchinterval(5e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def at_once(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What the jobs give, each in a thread of its own and all from one moment on."""
-    start = threading.Barrier(len(jobs))
-    found: list[Any] = [None] * len(jobs)
-    problems: list[BaseException] = []
-
-    def work(k: int) -> None:
-        start.wait()
-        try:
-            found[k] = jobs[k]()
-        except BaseException as problem:
-            problems.append(problem)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
-    return found
 
 
 def compared(jobs: Sequence[Callable[[], list[np.ndarray]]], rtol: float, rounds: int = 3) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, Case
+from op_cases import CASES
 from op_checks import (
     LAYOUTS,
     Recorder,
@@ -24,6 +24,7 @@ from op_checks import (
     on_device,
     outputs,
 )
+from op_rows import Case
 from strict import STRICT
 
 import tinygrad_rnn as tg

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, event, given, note, settings
-from random_steps import Captured, Case, Step, cases, form, inputs
+from random_steps import Step, cases, form, inputs
+from random_values import Captured, Case
 from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg

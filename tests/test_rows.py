@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import replay, rnn
@@ -206,12 +204,7 @@ def test_a_copy_of_openmp_that_is_there_already(tmp_path: Path) -> None:
     blas = mkl()
     assert blas is not None
     copy = shutil.copy(Path(blas.library._name).parent / "libiomp5.so", tmp_path)
-    environment = os.environ | {"LD_PRELOAD": str(copy)}
-    ran = subprocess.run(
-        [sys.executable, "-c", TRAINING], capture_output=True, text=True, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > 1
+    assert int(run_python("-c", TRAINING, LD_PRELOAD=str(copy)).stdout) > 1
 
 
 @needs_threads

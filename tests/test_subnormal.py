@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from platform import machine
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, replay, rnn
@@ -115,12 +115,7 @@ print(blas.mkl().layer, found)
 @needs_threads
 def test_threads_that_gnu_starts_compute_as_before(gnu_openmp: str) -> None:
     """They would inherit the mode of the thread that starts them, and be PyTorch's as well."""
-    ran = subprocess.run(
-        [sys.executable, "-c", GNU_FIRST, gnu_openmp],
-        capture_output=True,
-        text=True,
-    )
-    assert ran.stdout.strip() == "3 [True, True]", ran.stderr
+    assert run_python("-c", GNU_FIRST, gnu_openmp).stdout.strip() == "3 [True, True]"
 
 
 @pytest.mark.parametrize("jit", [True, False])

@@ -112,24 +112,20 @@ def apply(
     steps: int,
     every: int | None = None,
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """A compiled step over time, as one operation on the tape: (ys, final states, totals).
-
-    Where nobody records or looks they are Tensors if any of ``xs`` and ``state`` is one, else bare
-    arrays.
-    """
+    """A compiled step over time, as one operation on the tape: (ys, final states, totals)."""
     inputs = [*consts, *xs, *state]
     held = None
-    recording, tracing = tape.is_recording(), tape.is_tracing()
-    if recording and not tracing:
+    modes = tape.current_modes.get()
+    if modes.recording and modes.tracer is None:
         wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
         if True in wants:
             held = Held(wanted_by(replay.program, wants), every, replay.backend)
-    if held is not None or tracing or tape.is_observed():
+    if held is not None or modes.tracer is not None or modes.observers:
         found = _scan(*inputs, replay=replay, steps=steps, held=held)
     else:  # the same without what is there for the tape
         arrays = [x.array if isinstance(x, tape.Traced) else x for x in inputs]
         found = replay.forward(*_roles(replay.program, arrays), steps, None)
-        if any(map(isinstance, (*xs, *state), repeat(tape.Traced))):
+        if any(map(isinstance, inputs, repeat(tape.Traced))):
             found = map(Tensor.output_type, found)
     found, count = [*found], len(replay.program.ys)
     ends = count + len(state)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn import tape
+from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import Draw
 from tinygrad_rnn.replay.cache import CACHE, cache_key
 from tinygrad_rnn.replay.primitive import apply
@@ -38,11 +39,18 @@ class TracedStep:
         steps: int,
         every: int | None,
     ) -> tuple[list[Any], list[Any]]:
-        """The values of the outputs over time and of the last state: arrays where all of ``xs``,
-        ``state`` and ``blocks`` are.
-        """
+        """The values of the outputs over time and of the last state."""
         ys, ends, _ = apply(self.replay, self.captured, [*xs, *blocks], state, steps, every)
         return ys, ends
+
+    def run_bare(
+        self, xs: Sequence[Array], state: Sequence[Array], steps: int
+    ) -> tuple[list[Array], list[Array]]:
+        """The same of arrays and as arrays, where nobody records or looks."""
+        consts = [x.array for x in self.captured]
+        found = self.replay.forward(consts, xs, state, steps, None)
+        count = len(self.replay.program.ys)
+        return found[:count], found[count : count + len(state)]
 
     def draw(self, steps: int) -> list[Any]:
         """New random numbers for another run."""

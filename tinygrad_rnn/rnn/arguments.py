@@ -111,17 +111,17 @@ def kind_of(tree: Any) -> Any:
 
 
 def without_axis(v: Any, axis: int) -> Any:
-    """A value without an axis of size one."""
-    return _reshaped(v, (*v.shape[:axis], *v.shape[axis + 1 :]))
+    """A Tensor or an array without an axis of size one."""
+    if isinstance(v, Tensor):
+        return primitives.reshape(v, shape=(*v.shape[:axis], *v.shape[axis + 1 :]))
+    return v[(slice(None),) * axis + (0,)]
 
 
 def with_axis(v: Any, axis: int) -> Any:
-    """A value with another axis of size one."""
-    return _reshaped(v, (*v.shape[:axis], 1, *v.shape[axis:]))
-
-
-def _reshaped(v: Any, shape: tuple[int, ...]) -> Any:
-    return primitives.reshape(v, shape=shape) if isinstance(v, Tensor) else v.reshape(shape)
+    """A Tensor or an array with another axis of size one."""
+    if isinstance(v, Tensor):
+        return primitives.reshape(v, shape=(*v.shape[:axis], 1, *v.shape[axis:]))
+    return v[(slice(None),) * axis + (None,)]
 
 
 def on_host(lengths: Any) -> np.ndarray | None:

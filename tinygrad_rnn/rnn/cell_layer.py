@@ -12,7 +12,7 @@ from tinygrad_rnn.rnn.arguments import Layout, fit_probe, keep_valid, with_axis,
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.known_calls import KnownCall, kind_of, memory_of
 from tinygrad_rnn.rnn.loop import CellRun, How, over_time, over_time_again
-from tinygrad_rnn.tape import Traced, is_quiet, is_recording, is_tracing, leaves, rebuild, tree_map
+from tinygrad_rnn.tape import Traced, current_modes, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -105,14 +105,16 @@ class CellLayer(Module):
 
         A call that is like an earlier one is made without checks and without tracing.
         """
-        layout = Layout.of(given.x, self.batch_first, given.single)
-        memory = None if self.unroll or is_tracing() else memory_of(self)
+        x, state, lengths, record, reverse, probe, single = given
+        layout, modes = Layout.of(x, self.batch_first, single), current_modes.get()
+        memory = None if self.unroll or modes.tracer is not None else memory_of(self)
         if memory is None:
             return self._anew(given, layout)[0]
-        options = given.record, given.reverse, given.lengths is None, is_recording()
-        key = layout, options, layout.kind_of(given.x), kind_of(given.state), kind_of(given.probe)
+        options = layout, record, reverse, lengths is None, modes.recording
+        probed = None if probe is None else kind_of(probe)
+        key = options, layout.kind_of(x), kind_of(state), probed
         known = memory.calls.get(key)
-        found = None if known is None else self._again(given, layout, known)
+        found = None if known is None else self._again(given, layout, known, modes.quiet)
         if found is None:
             found, known = self._anew(given, layout)
             if known is not None:
@@ -128,13 +130,15 @@ class CellLayer(Module):
             states = [cell.initial_state(x.shape[1]) for cell in cells]
         else:
             state = layout.fit_state(who, given.state, self, x.shape[1], self.batch_axis)
-            states = [rebuild(state, part) for part in self._parts(layout, leaves(state))]
+            parts = self._parts(layout, leaves(state), len(cells))
+            states = [rebuild(state, part) for part in parts]
         beside: dict[str, Any] = {} if valid is None else {"valid": valid}
         if given.probe is not None:
             beside["probe"] = fit_probe(who, given.probe, states[0], len(x))
         steps: list[TracedStep] = []
 
-        def run(k: int, x: Any, how: How) -> CellRun:
+        def run(k: int, x: Any, reverse: bool) -> CellRun:
+            how = How(given.record, reverse, self.unroll, self.checkpoint)
             found, step = over_time(cells[k], {"x": x, **beside}, states[k], how)
             steps.extend([] if step is None else [step])
             return found
@@ -144,36 +148,36 @@ class CellLayer(Module):
         known = KnownCall(steps, starts) if len(steps) == len(cells) else None
         return self._results(layout, states[0], *found), known
 
-    def _again(self, given: Arguments, layout: Layout, known: KnownCall) -> Any:
-        """A call that is known, on bare arrays where nobody records or looks."""
-        x, state, beside = given.x, leaves(given.state), leaves(given.probe)
+    def _again(self, given: Arguments, layout: Layout, known: KnownCall, bare: bool) -> Any:
+        """A call that is known, on ``bare`` arrays where nobody records or looks."""
+        x, state = given.x, leaves(given.state)
+        beside = [] if given.probe is None else leaves(given.probe)
         if given.lengths is not None:
             beside.append(layout.valid_steps(self.called(), given.lengths, x))
-        bare = is_quiet()
         if bare:
-            x, state, beside = x.array, _bare(state), _bare(beside)
+            x, state, beside = x.array, [s.array for s in state], [v.array for v in beside]
         x = layout.enter(x)
         if given.state is None:
             starts = [leaves(cell.initial_state(x.shape[1])) for cell in self.cells()]
             if kind_of(starts) != known.starts:
                 return None
-            starts = [*map(_bare, starts)] if bare else starts
+            starts = [[s.array for s in start] for start in starts] if bare else starts
         else:
-            starts = self._parts(layout, state)
+            starts = self._parts(layout, state, len(known.steps))
 
-        def run(k: int, x: Any, how: How) -> CellRun:
-            return over_time_again(known.steps[k], [*beside, x], starts[k], how)
+        def run(k: int, x: Any, reverse: bool) -> CellRun:
+            step, inputs = known.steps[k], [*beside, x]
+            return over_time_again(step, inputs, starts[k], self.checkpoint, bare)
 
         valid = None if given.lengths is None else beside[-1]
         found = self._through(given, x, valid, len(starts), run)
         return self._results(layout, known.steps[0].state_form, *found)
 
-    def _parts(self, layout: Layout, state: Sequence[Any]) -> list[list[Any]]:
+    def _parts(self, layout: Layout, state: Sequence[Any], count: int) -> Sequence[Sequence[Any]]:
         """The values of the layer's state for each cell, with an axis for the batch."""
         if not layout.batched:
             state = [with_axis(s, self.batch_axis) for s in state]
-        columns = [self.parted(s) for s in state]
-        return [[column[k] for column in columns] for k in range(len(self.cells()))]
+        return [*zip(*map(self.parted, state), strict=True)] or [()] * count
 
     def _through(
         self,
@@ -181,7 +185,7 @@ class CellLayer(Module):
         x: Any,
         valid: Any,
         count: int,
-        run: Callable[[int, Any, How], CellRun],
+        run: Callable[[int, Any, bool], CellRun],
     ) -> tuple[Any, list[CellRun]]:
         """From level to level: the outputs of the last one, and what each cell gives."""
         runs: list[CellRun] = []
@@ -189,28 +193,22 @@ class CellLayer(Module):
         x = x if valid is None else keep_valid(valid, x, 0)
         for k in range(0, count, ways):
             x = self.between(k, x)
-            for way in range(ways):
-                turned = given.reverse != (way == 1)
-                how = How(given.record, turned, self.unroll, self.checkpoint)
-                runs.append(run(k + way, x, how))
-            x = runs[k].output if ways == 1 else concat([one.output for one in runs[k:]], -1)
+            runs += [run(k + way, x, given.reverse != (way == 1)) for way in range(ways)]
+            x = runs[k][0] if ways == 1 else concat([output for output, _, _ in runs[k:]], -1)
         return x, runs
 
     def _results(
         self, layout: Layout, form: Any, output: Any, runs: Sequence[CellRun]
     ) -> tuple[Any, Any, list[Any]]:
         """What a call gives, laid out as its arguments are; arrays as Tensors."""
-        state = [*map(self.joined, zip(*[one.end for one in runs], strict=True))]
+        state = [*map(self.joined, zip(*[end for _, _, end in runs], strict=True))]
         if not layout.batched:
             state = [without_axis(s, self.batch_axis) for s in state]
         output, recorded = layout.leave(output), list[Any]()
-        for values in zip(*[one.series for one in runs], strict=True):
+        for values in zip(*[series for _, series, _ in runs], strict=True):
             recorded.append(self.joined([layout.leave(v) for v in values]))
         if not isinstance(output, Traced):
-            output, state, recorded = tree_map(Tensor.output_type, (output, state, recorded))
+            wrap = Tensor.output_type
+            output, state = tree_map(wrap, output), [*map(wrap, state)]
+            recorded = [*map(wrap, recorded)]
         return output, rebuild(form, state), recorded
-
-
-def _bare(values: Sequence[Any]) -> list[Any]:
-    """The arrays of Tensors."""
-    return [value.array for value in values]

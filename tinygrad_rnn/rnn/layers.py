@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from tinygrad_rnn.backends import backend_of
 from tinygrad_rnn.nn import check_size
 from tinygrad_rnn.ops import dropout, stack, unstack
 from tinygrad_rnn.rnn.arguments import with_axis, without_axis
@@ -85,11 +86,15 @@ class StackedCells(CellLayer):
 
     def parted(self, value: Any) -> Sequence[Any]:
         """The rows of a value along its first axis, which is that of the cells."""
-        return [without_axis(value, 0)] if len(value) == 1 else unstack(value, 0)
+        if not isinstance(value, Tensor):
+            return [value[k] for k in range(len(value))]
+        return unstack(value, 0) if len(value) > 1 else [without_axis(value, 0)]
 
     def joined(self, parts: Sequence[Any]) -> Any:
         """The values of all cells along a first axis."""
-        return stack(parts, 0) if len(parts) > 1 else with_axis(parts[0], 0)
+        if len(parts) == 1:
+            return with_axis(parts[0], 0)
+        return (stack if isinstance(parts[0], Tensor) else backend_of(parts[0]).xp.stack)(parts)
 
     def between(self, k: int, x: Any) -> Any:
         """In training, dropout of the outputs between two layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from tinygrad_rnn.ops import add, generator_state, set_generator_state
 from tinygrad_rnn.replay import (
@@ -34,12 +34,8 @@ class How(NamedTuple):
     checkpoint: int | str | None
 
 
-class CellRun(NamedTuple):
-    """What a cell gives over time: outputs, what was recorded, the values of the last state."""
-
-    output: Any
-    series: Sequence[Any]
-    end: Sequence[Any]
+CellRun: TypeAlias = tuple[Any, Sequence[Any], Sequence[Any]]
+"""What a cell gives over time: outputs, what was recorded, the values of the last state."""
 
 
 def over_time(
@@ -53,12 +49,12 @@ def over_time(
     step = partial(_step, cell, how.record)
     if how.unroll:
         (output, series), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
-        return CellRun(output, series, leaves(end)), None
+        return (output, series, leaves(end)), None
     steps = len(inputs["x"])
     found = trace(step, inputs, state, steps, how.reverse)
     if isinstance(found, Steps):
         (output, series), end = found.unrolled()
-        return CellRun(output, series, leaves(end)), None
+        return (output, series, leaves(end)), None
     traced, blocks = found
     every = segment_length(how.checkpoint, steps)
     run = _cell_run(traced, *traced.run(leaves(inputs), leaves(state), blocks, steps, every))
@@ -66,20 +62,29 @@ def over_time(
 
 
 def over_time_again(
-    traced: TracedStep, inputs: Sequence[Any], state: Sequence[Any], how: How
+    traced: TracedStep,
+    inputs: Sequence[Any],
+    state: Sequence[Any],
+    checkpoint: int | str | None,
+    bare: bool,
 ) -> CellRun:
-    """A traced step over time, from the values of its inputs (in the order of their names)."""
-    steps, checkpoint = inputs[-1].shape[0], how.checkpoint
-    every = None if checkpoint is None else segment_length(checkpoint, steps)
+    """A traced step over time, from the values of its inputs in the order of their names.
+
+    With ``bare`` these and what comes out are arrays.
+    """
+    steps = inputs[-1].shape[0]
     blocks = traced.draw(steps) if traced.asked else []
+    if bare:
+        return _cell_run(traced, *traced.run_bare([*inputs, *blocks], state, steps))
+    every = None if checkpoint is None else segment_length(checkpoint, steps)
     return _cell_run(traced, *traced.run(inputs, state, blocks, steps, every))
 
 
 def _cell_run(traced: TracedStep, ys: list[Any], end: Sequence[Any]) -> CellRun:
     if isinstance(traced.y_form[0], int):  # the output is one value
-        return CellRun(ys[0], ys[1:], end)
+        return ys[0], ys[1:], end
     output, series = rebuild(traced.y_form, ys)
-    return CellRun(output, series, end)
+    return output, series, end
 
 
 def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) -> str:

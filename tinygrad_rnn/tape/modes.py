@@ -55,6 +55,11 @@ class Modes:
     frames: bool = False
     tracer: Tracer | None = None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is recorded, and nobody sees the operations."""
+        return not (self.recording or self.observers or self.tracer is not None)
+
 
 current_modes: ContextVar[Modes] = ContextVar("tinygrad_rnn_state", default=Modes())  # noqa: B039
 
@@ -124,12 +129,6 @@ def current_tracer() -> Tracer | None:
 def is_tracing() -> bool:
     """Whether a step is being traced in this thread or context."""
     return current_modes.get().tracer is not None
-
-
-def is_quiet() -> bool:
-    """Whether nothing is recorded in this thread or context, and nobody sees the operations."""
-    modes = current_modes.get()
-    return not (modes.recording or modes.observers or modes.tracer is not None)
 
 
 def is_observed() -> bool:

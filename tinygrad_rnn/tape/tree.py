@@ -6,7 +6,7 @@ whichever order they were filled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 _SEQUENCE: Any = (tuple, list)  # quicker to ask for than a union
@@ -122,7 +122,7 @@ def _same_length(tree: Sequence[Any], other: Any) -> list[Any]:
     return values
 
 
-def rebuild(tree: Any, new_leaves: list[Any]) -> Any:
+def rebuild(tree: Any, new_leaves: Iterable[Any]) -> Any:
     """The containers of ``tree`` round ``new_leaves``, given in the order of :func:`leaves`."""
     return _filled(tree, iter(new_leaves))
 

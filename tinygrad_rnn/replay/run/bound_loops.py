@@ -11,6 +11,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ class BoundLoop:
 
     def fits(self, consts: Sequence[np.ndarray]) -> bool:
         """Whether the loop is bound to these constants."""
-        return all(seen() is consts[n] for n, seen in self.constants)
+        now = [seen() for _, seen in self.constants]
+        return all(map(is_, now, [consts[n] for n, _ in self.constants]))
 
     @property
     def is_of_use(self) -> bool:

@@ -243,6 +243,38 @@ def test_fault_21_an_attribute_of_the_users_that_is_called_hidden(value: Any) ->
     assert names(Layered()) == ["hidden.weight", "hidden.bias"]
 
 
+# Some Tensor of a module
+
+
+class Hiding(nn.Module):
+    hidden = ("first", "box")
+
+
+WEIGHT, OTHER, BELOW = nn.Parameter([1.0]), tg.ones(2), nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "plain", "hiding"),
+    [
+        ({"size": 3, "first": WEIGHT, "second": OTHER}, WEIGHT, OTHER),
+        ({"first": OTHER}, OTHER, None),
+        ({"count": nn.Buffer([3]), "second": WEIGHT}, WEIGHT, WEIGHT),
+        ({"below": BELOW, "second": WEIGHT}, WEIGHT, WEIGHT),
+        ({"count": tg.arange(3), "below": BELOW}, BELOW.weight, BELOW.weight),
+        ({"many": [tg.arange(3), (OTHER,)], "second": WEIGHT}, OTHER, OTHER),
+        ({"box": {"a": OTHER}, "second": WEIGHT}, OTHER, WEIGHT),
+        ({"none": [], "names": {"a": 1}}, None, None),
+    ],
+)
+def test_some_tensor_is_the_first_floating_one_of_the_tree(
+    attributes: dict[str, Any], plain: Any, hiding: Any
+) -> None:
+    for module, expected in ((nn.Module(), plain), (Hiding(), hiding)):
+        vars(module).update(attributes)
+        assert module.some_tensor() is expected
+        assert next((t for t in module.tensors() if t.dtype.kind == "f"), None) is expected
+
+
 # Modules that refer to each other
 
 

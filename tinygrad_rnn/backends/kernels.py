@@ -24,6 +24,11 @@ def is_fixed(number: float) -> bool:
     return isinstance(number, bool) or number == 0
 
 
+def _function(name: str) -> Callable[..., Symbol]:
+    """A function of ``xp`` on elements, by its name in C."""
+    return lambda xp, *operands: xp.value(f"{name}({', '.join(map(xp.element, operands))})")
+
+
 class Source:
     """The statements written so far; also the namespace ``xp`` that a rule is given."""
 
@@ -43,23 +48,35 @@ class Source:
             return f"{self.type_name}({operand.name})" if operand.number else operand.name
         return f"{self.type_name}({float(operand)!r})"
 
-    def call(self, name: str, *operands: Any) -> Symbol:
-        return self.value(f"{name}({', '.join(map(self.element, operands))})")
+    def binary(self, left: Any, sign: str, right: Any) -> Symbol:
+        """An operator between two operands, one of them a symbol."""
+        operands = left, right
+        if all(not isinstance(o, Symbol) or o.number for o in operands):
+            a, b = (o.name if isinstance(o, Symbol) else repr(float(o)) for o in operands)
+            return self.value(f"{a} {sign} {b}", number=True)
+        return self.value(f"{self.element(left)} {sign} {self.element(right)}")
 
-    def sqrt(self, x: Any) -> Symbol:
-        return self.call("sqrt", x)
+    sqrt, abs, sign = _function("sqrt"), _function("fabs"), _function("rule_sign")
+    maximum, minimum = _function("rule_maximum"), _function("rule_minimum")
 
-    def abs(self, x: Any) -> Symbol:
-        return self.call("fabs", x)
 
-    def sign(self, x: Any) -> Symbol:
-        return self.call("rule_sign", x)
+_Operator = Callable[["Symbol", Any], "Symbol"]
 
-    def maximum(self, x: Any, y: Any) -> Symbol:
-        return self.call("rule_maximum", x, y)
 
-    def minimum(self, x: Any, y: Any) -> Symbol:
-        return self.call("rule_minimum", x, y)
+def _operator(sign: str) -> tuple[_Operator, _Operator, _Operator]:
+    """An operator with a symbol on its left, on its right, and in place."""
+
+    def assign(self: Symbol, right: Any) -> Symbol:
+        if self.number:
+            raise TypeError("a rule cannot change a number")
+        self.source.lines.append(f"{self.name} = {self.name} {sign} {self.source.element(right)};")
+        return self
+
+    return (
+        lambda self, right: self.source.binary(self, sign, right),
+        lambda self, left: self.source.binary(left, sign, self),
+        assign,
+    )
 
 
 class Symbol:
@@ -73,54 +90,10 @@ class Symbol:
             raise TypeError("a rule cannot branch on the value of an element")
         return True  # a number that is 0 is no symbol
 
-    def _binary(self, sign: str, left: Any, right: Any) -> Symbol:
-        if all(not isinstance(o, Symbol) or o.number for o in (left, right)):
-            a, b = (o.name if isinstance(o, Symbol) else repr(float(o)) for o in (left, right))
-            return self.source.value(f"{a} {sign} {b}", number=True)
-        return self.source.value(f"{self.source.element(left)} {sign} {self.source.element(right)}")
-
-    def _assign(self, sign: str, right: Any) -> Symbol:
-        if self.number:
-            raise TypeError("a rule cannot change a number")
-        element = self.source.element(right)
-        self.source.lines.append(f"{self.name} = {self.name} {sign} {element};")
-        return self
-
-    def __add__(self, other: Any) -> Symbol:
-        return self._binary("+", self, other)
-
-    def __radd__(self, other: Any) -> Symbol:
-        return self._binary("+", other, self)
-
-    def __sub__(self, other: Any) -> Symbol:
-        return self._binary("-", self, other)
-
-    def __rsub__(self, other: Any) -> Symbol:
-        return self._binary("-", other, self)
-
-    def __mul__(self, other: Any) -> Symbol:
-        return self._binary("*", self, other)
-
-    def __rmul__(self, other: Any) -> Symbol:
-        return self._binary("*", other, self)
-
-    def __truediv__(self, other: Any) -> Symbol:
-        return self._binary("/", self, other)
-
-    def __rtruediv__(self, other: Any) -> Symbol:
-        return self._binary("/", other, self)
-
-    def __iadd__(self, other: Any) -> Symbol:
-        return self._assign("+", other)
-
-    def __isub__(self, other: Any) -> Symbol:
-        return self._assign("-", other)
-
-    def __imul__(self, other: Any) -> Symbol:
-        return self._assign("*", other)
-
-    def __itruediv__(self, other: Any) -> Symbol:
-        return self._assign("/", other)
+    __add__, __radd__, __iadd__ = _operator("+")
+    __sub__, __rsub__, __isub__ = _operator("-")
+    __mul__, __rmul__, __imul__ = _operator("*")
+    __truediv__, __rtruediv__, __itruediv__ = _operator("/")
 
 
 def update_source(

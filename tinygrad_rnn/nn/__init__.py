@@ -19,7 +19,8 @@ from tinygrad_rnn.nn.losses import (
     l1_loss,
     mse_loss,
 )
-from tinygrad_rnn.nn.module import Buffer, Module, Parameter
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.parameter import Buffer, Parameter
 from tinygrad_rnn.nn.weights import WeightsError
 
 __all__ = [

@@ -11,7 +11,8 @@ import numpy as np
 from tinygrad_rnn import ops
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
-from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import Tensor, tensor
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.nn.checks import check_device, check_floating
-from tinygrad_rnn.nn.module import Buffer, Module
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.parameter import Buffer
 from tinygrad_rnn.ops.shaping import normalise_axis
 from tinygrad_rnn.tensor import Tensor, tensor
 

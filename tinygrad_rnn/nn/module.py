@@ -9,38 +9,15 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from tinygrad_rnn import backends
-from tinygrad_rnn.nn.files import Stored
-from tinygrad_rnn.nn.tree import attributes, check_company, check_replaced, holds, leads_back
-from tinygrad_rnn.nn.weights import WeightsError, open_weights, some_of, write_weights
+from tinygrad_rnn.nn import tree
+from tinygrad_rnn.nn.parameter import Buffer, Parameter
+from tinygrad_rnn.nn.state import fitted
+from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
 from tinygrad_rnn.tape import Handle
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
-
-
-class Parameter(Tensor):
-    """A leaf Tensor that a Module owns and an optimizer changes."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(tensor(data).array, requires_grad)
-        if requires_grad and self.dtype.kind != "f":
-            raise TypeError(f"Parameter: expected floating values, got {self.dtype}")
-
-
-class Buffer(Tensor):
-    """A leaf Tensor that belongs to the state of a Module and that no optimizer changes."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Any) -> None:
-        super().__init__(tensor(data).array)
-
-
-_KEPT = (Parameter, Buffer)
 
 
 class Module:
@@ -67,8 +44,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)
-        if holds(old, _KEPT):
-            check_replaced(type(self).__name__, name, old, value, _KEPT)
+        if tree.holds_kept(old):
+            tree.check_replaced(type(self).__name__, name, old, value)
         super().__setattr__(name, value)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
@@ -127,11 +104,11 @@ class Module:
         ways: list[tuple[tuple[str, ...], Module]] = [((), self)]
         while ways:
             keys, module = ways.pop()
-            if id(module) in seen and leads_back(module, Module):
+            if id(module) in seen and tree.leads_back(module, Module):
                 continue
             seen.add(id(module))
             yield keys, module
-            found = [(key, value) for key, value in attributes(module) if isinstance(value, Module)]
+            found = [pair for pair in tree.attributes(module) if isinstance(pair[1], Module)]
             ways += [((*keys, key), value) for key, value in reversed(found)]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
@@ -150,9 +127,9 @@ class Module:
     def _named_tensors(self, kind: type[AnyTensor]) -> Iterator[tuple[str, AnyTensor]]:
         """Every name of every Tensor of a kind, tied ones under each of their names."""
         for keys, module in self._paths():
-            found = [*attributes(module)]
+            found = [*tree.attributes(module)]
             if issubclass(kind, Parameter):
-                check_company(type(module).__name__, found, _KEPT)
+                tree.check_company(type(module).__name__, found)
             for key, value in found:
                 if isinstance(value, kind):
                     yield ".".join((*keys, key)), value
@@ -176,6 +153,13 @@ class Module:
 
     def some_tensor(self) -> Tensor | None:
         """Some floating Tensor in the tree, whose dtype and device are those of the module."""
+        hidden = tree.hidden_by(type(self))
+        for name, value in [*vars(self).items()]:  # most often it is an attribute, found at once
+            if name not in hidden:
+                if isinstance(value, Tensor) and value.dtype.kind == "f":
+                    return value
+                if isinstance(value, tree.CONTAINERS):
+                    break
         return next((value for value in self.tensors() if value.dtype.kind == "f"), None)
 
     def tensors(self) -> Iterator[Tensor]:
@@ -185,10 +169,13 @@ class Module:
 
     # State
 
+    def _kept_tensors(self) -> dict[str, Tensor]:
+        """Every parameter and buffer by dotted name, a tied one under each of its names."""
+        return dict([*self._named_tensors(Parameter), *self._named_tensors(Buffer)])
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer as a NumPy array, by dotted name."""
-        named = [*self._named_tensors(Parameter), *self._named_tensors(Buffer)]
-        return {name: np.array(value.numpy()) for name, value in named}
+        return {name: np.array(value.numpy()) for name, value in self._kept_tensors().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take the values of ``state`` (arrays or Tensors by dotted name).
@@ -203,41 +190,8 @@ class Module:
         ValueError
             where a shape differs, or two names of one tied parameter disagree.
         """
-        own = dict([*self._named_tensors(Parameter), *self._named_tensors(Buffer)])
         who = f"{type(self).__name__}.load_state_dict"
-        missing = [name for name in own if name not in state]
-        unknown = [name for name in state if name not in own]
-        if strict and (missing or unknown):
-            parts = [f"missing {some_of(missing)}"] * bool(missing)
-            parts += [f"unknown {some_of(unknown)}"] * bool(unknown)
-            raise KeyError(f"{who}: names do not match: {'; '.join(parts)}")
-        loaded: dict[int, tuple[str, Tensor, np.ndarray | Stored]] = {}
-        for name, target in own.items():
-            if name not in state:
-                continue
-            given = state[name]
-            given = given.numpy() if isinstance(given, Tensor) else given
-            # What lies in a file stays there until everything is known to fit.
-            values = given if isinstance(given, Stored) else np.asarray(given)
-            if values.shape != tuple(target.shape):
-                raise ValueError(
-                    f"{who}: {name} has shape {tuple(target.shape)}, the given values have "
-                    f"{values.shape}"
-                )
-            if values.dtype.kind not in "fiub" or (values.dtype.kind == "f") != (
-                target.dtype.kind == "f"
-            ):
-                raise ValueError(
-                    f"{who}: {name} is {target.dtype}, the given values are {values.dtype}"
-                )
-            first, _, before = loaded.setdefault(id(target), (name, target, values))
-            if before is not values and not np.array_equal(before, values, equal_nan=True):
-                raise ValueError(f"{who}: {first} and {name} are tied, the given values differ")
-        arrays = [
-            (target, backends.transfer(np.array(values, target.dtype), target.device))
-            for _, target, values in loaded.values()
-        ]
-        for target, array in arrays:
+        for target, array in fitted(who, self._kept_tensors(), state, strict):
             target.data = array
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -279,7 +233,7 @@ class Module:
                 f"{type(self).__name__}.to: expected a device or a floating dtype, got "
                 f"{np.dtype(target)}"
             )
-        values = [v for kind in (Parameter, Buffer) for _, v in self._named_tensors(kind)]
+        values = self._kept_tensors().values()
         chosen = {id(v): v for v in values if to_device or v.dtype.kind == "f"}.values()
         moved = [(v, v.detach().to(target), v.grad) for v in chosen]
         gradients = [None if g is None else g.detach().to(target) for _, _, g in moved]
@@ -308,7 +262,7 @@ class Module:
         """The tree of modules with their parameter counts, one line each."""
         lines: list[str] = []
         for keys, module in self._paths():
-            own = [v for _, v in attributes(module) if isinstance(v, Parameter)]
+            own = [v for _, v in tree.attributes(module) if isinstance(v, Parameter)]
             count = f", {sum(p.size for p in own):,} parameters" if own else ""
             label = f"({keys[-1]}) " if keys else ""
             indent = "  " * len(keys)

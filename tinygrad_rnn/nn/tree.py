@@ -7,25 +7,26 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from tinygrad_rnn.nn.parameter import KEPT
 from tinygrad_rnn.tensor import Tensor
 
-_CONTAINERS = (list, tuple, dict)
+CONTAINERS = (list, tuple, dict)
 
 
 def attributes(module: object) -> Iterator[tuple[str, Any]]:
     """The attributes of a module but those that a class of it hides; containers by their items."""
-    hidden = _hidden(type(module))
+    hidden = hidden_by(type(module))
     for name, value in [*vars(module).items()]:
         if name in hidden:
             continue
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, CONTAINERS):
             yield from items(name, value)
         else:
             yield name, value
 
 
 @functools.lru_cache(1000)
-def _hidden(kind: type) -> frozenset[str]:
+def hidden_by(kind: type) -> frozenset[str]:
     """What a class hides, and every class that it inherits from."""
     given = [vars(one).get("hidden") for one in kind.__mro__]
     # What is no tuple is an attribute of the user's that happens to be called so.
@@ -37,7 +38,7 @@ def items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     stack = [(name, value)]
     while stack:
         name, value = stack.pop()
-        if not isinstance(value, _CONTAINERS):
+        if not isinstance(value, CONTAINERS):
             yield name, value
             continue
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
@@ -58,34 +59,34 @@ def leads_back(module: object, kind: type) -> bool:
     return False
 
 
-def holds(value: Any, kept: tuple[type[Tensor], ...]) -> bool:
-    """Whether a value is, or has in its containers, a Tensor of a ``kept`` kind."""
-    if isinstance(value, kept):
+def holds_kept(value: Any) -> bool:
+    """Whether a value is, or has in its containers, a Parameter or Buffer."""
+    if isinstance(value, KEPT):
         return True
-    if not isinstance(value, _CONTAINERS):
+    if not isinstance(value, CONTAINERS):
         return False
-    return any(holds(v, kept) for v in (value.values() if isinstance(value, dict) else value))
+    return any(map(holds_kept, value.values() if isinstance(value, dict) else value))
 
 
-def check_replaced(who: str, name: str, old: Any, new: Any, kept: tuple[type[Tensor], ...]) -> None:
-    """Refuse to lose a Tensor of a ``kept`` kind to something that is none of them, nor None."""
+def check_replaced(who: str, name: str, old: Any, new: Any) -> None:
+    """Refuse to lose a Parameter or Buffer to something that is none of them, nor None."""
     places = {name: new} if isinstance(old, Tensor) else dict(items(name, new))
     for key, value in items(name, old):
         place = places.get(key)
-        if isinstance(value, kept) and place is not None and not isinstance(place, kept):
+        if isinstance(value, KEPT) and place is not None and not isinstance(place, KEPT):
             raise _lost(who, key, type(value).__name__, place)
 
 
-def check_company(who: str, found: list[tuple[str, Any]], kept: tuple[type[Tensor], ...]) -> None:
-    """Refuse a Tensor in a container with others of a ``kept`` kind: it has replaced one there."""
+def check_company(who: str, found: list[tuple[str, Any]]) -> None:
+    """Refuse a Tensor in a container of Parameters or Buffers: it has replaced one there."""
     kinds = {
         key.rpartition(".")[0]: type(value).__name__
         for key, value in found
-        if "." in key and isinstance(value, kept)
+        if "." in key and isinstance(value, KEPT)
     }
     for key, value in found if kinds else ():
         container = key.rpartition(".")[0]
-        if container in kinds and isinstance(value, Tensor) and not isinstance(value, kept):
+        if container in kinds and isinstance(value, Tensor) and not isinstance(value, KEPT):
             raise _lost(who, key, kinds[container], value, among=True)
 
 

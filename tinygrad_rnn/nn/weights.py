@@ -50,10 +50,3 @@ def open_weights(path: str | os.PathLike[str]) -> Generator[Mapping[str, Stored]
         )
         is_checkpoint = str(error).startswith(f"is a {OURS}checkpoint")
         raise WeightsError(f"{str(path)!r} {error}{advice if is_checkpoint else ''}") from None
-
-
-def some_of(names: list[str]) -> str:
-    """The first of these names, each cut to a length that can be read, and how many follow."""
-    shown = ", ".join(f"{name!r:.80}" for name in names[:8])
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return f"[{shown}]{more}"

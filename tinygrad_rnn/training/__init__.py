@@ -1,6 +1,6 @@
 """Training: the loop, checkpoints that survive, metrics.
 
-Imports everything but lab/. Read trainer.py first.
+Imports everything but lab/. Read run.py first, then trainer.py.
 """
 
 from tinygrad_rnn.training.callbacks import EarlyStopping

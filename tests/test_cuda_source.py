@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import usable
+from elementwise import PRIMITIVES
 from host_cuda import HostCUDA
 from loop_cases import (
     BOOL,
@@ -30,7 +31,6 @@ from loop_cases import (
 )
 
 from tinygrad_rnn.backends import Backend, backend_for
-from tinygrad_rnn.ops import elementwise
 from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
 from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_source
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase
@@ -41,9 +41,6 @@ needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc
 
 DTYPES = (HALF, FLOAT, DOUBLE, INT, LONG, BOOL)
 inf, nan = np.inf, np.nan
-PRIMITIVES = {
-    p.name: p for p in vars(elementwise).values() if isinstance(p, Primitive) and p.kernel
-}
 PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
 FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]
 INTEGERS = [0, 1, -1, 2, -3, 7, -8, 100]

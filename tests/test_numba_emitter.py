@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elementwise import PRIMITIVES
 from loop_cases import (
     BOOL,
     DOUBLE,
@@ -32,7 +33,6 @@ from loop_cases import (
 )
 
 from tinygrad_rnn.backends import blas
-from tinygrad_rnn.ops import elementwise
 from tinygrad_rnn.replay.emit.numba import cache as numba_cache
 from tinygrad_rnn.replay.emit.numba import table as numba_table
 from tinygrad_rnn.replay.emit.numba.emitter import compile_loop, reason
@@ -360,9 +360,6 @@ def test_threads_are_given_back() -> None:
 
 # Expressions
 
-PRIMITIVES = {
-    p.name: p for p in vars(elementwise).values() if isinstance(p, Primitive) and p.kernel
-}
 PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
 DTYPES = (FLOAT, DOUBLE, INT, LONG, BOOL)
 FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]

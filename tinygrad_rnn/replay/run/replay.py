@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, with_residuals
@@ -171,7 +172,7 @@ class Replay:
             of: dict[Value, Array] = dict(
                 zip([*training.states, *training.stored], residuals, strict=True)
             )
-            before = [of.get(s) for s in self.program.state]
+            before: list[Any] = [of.get(s) for s in self.program.state]  # None for an unused one
             stored = [of[v] for v in back.stored]
             series = [*inputs, *before, *(g[part] for g in dys), *stored]
             dxs, dstate, sums = compiled.run(fixed, series, dstate, length, lease)

@@ -4,7 +4,6 @@ Functions take Tensors or raw arrays (arrays.py) and know no classes. Imports ta
 only. Read elementwise/ first: declaration.py, then arithmetic.py.
 """
 
-from tinygrad_rnn.ops.arrays import AnyArray
 from tinygrad_rnn.ops.elementwise.activations import (
     gelu,
     leaky_relu,
@@ -108,7 +107,6 @@ from tinygrad_rnn.ops.writing import At, scatter
 
 __all__ = [
     "READS",
-    "AnyArray",
     "At",
     "Blocks",
     "Draw",

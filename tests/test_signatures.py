@@ -55,11 +55,10 @@ def members(kind: type) -> Iterator[tuple[type, str, Any]]:
 
 def docstring(value: Any) -> str | None:
     """Its own one, for a method also that of the method of a class above which it stands for."""
-    if inspect.isclass(value) or isinstance(value, tg.Primitive):
-        text = vars(value).get("__doc__")
-        made = inspect.isclass(value) and str(text).startswith(f"{value.__name__}(")
-        return None if made else text  # NamedTuple and dataclass make one of the fields
-    return inspect.getdoc(value)
+    if not inspect.isclass(value):
+        return inspect.getdoc(inspect.unwrap(value))
+    text = vars(value).get("__doc__")  # NamedTuple and dataclass make one of their fields
+    return None if str(text).startswith(f"{value.__name__}(") else text
 
 
 def is_nameless(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What every test can use: the three devices, and two Hypothesis profiles.
+"""What every test can use: devices, ways to run loops, examples as modules, Hypothesis profiles.
 
 ``pytest`` runs on the CPU and on the strict backend. ``pytest -m gpu`` runs the tests that need a
 CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws many more examples.
@@ -6,15 +6,27 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from programs import EXAMPLES, loaded
+from row_emitter import in_parts, row_by_row
 from strict import STRICT
 
-from tinygrad_rnn import backends
+from tinygrad_rnn import backends, replay
+from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import has_numba
 
+# Their assertions say what they compared, as those of test files do.
+pytest.register_assert_rewrite(
+    "effects", "equations", "networks", "op_checks", "optimizers", "refusals", "replayed", "runs"
+)
 backends.register(STRICT)
 
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, database=None)
@@ -49,6 +61,64 @@ def usable(device: str) -> str:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return usable(request.param)
+
+
+@pytest.fixture(scope="module")
+def program(request: pytest.FixtureRequest) -> ModuleType:
+    """The example that a test file is named after, as a module."""
+    return loaded(EXAMPLES / f"{request.path.stem.removeprefix('test_')}.py")
+
+
+@pytest.fixture
+def main(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs the example with these options."""
+
+    def main(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", [program.__file__, *options])
+        program.main()
+
+    return main
+
+
+@pytest.fixture
+def by_numpy() -> Iterator[None]:
+    """Without compiled loops."""
+    with replay.using(jit=False):
+        yield
+
+
+@pytest.fixture(params=["array", "jit"])
+def by_numpy_and_numba(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without compiled loops, and with them."""
+    with replay.using(jit=request.param == "jit"):
+        yield
+
+
+OWN = {"rows": row_by_row, "parts": in_parts}
+
+
+@pytest.fixture(params=["array", "jit", *OWN])
+def emitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Array calls, Numba where that is installed, all that the contract of a loop allows, and parts
+    of the rows one after the other.
+    """
+    if request.param in OWN:
+        CACHE.known.clear()
+        monkeypatch.setattr(choice, "emit", OWN[request.param])
+    if request.param == "jit" and not has_numba():
+        pytest.skip("the extra jit is not installed")
+    with replay.using(jit=request.param == "jit"), np.errstate(all="ignore"):
+        yield request.param
+    if request.param in OWN:
+        CACHE.known.clear()
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the file's own, so that what is compiled in it is compiled now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYGRAD_RNN_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
 
 
 @pytest.fixture

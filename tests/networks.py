@@ -1,5 +1,5 @@
-"""What the tests of networks share: random weights, a module as a function of its parameters,
-cells and states of a user's own.
+"""What the tests of networks and of the tape share: drawn values, random weights, a module as a
+function of its parameters, cells and states of a user's own.
 """
 
 from __future__ import annotations
@@ -57,12 +57,26 @@ def draw(*shape: int, seed: int = 1, device: str | None = None, **options: Any) 
     return tg.tensor(values, device=device, **options)
 
 
+def leaf(*shape: int, seed: int = 0, dtype: Any = np.float64) -> tg.Tensor:
+    """A normal Tensor that wants a gradient."""
+    values = np.random.default_rng(seed).standard_normal(shape)
+    return tg.tensor(values.astype(dtype), requires_grad=True)
+
+
 def close(have: Any, want: Any, rtol: float = 1e-10) -> None:
     """Equal within ``rtol`` of the larger of 1 and the largest value."""
     a, b = (np.asarray(v.numpy() if isinstance(v, tg.Tensor) else v) for v in (have, want))
     assert a.shape == b.shape
     scale = max(1.0, float(np.abs(b).max(initial=0)))
     np.testing.assert_allclose(a, b, rtol=0, atol=rtol * scale)
+
+
+def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    """The same names in the same order, and the same arrays."""
+    assert list(a) == list(b)
+    for name in a:
+        assert np.array_equal(a[name], b[name])
+        assert a[name].dtype == b[name].dtype
 
 
 # Cells with states of their own
@@ -170,6 +184,13 @@ def leaves(state: Any) -> list[Any]:
     found: list[Any] = []
     mapped(found.append, state)
     return found
+
+
+def close_leaves(have: Any, want: Any, rtol: float = 1e-12) -> None:
+    """:func:`close` for each leaf of two states, and of one dtype."""
+    for a, b in zip(leaves(have), leaves(want), strict=True):
+        assert a.dtype == b.dtype
+        close(a, b, rtol)
 
 
 def rebuilt(state: Any, values: Any) -> Any:

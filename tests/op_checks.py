@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from op_cases import Case, Example
+from op_rows import Case, Example
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim
@@ -33,6 +34,19 @@ def _maker(kind: Any, options: dict[str, Any]) -> Any:
 
 
 OPTIMIZERS: dict[str, Any] = {name: _maker(*row) for name, row in KINDS.items()}
+
+
+each_clip = pytest.mark.parametrize(
+    "clip",
+    [
+        None,
+        optim.ClipNorm(0.5),
+        optim.ClipValue(0.25),
+        optim.ClipPerParameter(0.4),
+        optim.ClipAdaptive(0.1),
+    ],
+    ids=lambda clip: type(clip).__name__,
+)
 
 
 def parameter(values: Any, gradient: Any = None, name: str | None = None) -> nn.Parameter:

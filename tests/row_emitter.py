@@ -8,7 +8,7 @@ from typing import Any
 import loop_cases
 import numpy as np
 
-from tinygrad_rnn.replay.emit import array
+from tinygrad_rnn.replay.emit import array_calls
 from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.program.loop import Call, Loop, Product, Ref
 
@@ -57,7 +57,7 @@ def in_parts(loop: Loop, backend: Any, _: Any) -> Any:
     there yet.
     """
     parts = divided(loop, 3) or divided(loop, 2) or [loop]
-    runs = [array.compile_loop(part, backend) for part in reversed(parts)]
+    runs = [array_calls.compile_loop(part, backend) for part in reversed(parts)]
 
     def run(arrays: Sequence[np.ndarray], steps: int) -> None:
         for part in runs:

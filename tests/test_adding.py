@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,20 +10,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "adding.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("adding", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["adding"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_every_cell_is_there(program: ModuleType) -> None:
@@ -83,7 +67,6 @@ def test_training(program: ModuleType) -> None:
     assert program.train(program.CELLS["GRU"], size._replace(updates=60), 1, "cpu").updates == 60
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["adding.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^adding: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

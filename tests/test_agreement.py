@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,20 +9,7 @@ import pytest
 
 import tinygrad_rnn as tg
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "agreement.py"
 DECIDING = {"was or were": 1, "her ___": 6}  # the place of the word that decides
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("agreement", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["agreement"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("kind", DECIDING)

@@ -1,13 +1,17 @@
 """The rooms and the directions between them, read from the imports.
 
 ``backends <- tape <- ops <- tensor <- replay <- nn <- rnn, optim, data <- training <- lab``: each
-room imports only what stands to its left. The three in the middle stand beside each other.
+room imports only what stands to its left. The three in the middle stand beside each other. Within
+``replay`` it is ``program <- passes <- emit <- run <- its other files``. No files import each other
+in a circle, not even for their annotations or within functions.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +33,7 @@ PLACES = (
     ("lab",),
 )
 PLACE = {room: k for k, rooms in enumerate(PLACES) for room in rooms}
+STOREYS = ("program", "passes", "emit", "run", "replay")  # the last one: replay's other files
 LONGEST = 400
 
 
@@ -69,6 +74,12 @@ def room_of(module: str) -> str:
     return (*module.split("."), "")[1]
 
 
+def storey(module: str) -> str:
+    """The folder of replay in which a module is, "replay" for its other files."""
+    folder = (*module.split("."), "", "")[2]
+    return folder if folder in STOREYS else "replay"
+
+
 def faults(source: str, module: str, is_package: bool = False) -> list[str]:
     """What a module does against the order of the rooms, one sentence each."""
     here = room_of(module)
@@ -84,6 +95,10 @@ def faults(source: str, module: str, is_package: bool = False) -> list[str]:
                 found.append(f"{where} a room imports the package as a whole")
             continue
         there = item.room
+        if here == there == "replay":
+            own, other = storey(module), storey(f"{item.module}.{item.name}")
+            if STOREYS.index(own) < STOREYS.index(other):
+                found.append(f"{where} {own}/ imports {other}/, which stands above it")
         if there not in PLACE or there == here:
             continue
         if here in PLACE and PLACE[there] >= PLACE[here]:
@@ -119,6 +134,27 @@ def private_attributes(source: str, module: str) -> list[str]:
     ]
 
 
+def imported_files(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which of some modules each of them imports."""
+    found: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        is_package = any(other.startswith(f"{module}.") for other in sources)
+        items = [*imports(source, module, is_package)]
+        names = {item.module for item in items if f"{item.module}.{item.name}" not in sources}
+        names |= {f"{item.module}.{item.name}" for item in items}
+        found[module] = names & sources.keys()
+    return found
+
+
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """Modules of which each imports the next and the last one is the first; empty without such."""
+    try:
+        TopologicalSorter(imported_files(sources)).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
 def modules() -> list[tuple[str, Path]]:
     """Every module of the package with its name."""
     found: list[tuple[str, Path]] = []
@@ -144,6 +180,17 @@ def test_length(module: str, path: Path) -> None:
     """A file that grows past about 300 lines is two rooms; a facade of methods may be longer."""
     length = len(path.read_text("utf-8").splitlines())
     assert length <= LONGEST, f"{module} has {length} lines"
+
+
+def test_no_files_import_each_other() -> None:
+    assert not circle({module: path.read_text("utf-8") for module, path in MODULES})
+
+
+def test_length_of_tests() -> None:
+    """A file of tests, or of what they share, that grows past 600 lines tests two things."""
+    files = Path(__file__).parent.glob("*.py")
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > 600} == {}
 
 
 def test_every_folder_is_a_known_room() -> None:
@@ -183,6 +230,15 @@ GOOD = {
     "cupy at home": ("tinygrad_rnn.backends.new", "import cupy"),
     "other libraries": ("tinygrad_rnn.tape.new", "import numpy as np\nfrom numpy import _core"),
     "the package": ("tinygrad_rnn", "from tinygrad_rnn.lab import draw"),
+    "down in replay": (
+        "tinygrad_rnn.replay.emit.cuda.new",
+        "from tinygrad_rnn.replay.passes import fuse\nimport tinygrad_rnn.replay.program.loop",
+    ),
+    "its own storey": (
+        "tinygrad_rnn.replay.run.new",
+        "from tinygrad_rnn.replay.run.memory import lend",
+    ),
+    "on top of replay": ("tinygrad_rnn.replay.new", "from tinygrad_rnn.replay import emit, cache"),
     "the version": ("tinygrad_rnn.training.new", "from tinygrad_rnn.version import __version__"),
 }
 BAD = {
@@ -230,6 +286,21 @@ BAD = {
         "from tinygrad_rnn import ops\nops._sum(1)",
         "_sum of tinygrad_rnn.ops is private",
     ),
+    "up in replay": (
+        "tinygrad_rnn.replay.program.new",
+        "from tinygrad_rnn.replay.passes.fuse import fuse",
+        "program/ imports passes/, which stands above it",
+    ),
+    "up in replay, folder": (
+        "tinygrad_rnn.replay.emit.numba.new",
+        "def f():\n    from tinygrad_rnn.replay import run",
+        "emit/ imports run/",
+    ),
+    "up to the top of replay": (
+        "tinygrad_rnn.replay.run.new",
+        "import tinygrad_rnn.replay.cache",
+        "run/ imports replay/",
+    ),
     "the whole package": ("tinygrad_rnn.nn.new", "import tinygrad_rnn as tg", "as a whole"),
     "a public name of the package": (
         "tinygrad_rnn.nn.new",
@@ -247,3 +318,51 @@ def test_good_imports_pass(module: str, source: str) -> None:
 @pytest.mark.parametrize(("module", "source", "fault"), BAD.values(), ids=BAD.keys())
 def test_bad_imports_are_found(module: str, source: str, fault: str) -> None:
     assert any(fault in found for found in faults(source, module))
+
+
+ROOM = {"tinygrad_rnn.ops": "from .a import f", "tinygrad_rnn.ops.a": "", "tinygrad_rnn.ops.b": ""}
+NO_CIRCLES = {
+    "a room of its files": {},
+    "one way": {"tinygrad_rnn.ops.b": "from tinygrad_rnn.ops.a import f"},
+    "one way, module": {"tinygrad_rnn.ops.b": "from . import a"},
+    "another room": {"tinygrad_rnn.nn": "from tinygrad_rnn.ops import a, f"},
+}
+CIRCLES = {
+    "two files": {
+        "tinygrad_rnn.ops.a": "from tinygrad_rnn.ops.b import f",
+        "tinygrad_rnn.ops.b": "import tinygrad_rnn.ops.a",
+    },
+    "by way of a third": {
+        "tinygrad_rnn.ops.a": "from . import b",
+        "tinygrad_rnn.ops.b": "from .c import f",
+        "tinygrad_rnn.ops.c": "from .a import f",
+    },
+    "under TYPE_CHECKING": {
+        "tinygrad_rnn.ops.a": "if TYPE_CHECKING:\n    from .b import f",
+        "tinygrad_rnn.ops.b": "from .a import f",
+    },
+    "in a function": {
+        "tinygrad_rnn.ops.a": "def f():\n    from .b import f",
+        "tinygrad_rnn.ops.b": "from .a import f",
+    },
+    "its own room": {"tinygrad_rnn.ops.a": "from tinygrad_rnn.ops import f"},
+    "the package": {
+        "tinygrad_rnn": "from tinygrad_rnn.ops import f",
+        "tinygrad_rnn.ops.b": "import tinygrad_rnn as tg",
+        "tinygrad_rnn.ops": "from .b import f",
+    },
+}
+
+
+@pytest.mark.parametrize("sources", NO_CIRCLES.values(), ids=NO_CIRCLES.keys())
+def test_files_without_a_circle_pass(sources: dict[str, str]) -> None:
+    assert circle(ROOM | sources) == []
+
+
+@pytest.mark.parametrize("sources", CIRCLES.values(), ids=CIRCLES.keys())
+def test_circles_are_found(sources: dict[str, str]) -> None:
+    found = circle(ROOM | sources)
+    assert found[0] == found[-1]
+    assert set(found) & set(sources)
+    imported = imported_files(ROOM | sources)
+    assert all(after in imported[one] for one, after in itertools.pairwise(found))

@@ -1,6 +1,7 @@
 """What must hold of every built-in cell beside PyTorch's three: alone, over time, in wrappers.
 
-Those three are held by test_rnn.py and test_parity.py; the equations by test_cell_equations.py.
+Those three are held by test_rnn.py and test_parity.py; the equations by test_cell_equations.py
+and test_lstm_equations.py.
 """
 
 from __future__ import annotations
@@ -14,22 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import (
-    CELLS,
-    close,
-    draw,
-    functional,
-    leaves,
-    random_state,
-    randomise,
-    rebuilt,
-    total,
-)
+from networks import CELLS, close, draw, functional, leaves, random_state, randomise, rebuilt, total
+from refusals import Refusal, assert_refused, each
 from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, replay, rnn
-from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 T, B, I, H = 5, 3, 3, 4
 LENGTHS = [3, 5, 0]
@@ -216,7 +208,8 @@ def test_a_trace_is_used_again(name: str) -> None:
     with replay.using(jit=False):
         layer(draw(T, B, I))
     holds_a_function = any(isinstance(v, types.FunctionType) for v in vars(cell).values())
-    assert len(TRACED_STEPS.of(cell).known) == (not holds_a_function)
+    memory = memory_of(layer)
+    assert (0 if memory is None else len(memory.calls)) == (not holds_a_function)
 
 
 # Sizes
@@ -316,7 +309,7 @@ def test_printed(cell: rnn.Cell, text: str) -> None:
 # What is refused
 
 NAMES = "one of ['identity', 'leaky_relu', 'relu', 'sigmoid', 'tanh'] or a function, got"
-REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+REFUSED: list[Refusal] = [
     (
         lambda: rnn.RNN(3, 4, nonlinearity="sigmod"),
         ValueError,
@@ -466,8 +459,6 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[case[2] for case in REFUSED])
+@each(REFUSED)
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as caught:
-        call()
-    assert str(caught.value) == message
+    assert_refused(call, error, message)

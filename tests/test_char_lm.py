@@ -9,36 +9,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from programs import EXAMPLES, run_python
 
 from tinygrad_rnn import training
 from tinygrad_rnn.training import Checkpoint
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "char_lm.py"
+PROGRAM = ("-W", "error", EXAMPLES / "char_lm.py")
 SMALL = ("--quick", "--hidden", "16", "--epochs", "2", "--seed", "4")
 HELD_OUT = re.compile(r"^held-out (\d+\.\d+) bits per character", re.MULTILINE)
-
-
-def command(*options: str | Path) -> list[str]:
-    return [sys.executable, "-W", "error", str(PROGRAM), *map(str, options)]
-
-
-def run(folder: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*options), cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A folder in which the program ran with --quick, and what it said."""
     folder = tmp_path_factory.mktemp("quick")
-    done = run(folder, "--quick")
+    done = run_python(*PROGRAM, "--quick", cwd=folder)
     return folder, done.stdout, done.stderr
 
 
@@ -66,9 +56,13 @@ def test_a_quick_run(quick: tuple[Path, str, str]) -> None:
 def test_writing_from_a_checkpoint(quick: tuple[Path, str, str]) -> None:
     """--sample needs no text and no training; it depends on seed and temperature alone."""
     folder = quick[0]
-    first = run(folder, "--quick", "--sample").stdout
-    again = run(folder, "--sample", "--folder", "runs/char_lm_quick/001", "--seed", "1").stdout
-    other = run(folder, "--quick", "--sample", "--temperature", "1.5").stdout
+
+    def written(*options: str) -> str:
+        return run_python(*PROGRAM, "--sample", *options, cwd=folder).stdout
+
+    first = written("--quick")
+    again = written("--folder", "runs/char_lm_quick/001", "--seed", "1")
+    other = written("--quick", "--temperature", "1.5")
     assert len(first) == 1001
     assert first == again != other
     assert len(set(first)) < len(set(other))
@@ -84,9 +78,9 @@ def wait_for_rows(path: Path, count: int) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_interrupted_and_resumed(tmp_path: Path) -> None:
     """Ctrl-C ends cleanly with a checkpoint; what --resume makes of it is a run without a stop."""
-    whole = run(tmp_path, *SMALL, "--folder", "whole").stdout
+    whole = run_python(*PROGRAM, *SMALL, "--folder", "whole", cwd=tmp_path).stdout
     process = subprocess.Popen(
-        command(*SMALL, "--folder", "cut"),
+        [sys.executable, *PROGRAM, *SMALL, "--folder", "cut"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     wait_for_rows(tmp_path / "cut" / "metrics.csv", 5)
@@ -102,7 +96,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
         int(stopped[1]) == Checkpoint.load(Checkpoint.latest(tmp_path / "cut")).progress["updates"]
     )
 
-    resumed = run(tmp_path, "--resume", "--folder", "cut").stdout
+    resumed = run_python(*PROGRAM, "--resume", "--folder", "cut", cwd=tmp_path).stdout
     assert f"from update {stopped[1]}" in resumed
     assert HELD_OUT.findall(resumed)[-1] == HELD_OUT.findall(whole)[-1]
     assert resumed.partition("It writes")[2] == whole.partition("It writes")[2]
@@ -115,17 +109,6 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
         for path in (tmp_path / "whole" / "metrics.csv", tmp_path / "cut" / "metrics.csv")
     ]
     assert rows[0] == rows[1]
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module, to try in this process what fails fast."""
-    specification = importlib.util.spec_from_file_location("char_lm", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -145,7 +128,7 @@ def program() -> ModuleType:
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     quick: tuple[Path, str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -162,9 +145,8 @@ def test_bad_input(
     Path("damaged/checkpoint-00000009.safetensors").write_bytes(b"half of i")
     Path("quick").symlink_to(quick[0] / "runs" / "char_lm_quick" / "001")
     before = sorted(Path().rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["char_lm.py", *options.split()])
     with pytest.raises(SystemExit, match=message) as stopped:
-        program.main()
+        main(*options.split())
     assert "\n" not in str(stopped.value)
     assert sorted(Path().rglob("*")) == before
 
@@ -180,15 +162,10 @@ def test_bad_input(
     ],
 )
 def test_bad_options(
-    program: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: str,
-    message: str,
+    main: Callable[..., None], capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["char_lm.py", *options.split()])
     with pytest.raises(SystemExit, match="2"):
-        program.main()
+        main(*options.split())
     assert message in capsys.readouterr().err
 
 

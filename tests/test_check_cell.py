@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, replay, rnn
+from tinygrad_rnn import nn, rnn
 
 GAIN = 1.0
 SETTINGS = {"gain": 1.0}
 
 
-@pytest.fixture(autouse=True)
-def by_numpy_calls() -> Iterator[None]:
-    with replay.using(jit=False):
-        yield
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 class Base(rnn.Cell):

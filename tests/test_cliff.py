@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,20 +10,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import optim, rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "cliff.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("cliff", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["cliff"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("steps", [3, 50])
@@ -132,7 +116,6 @@ def test_the_map(program: ModuleType) -> None:
     np.testing.assert_allclose(found.slope[1, 3], np.hypot(*gradients[0]), rtol=1e-12)
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["cliff.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^cliff: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import close
-from optimizers import give, parameter, told
+from optimizers import each_clip, give, parameter, told
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim
@@ -82,16 +82,7 @@ def test_the_report_of_adaptive_clipping() -> None:
     close(number, 1.9, 1e-15)
 
 
-CLIPS = [
-    None,
-    optim.ClipNorm(0.5),
-    optim.ClipValue(0.25),
-    optim.ClipPerParameter(0.4),
-    optim.ClipAdaptive(0.1),
-]
-
-
-@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: type(clip).__name__)
+@each_clip
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_clips_on_devices_agree_and_change_no_gradient(clip: Any, dtype: Any, device: str) -> None:
     rng = np.random.default_rng(0)

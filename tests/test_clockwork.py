@@ -9,14 +9,9 @@ import pytest
 from networks import close, draw, leaves, random_state, randomise, total
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import replay, rnn
+from tinygrad_rnn import rnn
 
-
-@pytest.fixture(autouse=True)
-def without_numba() -> Any:
-    """test_cells.py compiles it."""
-    with replay.using(jit=False):
-        yield
+pytestmark = pytest.mark.usefixtures("by_numpy")  # test_cells.py compiles it
 
 
 def whole_matrix(cell: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from programs import run_python
 
 from tinygrad_rnn.replay.emit.numba import store
 from tinygrad_rnn.replay.emit.numba.store import Code
@@ -97,8 +98,7 @@ def test_an_unwritable_cache_costs_time_only(tmp_path: Path) -> None:
 def test_importing_the_package_imports_no_numba() -> None:
     text = "import sys, tinygrad_rnn, tinygrad_rnn.replay.emit.numba.emitter as e; e.why_not()"
     text += "; print(sorted({'numba', 'llvmlite'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", text).stdout.strip() == "[]"
 
 
 # Where it lies

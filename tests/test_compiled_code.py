@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from loop_cases import lstm
+from programs import run_python
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.backends import backend_of, forks
@@ -31,16 +32,8 @@ POSIX = hasattr(os, "fork")
 
 def ran(code: str, folder: Path, **environment: str) -> tuple[str, str]:
     """What a process prints, and its errors; it ends well."""
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ
-        | {"TINYGRAD_RNN_CACHE": str(folder), "PYTHONPATH": path_of_tests()}
-        | environment,
-    )
-    assert process.returncode == 0, process.stderr
+    settings = {"TINYGRAD_RNN_CACHE": str(folder), "PYTHONPATH": path_of_tests(), **environment}
+    process = run_python("-c", code, **settings)
     return process.stdout.strip(), process.stderr
 
 
@@ -80,13 +73,12 @@ print(cache.compiled_here(), "numba" in sys.modules, file=sys.stderr)
 PRIMITIVES = """
 import sys
 import numpy as np
-import pytest
-pytest.importorskip = print  # which would import Numba
-from test_numba_emitter import DOUBLE, FLOAT, LONG, cases, evaluate
+from expressions import by_numba, cases
+from loop_cases import DOUBLE, FLOAT, LONG
 from tinygrad_rnn.replay.emit.numba import cache
 for dtype in {dtypes}:
     lines, inputs, _ = cases(dtype)
-    found = evaluate(lines, inputs)  # nan has a sign, which nobody promises
+    found = by_numba(lines, inputs)  # nan has a sign, which nobody promises
     print({{name: np.where(x == x, x, 0).tobytes() for name, x in found.items()}})
 print(cache.compiled_here(), "numba" in sys.modules, file=sys.stderr)
 """
@@ -371,16 +363,8 @@ def replaced(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> l
 
 
 def test_threads_that_need_one_text_compile_it_once(counted: list[str]) -> None:
-    found: list[Any] = []
     texts = [SOURCE.format(name=k) for k in (1, 2)]
-    threads = [
-        threading.Thread(target=lambda text=text: found.append(cache.function(text)))
-        for text in 4 * texts
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once([partial(cache.function, text) for text in 4 * texts])
     assert sorted(counted) == texts
     assert len(found) == 8
     assert len(set(map(id, found))) == 2

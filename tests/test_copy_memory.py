@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,20 +10,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "copy_memory.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("copy_memory", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["copy_memory"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(("bias", "shown"), [(0, "9e-13"), (1, "4e-06"), (5, "0.76")])
@@ -84,7 +68,6 @@ def test_a_blank_is_nothing(program: ModuleType) -> None:
     np.testing.assert_array_equal(others, np.eye(program.SYMBOLS + 1))
 
 
-def test_a_delay_too_short(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["copy_memory.py", "--delay", "2", "--length", "3"])
+def test_a_delay_too_short(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^copy_memory: copy_problem: delay must be an integer"):
-        program.main()
+        main("--delay", "2", "--length", "3")

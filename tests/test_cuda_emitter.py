@@ -36,7 +36,7 @@ from strict import STRICT, StrictArray
 from tinygrad_rnn import backends
 from tinygrad_rnn.backends import Backend
 from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
-from tinygrad_rnn.replay.emit.cuda.source import kernel_launch, kernel_source
+from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
 from tinygrad_rnn.tape import Primitive
 
@@ -320,14 +320,14 @@ def kernel_of(loop: Loop) -> tuple[Kernel, Sequence[ArraySpec]]:
 @pytest.mark.parametrize("make", [lstm, softmax])
 def test_one_source_for_every_size(make: Any) -> None:
     kernels = [kernel_of(make(B, H)) for B, H in ((2, 3), (1, 1), (7, 600))]
-    assert len({kernel_source(*kernel) for kernel in kernels}) == 1
-    assert len({kernel_launch(*kernel).numbers.tobytes() for kernel in kernels}) == 3
+    assert len({cuda_kernel(*kernel).source for kernel in kernels}) == 1
+    assert len({cuda_kernel(*kernel).numbers.tobytes() for kernel in kernels}) == 3
 
 
 def test_one_source_for_both_directions() -> None:
     kernels = [kernel_of(lstm(2, 3, reverse=reverse)) for reverse in (False, True)]
-    assert len({kernel_source(*kernel) for kernel in kernels}) == 1
-    assert len({kernel_launch(*kernel).numbers.tobytes() for kernel in kernels}) == 2
+    assert len({cuda_kernel(*kernel).source for kernel in kernels}) == 1
+    assert len({cuda_kernel(*kernel).numbers.tobytes() for kernel in kernels}) == 2
 
 
 def test_a_backend_without_kernels() -> None:

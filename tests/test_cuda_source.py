@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import usable
-from elementwise import PRIMITIVES
+from expressions import PRIMITIVES, assert_near, cases, kernel_of, pairs
 from host_cuda import HostCUDA
 from loop_cases import (
     BOOL,
@@ -21,7 +21,6 @@ from loop_cases import (
     INT,
     LONG,
     Written,
-    fused,
     layer_norm,
     line,
     lstm,
@@ -32,30 +31,14 @@ from loop_cases import (
 
 from tinygrad_rnn.backends import Backend, backend_for
 from tinygrad_rnn.replay.emit.cuda.emitter import compile_loop
-from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_source
-from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase
-from tinygrad_rnn.tape import Primitive
+from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
+from tinygrad_rnn.replay.program.loop import Kernel, Line, Loop, Phase
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 
 DTYPES = (HALF, FLOAT, DOUBLE, INT, LONG, BOOL)
 inf, nan = np.inf, np.nan
-PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
-FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]
-INTEGERS = [0, 1, -1, 2, -3, 7, -8, 100]
-LOGIC = ("bitwise_and", "bitwise_or", "bitwise_xor", "invert")
-LEFT_OUT = {  # what NumPy refuses, or gives another dtype than these two have
-    "e": LOGIC,
-    "f": LOGIC,
-    "d": LOGIC,
-    "i": ("power", "leaky_relu"),
-    "l": ("power", "leaky_relu"),
-    "?": (
-        *("subtract", "negative", "power", "remainder", "floor_divide", "relu", "leaky_relu"),
-        *("clip", "sign", "floor", "ceil", "round", "square", "softplus", "sigmoid"),
-    ),
-}
 
 
 @pytest.fixture(
@@ -72,18 +55,6 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return backend_for(usable("cuda"))
 
 
-def kernel_of(
-    lines: Mapping[str, Written], inputs: Mapping[str, np.ndarray]
-) -> tuple[Kernel, tuple[ArraySpec, ...]]:
-    """One kernel that writes each line to an array of its own."""
-    size = next(iter(inputs.values())).size
-    arrays = [spec(name, (size,), x.dtype) for name, x in inputs.items()]
-    arrays += [spec(name, (size,), item.dtype) for name, item in lines.items()]
-    reads = {name: whole(k, (size,)) for k, name in enumerate(inputs)}
-    writes = {item.target: whole(len(inputs) + k, (size,)) for k, item in enumerate(lines.values())}
-    return fused(*lines.values(), reads=reads, writes=writes), tuple(arrays)
-
-
 def evaluate(
     lines: Mapping[str, Written], inputs: Mapping[str, np.ndarray], backend: Backend
 ) -> dict[str, np.ndarray]:
@@ -98,63 +69,11 @@ def evaluate(
     return dict(zip(lines, found, strict=True))
 
 
-def pairs(dtype: Any) -> dict[str, np.ndarray]:
-    """Every value with every other one, and a condition."""
-    values = {"f": FLOATS, "i": INTEGERS, "b": [False, True]}[dtype.kind]
-    with np.errstate(over="ignore"):
-        x = np.array(values).astype(dtype)
-    a, b = (part.reshape(-1) for part in np.meshgrid(x, x))
-    return {"a": a, "b": b, "condition": np.arange(a.size) % 3 == 0}
-
-
-def forward(primitive: Primitive, operands: list[np.ndarray], params: Any) -> np.ndarray:
-    """What the primitive gives; float16 is computed in float32, as on a card."""
-    return np.asarray(primitive.forward(np, *operands, **params))
-
-
-def cases(dtype: Any) -> tuple[dict[str, Written], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Lines for all primitives that the dtype has, their inputs and what NumPy gives."""
-    inputs = pairs(dtype)
-    wide = np.float32 if dtype == HALF else dtype
-    lines: dict[str, Written] = {}
-    wanted: dict[str, np.ndarray] = {}
-    for name, primitive in PRIMITIVES.items():
-        if name in LEFT_OUT[dtype.char.lower()] or primitive.kernel is None:
-            continue
-        names = ["a", "b"][: sum(f"x{k}" in primitive.kernel for k in range(2))]
-        if name == "where":
-            names = ["condition", "a", "b"]
-        params = PARAMS.get(name, {})
-        operands = [inputs[n] if n == "condition" else inputs[n].astype(wide) for n in names]
-        with np.errstate(all="ignore"):
-            wanted[name] = forward(primitive, operands, params)
-            kind = wanted[name].dtype
-            if dtype == HALF and kind == FLOAT:
-                wanted[name] = wanted[name].astype(HALF)
-        real = dtype.kind in "ib" and kind.kind == "f"
-        lines[name] = line(
-            name,
-            primitive.kernel,
-            *names,
-            dtype=wanted[name].dtype if not real else DOUBLE,
-            compute=DOUBLE if real else dtype,
-            **params,
-        )
-    return lines, inputs, wanted
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_primitive(backend: Backend, dtype: Any) -> None:
     lines, inputs, wanted = cases(dtype)
-    found = evaluate(lines, inputs, backend)
-    for name, want in wanted.items():
-        eps = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 0
-        tiny = 2 * float(np.finfo(want.dtype).tiny) if eps else 0
-        with np.errstate(all="ignore"):
-            np.testing.assert_allclose(found[name], want, 6 * eps, tiny, err_msg=name)
-        if name in ("remainder", "round", "floor", "ceil", "multiply"):
-            number = ~np.isnan(want)
-            np.testing.assert_array_equal(np.signbit(found[name])[number], np.signbit(want)[number])
+    signed = ("remainder", "round", "floor", "ceil", "multiply")
+    assert_near(evaluate(lines, inputs, backend), wanted, signed)
 
 
 def test_no_primitive_is_forgotten() -> None:
@@ -285,17 +204,17 @@ def test_what_has_no_translation(expression: str, message: str) -> None:
     x = np.zeros(3, FLOAT)
     kernel, arrays = kernel_of({"y": line("y", expression, "a", "b")}, {"a": x, "b": x})
     with pytest.raises(ValueError, match=f"CUDA kernel: {message} is unknown"):
-        kernel_source(kernel, arrays)
+        cuda_kernel(kernel, arrays)
 
 
 def test_what_has_no_dtype() -> None:
     x = np.zeros(3, np.uint8)
     with pytest.raises(ValueError, match="dtype uint8 is not one of bool, int32, int64, float16"):
-        kernel_source(*kernel_of({"y": line("y", "x0", "a")}, {"a": x}))
+        cuda_kernel(*kernel_of({"y": line("y", "x0", "a")}, {"a": x}))
     half = Line("y", "cast", (2.5,), INT, INT)
     kernel = Kernel((), (Phase(3, (), (half,), (("y", whole(0, (3,))),)),))
     with pytest.raises(ValueError, match=r"CUDA kernel: 2\.5 is no int32"):
-        kernel_source(kernel, (spec("a", (3,), INT),))
+        cuda_kernel(kernel, (spec("a", (3,), INT),))
 
 
 # PTX
@@ -303,15 +222,15 @@ def test_what_has_no_dtype() -> None:
 
 def every_source() -> dict[str, str]:
     """One kernel per dtype with all primitives, and those of whole loops."""
-    found = {str(dtype): kernel_source(*kernel_of(*cases(dtype)[:2])) for dtype in DTYPES}
+    found = {str(dtype): cuda_kernel(*kernel_of(*cases(dtype)[:2])).source for dtype in DTYPES}
     for dtype in DTYPES:
         casts = kernel_of(every_cast(), {"x": np.zeros(3, dtype)})
-        found[f"from {dtype}"] = kernel_source(*casts)
+        found[f"from {dtype}"] = cuda_kernel(*casts).source
     for dtype in (HALF, FLOAT, DOUBLE):
         for make in (lstm, layer_norm, softmax):
             loop = make(2, 3, dtype)
             (kernel,) = (step for step in loop.steps if isinstance(step, Kernel))
-            found[f"{make.__name__} {dtype}"] = kernel_source(kernel, loop.arrays)
+            found[f"{make.__name__} {dtype}"] = cuda_kernel(kernel, loop.arrays).source
     return found
 
 

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from programs import EXAMPLES, run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "custom_cell.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("custom_cell", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["custom_cell"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
-
 
 def test_a_quick_run(tmp_path: Path) -> None:
     """It shows the program, proves it, learns, and measures."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), "--quick"],
-        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = done.stdout
+    program = EXAMPLES / "custom_cell.py"
+    said = run_python("-W", "error", program, "--quick", cwd=tmp_path).stdout
     for part in ("the step, as traced", "once (depends on constants alone)", "summed over time"):
         assert part in said
     assert "has no batching rule" not in said
@@ -77,7 +58,6 @@ def test_the_question(program: ModuleType) -> None:
     np.testing.assert_array_equal(x.numpy()[:, :, 4], np.arange(5)[:, None].repeat(7, 1) == 0)
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["custom_cell.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^custom_cell: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

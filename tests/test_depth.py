@@ -4,7 +4,7 @@ tasks (many to one, one to many, delayed).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,7 @@ from tinygrad_rnn import nn, rnn
 LENGTHS = [3, 5, 0, 1]
 
 
-@pytest.fixture(autouse=True)
-def by_numpy() -> Iterator[None]:
-    with tg.replay.using(jit=False):
-        yield
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 def head() -> nn.Sequential:

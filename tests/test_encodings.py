@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zlib
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import data
@@ -73,9 +72,8 @@ def test_a_hash_is_the_same_in_every_process() -> None:
         "from tinygrad_rnn import data\n"
         "print(data.hash_letters(['Z\\u00fcrich'], size=50)[0].nonzero()[0].tolist())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     expected = data.hash_letters(["Z\N{LATIN SMALL LETTER U WITH DIAERESIS}rich"], size=50)[0]
-    assert done.stdout.strip() == str(expected.nonzero()[0].tolist())
+    assert run_python("-c", code).stdout.strip() == str(expected.nonzero()[0].tolist())
 
 
 def test_no_words() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+from programs import run_python
 
 from tinygrad_rnn import ops
 
@@ -45,15 +44,9 @@ found = []
 
 def run(script: str) -> Any:
     """What a script leaves in ``found``; in a process of its own, which has no threads."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{BEGIN}{script}\nprint(json.dumps(found))"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    code = f"{BEGIN}{script}\nprint(json.dumps(found))"
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return json.loads(run_python("-W", "error", "-c", code, **one_thread).stdout)
 
 
 def test_fault_23_forked_workers_draw_other_numbers_and_the_same_again() -> None:

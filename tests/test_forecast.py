@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,23 +14,9 @@ import pytest
 
 import tinygrad_rnn as tg
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "forecast.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("forecast", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["forecast"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
-
 
 def test_a_file_of_a_user(
-    program: ModuleType,
+    main: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -40,10 +26,7 @@ def test_a_file_of_a_user(
     noise = np.random.default_rng(0).standard_normal(300)
     lines = [f"{t},{20 + 5 * math.sin(math.pi * t / 6) + 0.5 * noise[t]:.3f},7" for t in range(300)]
     Path("series.csv").write_text("\n".join(["step,value,constant", *lines]))
-    monkeypatch.setattr(
-        sys, "argv", ["forecast.py", "--quick", "--file", "series.csv", "--column", "value"]
-    )
-    program.main()
+    main("--quick", "--file", "series.csv", "--column", "value")
     said = capsys.readouterr().out
     assert "series.csv: 300 values, the last 60 held out" in said
     assert "forecast  5 values from 20, 56 times" in said  # the targets are within the last 60
@@ -56,7 +39,9 @@ def test_a_file_of_a_user(
     assert errors["LSTM"][3] < errors["naive"][3]
 
 
-def test_what_is_held_out(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_held_out(
+    main: Callable[..., None], program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither what the model is fitted to nor how it is scaled depends on the last fifth."""
     fitted: list[np.ndarray] = []
     series = np.random.default_rng(1).standard_normal(200).cumsum()
@@ -64,8 +49,7 @@ def test_what_is_held_out(program: ModuleType, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(program, "brain_waves", lambda last=last: last)
         monkeypatch.setattr(program, "train", lambda model, values, *_: fitted.append(values))
         monkeypatch.setattr(program, "draw", lambda *_: "")
-        monkeypatch.setattr(sys, "argv", ["forecast.py", "--quick"])
-        program.main()
+        main("--quick")
     np.testing.assert_array_equal(*fitted)
     assert fitted[0].shape == (160,)
     assert fitted[0].std() == pytest.approx(1)
@@ -106,6 +90,7 @@ def test_the_network_goes_on(program: ModuleType) -> None:
     ],
 )
 def test_bad_input(
+    main: Callable[..., None],
     program: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,9 +103,8 @@ def test_bad_input(
     Path("flat.csv").write_text("\n".join(["7"] * 100))
     series = np.random.default_rng(1).standard_normal(800)
     monkeypatch.setattr(program, "brain_waves", lambda: series)
-    monkeypatch.setattr(sys, "argv", ["forecast.py", "--quick", *options.split()])
     with pytest.raises(SystemExit, match=f"^forecast: .*{message}") as stopped:
-        program.main()
+        main("--quick", *options.split())
     assert "\n" not in str(stopped.value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
@@ -15,12 +14,15 @@ from emitters import EMITTERS, running
 from hypothesis import HealthCheck, assume, given, settings
 from loop_cases import FLOAT, HALF, allocate, layer_norm, lstm, softmax
 from networks import CELLS
-from random_steps import CODES, OPERATIONS, WAVE, Case, cases
+from random_operations import CODES, OPERATIONS, WAVE
+from random_steps import cases
+from random_values import Case
 from test_replay_random import Run, difference
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, replay, rnn
-from tinygrad_rnn.backends import team
+from tinygrad_rnn.backends import mkl_threads
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import has_numba
 
@@ -36,29 +38,6 @@ def often() -> Generator[None]:
     sys.setswitchinterval(5e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def at_once(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What the jobs give, each in a thread of its own and all from one moment on."""
-    start = threading.Barrier(len(jobs))
-    found: list[Any] = [None] * len(jobs)
-    problems: list[BaseException] = []
-
-    def work(k: int) -> None:
-        start.wait()
-        try:
-            found[k] = jobs[k]()
-        except BaseException as problem:
-            problems.append(problem)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
-    return found
 
 
 def compared(jobs: Sequence[Callable[[], list[np.ndarray]]], rtol: float, rounds: int = 3) -> None:
@@ -134,7 +113,9 @@ def test_fault_3_what_a_fallback_writes_belongs_to_the_run() -> None:
     compared([partial(layer_job, layer, x, "numba") for x in xs], 2e-3, rounds=8)
 
 
-@pytest.mark.skipif(team.team_size() < 2 or not has_numba(), reason="needs MKL with two threads")
+@pytest.mark.skipif(
+    mkl_threads.thread_count() < 2 or not has_numba(), reason="needs MKL with two threads"
+)
 def test_rows_divided_among_threads() -> None:
     tg.manual_seed(0)
     layer = rnn.Recurrent(rnn.GRUCell(5, 64))
@@ -180,12 +161,13 @@ LOOPS = {
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=IN_THREADS[2].marks)])
 def test_loops(jit: bool, name: str) -> None:
     """One compiled loop, run on arrays of each thread's own."""
-    loop, known = LOOPS[name](), {}
+    loop = LOOPS[name]()
+    with replay.using(jit=jit):
+        run = choice.emit(loop, backends.backend_for("cpu"), backends.extras())
 
     def job(seed: int) -> list[np.ndarray]:
         arrays = allocate(loop, 8, seed)
-        with replay.using(jit=jit):
-            choice.emit(loop, backends.backend_for("cpu"), known)(arrays, 8)
+        run(arrays, 8)
         return [array.astype(np.float32) for array in arrays]
 
     compared([partial(job, seed) for seed in range(THREADS)], 2e-3 if "half" in name else 1e-5)

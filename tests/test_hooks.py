@@ -1,6 +1,6 @@
 """Hooks on tensors: when they are called, what they are given, and what they may put in its place.
 
-Hooks on modules are in test_nn.py.
+Hooks on modules are in test_modules.py.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from elementwise import PRIMITIVES
 from emitters import EMITTERS, in_a_loop
+from expressions import PARAMS, PRIMITIVES
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.ops import kernel_language as language
@@ -24,7 +24,6 @@ INTEGERS = [
     100, -100, 127, -128, 255, 1000, -1000, 32767, 46340, 46341, 65536, -65536, 2**30,
     2**31 - 1, 1 - 2**31,
 ]  # fmt: skip
-PARAMS: dict[str, dict[str, Any]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
 DTYPES = [np.dtype(name) for name in ("f4", "f8", "i4", "i8", "?")]
 
 

@@ -13,6 +13,7 @@ from networks import (
     CountingCell,
     NestedCell,
     close,
+    close_leaves,
     draw,
     functional,
     leaves,
@@ -105,12 +106,6 @@ def rows_of(layer: Any, state: Any, chosen: slice) -> Any:
     return mapped(lambda leaf: leaf[:, chosen], state)
 
 
-def same(have: Any, want: Any, rtol: float = 1e-12) -> None:
-    for a, b in zip(leaves(have), leaves(want), strict=True):
-        assert a.dtype == b.dtype
-        close(a, b, rtol)
-
-
 def padding(lengths: list[int], steps: int = 5) -> np.ndarray:
     """(T, B): where the steps do not count."""
     return np.arange(steps)[:, None] >= np.array(lengths, int)
@@ -162,7 +157,7 @@ def test_a_padded_batch_equals_each_row_alone(
         if n:
             alone, expected = layer(laid_out(layer, xs[:n, chosen]), expected)
             close(y[:n, chosen], laid_out(layer, alone), 1e-12)
-        same(rows_of(layer, last, chosen), expected)
+        close_leaves(rows_of(layer, last, chosen), expected)
 
 
 @every_layer
@@ -242,7 +237,7 @@ def objective_weights(y: tg.Tensor, state: Any) -> list[tg.Tensor]:
 def test_full_lengths_change_nothing(name: str) -> None:
     layer = made(name)
     x = laid_out(layer, draw(5, 4, 3))
-    same(layer(x, lengths=[5] * 4), layer(x), 0)
+    close_leaves(layer(x, lengths=[5] * 4), layer(x), 0)
 
 
 @every_layer
@@ -265,7 +260,7 @@ def test_chunks_with_lengths_equal_the_whole(name: str, lengths: list[int], cut:
     a, state = layer(laid_out(layer, xs[:cut]), lengths=np.minimum(n, cut))
     b, state = layer(laid_out(layer, xs[cut:]), state, lengths=np.maximum(n - cut, 0))
     close(tg.concat([laid_out(layer, a), laid_out(layer, b)], 0), laid_out(layer, whole), 1e-12)
-    same(state, last)
+    close_leaves(state, last)
 
 
 # The kinds of lengths
@@ -286,13 +281,13 @@ def test_lengths_of_every_kind(name: str, where: str) -> None:
         tg.tensor(LENGTHS, np.int32, device=where).data,
     ]
     for kind in kinds:
-        same(layer(x, lengths=kind), expected, 0)
+        close_leaves(layer(x, lengths=kind), expected, 0)
 
 
 def test_lengths_beyond_the_range_of_their_dtype() -> None:
     layer = randomise(rnn.RNN(1, 1))
     x = draw(300, 1, 1)
-    same(layer(x, lengths=np.array([200], np.uint8)), layer(x, lengths=[200]), 0)
+    close_leaves(layer(x, lengths=np.array([200], np.uint8)), layer(x, lengths=[200]), 0)
 
 
 @every_layer
@@ -339,7 +334,7 @@ def test_reverse_is_flip_run_and_flip(
     y, last = layer(laid_out(layer, xs), state, lengths=lengths, reverse=True)
     z, expected = layer(laid_out(layer, flipped(xs)), state, lengths=lengths)
     close(laid_out(layer, y), flipped(laid_out(layer, z)), 1e-12)
-    same(last, expected)
+    close_leaves(last, expected)
 
 
 @pytest.mark.parametrize("name", ["causal LSTM", "LSTM, both ways", "causal Stacked"])
@@ -347,8 +342,8 @@ def test_a_reversed_run_twice_is_a_forward_run(name: str) -> None:
     layer = made(name)
     x = laid_out(layer, draw(5, 4, 3))
     whole = rnn.Bidirectional(layer, layer, lambda a, b: b)
-    same(whole(x, reverse=True)[0], layer(x)[0], 0)
-    same(whole(x, lengths=LENGTHS, reverse=True)[0], layer(x, lengths=LENGTHS)[0], 0)
+    close_leaves(whole(x, reverse=True)[0], layer(x)[0], 0)
+    close_leaves(whole(x, lengths=LENGTHS, reverse=True)[0], layer(x, lengths=LENGTHS)[0], 0)
 
 
 def test_reversed_recurrent_reads_the_future_only() -> None:
@@ -420,7 +415,7 @@ def test_a_stream_of_steps_equals_the_whole_run(name: str, given_state: bool) ->
         one, state = layer.step(x, state)
         outputs.append(one)
     close(tg.stack(outputs, 0), laid_out(layer, y), 1e-12)
-    same(state, last)
+    close_leaves(state, last)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -474,7 +469,7 @@ def test_without_a_batch(name: str, given_state: bool, reverse: bool, lengths: i
     single = None if begin is None else without_batch(layer, begin)
     z, found = layer(xs[:, 0], single, **options)
     close(z, laid_out(layer, y)[:, 0], 1e-12)
-    same(found, without_batch(layer, last))
+    close_leaves(found, without_batch(layer, last))
 
 
 def without_batch(layer: Any, state: Any) -> Any:
@@ -501,7 +496,7 @@ def test_detach(name: str) -> None:
     x = laid_out(layer, draw(5, 4, 3, requires_grad=True))
     _, state = layer(x, lengths=LENGTHS)
     cut = rnn.detach(state)
-    same(cut, state, 0)
+    close_leaves(cut, state, 0)
     assert repr(mapped(lambda s: 0, cut)) == repr(mapped(lambda s: 0, state))
     for a, b in zip(leaves(cut), leaves(state), strict=True):
         assert a.is_leaf

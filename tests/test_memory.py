@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import platform
-import subprocess
 import sys
 import tracemalloc
 import weakref
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 
@@ -192,7 +192,4 @@ print((faults() - before) / 10)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's memory")
 def test_freed_memory_is_used_again() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", UPDATES], capture_output=True, text=True, check=True
-    )
-    assert float(ran.stdout) < 100  # of 3,072 pages
+    assert float(run_python("-c", UPDATES).stdout) < 100  # of 3,072 pages

@@ -6,10 +6,12 @@ import asyncio
 import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from threads import at_once
 
 import tinygrad_rnn as tg
 
@@ -131,8 +133,7 @@ def train(seed: int) -> list[np.ndarray]:
 
 def test_two_threads_that_train_at_once_get_what_each_gets_alone() -> None:
     alone = [train(seed) for seed in (1, 2)]
-    with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(train, (1, 2)))
+    together = at_once([partial(train, seed) for seed in (1, 2)])
     for a, b in zip(alone, together, strict=True):
         for p, q in zip(a, b, strict=True):
             np.testing.assert_array_equal(p, q)

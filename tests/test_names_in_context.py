@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "names_in_context.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("names_in_context", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_sentences_come_in_balanced_pairs(program: ModuleType) -> None:
@@ -68,11 +53,10 @@ def test_forward_guesses_and_bidirectional_knows(program: ModuleType) -> None:
     assert others > 95
 
 
-def test_wrong_options(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options(main: Callable[..., None]) -> None:
     for arguments, message in (
         (["--device", "tpu"], r"^names_in_context: device 'tpu' is unknown"),
         (["--seeds", "-1"], "^names_in_context: --seeds must be at least 1"),
     ):
-        monkeypatch.setattr(sys, "argv", ["names_in_context.py", "--quick", *arguments])
         with pytest.raises(SystemExit, match=message):
-            program.main()
+            main("--quick", *arguments)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from programs import loaded
 
 from tinygrad_rnn import rnn
 
@@ -18,14 +18,9 @@ PAGE = (ROOT / "docs" / "networks.md").read_text("utf-8").splitlines()
 def page() -> ModuleType:
     """The benchmark that prints the page's tables."""
     folder = ROOT / "benchmarks"
-    specification = importlib.util.spec_from_file_location("networks_page", folder / "networks.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        specification.loader.exec_module(module)
-    return module
+        return loaded(folder / "networks.py")
 
 
 def test_every_cell_has_a_row(page: ModuleType) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import close
-from optimizers import OPTIMIZERS, assert_same_state, give
+from optimizers import OPTIMIZERS, assert_same_state, each_clip, give
 from strict import STRICT
 
 import tinygrad_rnn as tg
@@ -96,16 +96,8 @@ def test_zero_replaces_the_elements_that_are_not_finite(clip: Any, device: str) 
 
 # What does not wait for the device
 
-CLIPS = [
-    None,
-    optim.ClipNorm(0.5),
-    optim.ClipValue(0.25),
-    optim.ClipPerParameter(0.4),
-    optim.ClipAdaptive(0.1),
-]
 
-
-@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: type(clip).__name__)
+@each_clip
 @pytest.mark.parametrize("policy", ["raise", "skip", "zero"])
 @pytest.mark.parametrize("name", ["nesterov", "adamw", "rmsprop centered"])
 def test_a_step_reads_nothing_until_the_report_is_read(name: str, policy: str, clip: Any) -> None:
@@ -124,7 +116,7 @@ def test_a_step_reads_nothing_until_the_report_is_read(name: str, policy: str, c
     assert (reading.host_reads, reading.waits) == (0, 1)
 
 
-@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: type(clip).__name__)
+@each_clip
 @pytest.mark.parametrize("policy", ["raise", "skip", "zero"])
 @pytest.mark.parametrize("name", ["momentum", "adam", "adagrad"])
 def test_a_device_comes_to_the_same_end(name: str, policy: str, clip: Any) -> None:

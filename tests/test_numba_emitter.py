@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from elementwise import PRIMITIVES
 from loop_cases import (
     BOOL,
     DOUBLE,
     FLOAT,
-    HALF,
     INT,
     LONG,
-    Written,
     allocate,
     fused,
     layer_norm,
@@ -31,6 +27,7 @@ from loop_cases import (
     view,
     whole,
 )
+from threads import at_once
 
 from tinygrad_rnn.backends import blas
 from tinygrad_rnn.replay.emit.numba import cache as numba_cache
@@ -45,14 +42,7 @@ pytest.importorskip("numba")
 TOLERANCE = {FLOAT: 2e-6, DOUBLE: 1e-14}
 inf, nan = np.inf, np.nan
 
-
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of this file's own, so that what is compiled here is compiled now."""
-    path = tmp_path_factory.mktemp("compiled")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINYGRAD_RNN_CACHE", str(path))
-        yield path
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def check(loop: Loop, T: int, tolerance: float = 2e-6, **options: Any) -> list[np.ndarray]:
@@ -308,6 +298,16 @@ def test_one_row_times_a_matrix(
     check(loop, 3, TOLERANCE[dtype], packed=False)
 
 
+@pytest.mark.parametrize(
+    ("strides", "dtype", "message"),
+    [((6, 2), FLOAT, "strides"), ((0, 1), FLOAT, "strides"), ((3, 1), INT, "float32 or float64")],
+)
+def test_what_is_no_product(strides: tuple[int, int], dtype: Any, message: str) -> None:
+    arrays = tuple(spec(name, (6, 6), dtype) for name in "abc")
+    step = Product(Ref(0, None, (3, 3), strides), whole(1, (3, 3)), whole(2, (3, 3)), False)
+    assert message in str(reason(step, Loop(arrays, (step,), False)))
+
+
 def counted_packing(patch: pytest.MonkeyPatch) -> list[blas.Packing]:
     """Every matrix that is packed from now on."""
     made: list[blas.Packing] = []
@@ -356,213 +356,6 @@ def test_threads_are_given_back() -> None:
             loop = lstm(B, H)
             compile_loop(loop, packed=packed)(allocate(loop, T), T)
     assert [p.threads() for p in providers] == before
-
-
-# Expressions
-
-PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
-DTYPES = (FLOAT, DOUBLE, INT, LONG, BOOL)
-FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]
-INTEGERS = [0, 1, -1, 2, -3, 7, -8, 100]
-LOGIC = ("bitwise_and", "bitwise_or", "bitwise_xor", "invert")
-LEFT_OUT = {  # what NumPy refuses, or gives another dtype than these two have
-    "f": LOGIC,
-    "d": LOGIC,
-    "i": ("power", "leaky_relu"),
-    "l": ("power", "leaky_relu"),
-    "?": (
-        *("subtract", "negative", "power", "remainder", "floor_divide", "relu", "leaky_relu"),
-        *("clip", "sign", "floor", "ceil", "round", "square", "softplus", "sigmoid"),
-    ),
-}
-
-
-def evaluate(
-    lines: Mapping[str, Written], inputs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The result of each line, in one kernel that writes each to an array of its own."""
-    size = next(iter(inputs.values())).size
-    arrays = [spec(name, (size,), x.dtype) for name, x in inputs.items()]
-    arrays += [spec(name, (size,), item.dtype) for name, item in lines.items()]
-    reads = {name: whole(k, (size,)) for k, name in enumerate(inputs)}
-    writes = {item.target: whole(len(inputs) + k, (size,)) for k, item in enumerate(lines.values())}
-    kernel = fused(*lines.values(), reads=reads, writes=writes)
-    given = [*inputs.values(), *(np.zeros(size, item.dtype) for item in lines.values())]
-    compile_loop(Loop(tuple(arrays), (kernel,), False))(given, 1)
-    return dict(zip(lines, given[len(inputs) :], strict=True))
-
-
-def pairs(dtype: Any) -> dict[str, np.ndarray]:
-    """Every value with every other one, and a condition."""
-    x = np.array({"f": FLOATS, "i": INTEGERS, "b": [False, True]}[dtype.kind]).astype(dtype)
-    a, b = (part.reshape(-1) for part in np.meshgrid(x, x))
-    return {"a": a, "b": b, "condition": np.arange(a.size) % 3 == 0}
-
-
-def cases(dtype: Any) -> tuple[dict[str, Written], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Lines for all primitives that the dtype has, their inputs and what NumPy gives."""
-    inputs = pairs(dtype)
-    lines: dict[str, Written] = {}
-    wanted: dict[str, np.ndarray] = {}
-    for name, primitive in PRIMITIVES.items():
-        if name in LEFT_OUT[dtype.char] or primitive.kernel is None:
-            continue
-        names = ["a", "b"][: sum(f"x{k}" in primitive.kernel for k in range(2))]
-        if name == "where":
-            names = ["condition", "a", "b"]
-        params = PARAMS.get(name, {})
-        with np.errstate(all="ignore"):
-            want = np.asarray(primitive.forward(np, *(inputs[n] for n in names), **params))
-        real = dtype.kind in "ib" and want.dtype.kind == "f"
-        target = DOUBLE if real else want.dtype
-        compute = DOUBLE if real else dtype
-        lines[name] = line(name, primitive.kernel, *names, dtype=target, compute=compute, **params)
-        wanted[name] = want
-    return lines, inputs, wanted
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_primitive(dtype: Any) -> None:
-    lines, inputs, wanted = cases(dtype)
-    found = evaluate(lines, inputs)
-    for name, want in wanted.items():
-        eps = float(np.finfo(want.dtype).eps) if want.dtype.kind == "f" else 0
-        tiny = 2 * float(np.finfo(want.dtype).tiny) if eps else 0
-        np.testing.assert_allclose(found[name], want, 6 * eps, tiny, err_msg=name)
-        if name in ("remainder", "round", "floor", "ceil", "floor_divide"):
-            number = ~np.isnan(want)
-            np.testing.assert_array_equal(np.signbit(found[name])[number], np.signbit(want)[number])
-
-
-def test_no_primitive_is_forgotten() -> None:
-    tried = {name for dtype in DTYPES for name in cases(dtype)[0]}
-    assert tried == set(PRIMITIVES)
-    assert len(tried) > 40
-
-
-@pytest.mark.parametrize("source", DTYPES, ids=str)
-def test_casts(source: Any) -> None:
-    """To every dtype, directly and by way of every dtype to compute in."""
-    values = [0, 1, 1, 3, 1000, 70000] if source.kind != "b" else [0, 1, 1, 0, 1, 1]
-    x = np.array(values).astype(source)
-    if source.kind == "f":
-        x[:4] = [-0.0, 1.75, -2.5, 1 / 3]
-    lines = {
-        f"{compute}_{target}": line(f"{compute}_{target}", "x0", "x", compute=compute, dtype=target)
-        for compute in DTYPES
-        for target in DTYPES
-    }
-    for name, have in evaluate(lines, {"x": x}).items():
-        want = x.astype(lines[name].compute).astype(lines[name].dtype)
-        np.testing.assert_array_equal(have, want, name)
-
-
-def test_numbers() -> None:
-    """Constants in the dtype of the computation, also where they are large, small or none."""
-    x = np.array([1.0, -1.0, 0.0])
-    numbers = [0.1, -0.1, 2e-38, 1e300, -1e300, inf, -inf, nan, 3, True, -0.0, 2.0**-30]
-    lines = {
-        f"{k} {dtype}": line(f"v{k}{dtype}", "x0 * 0 + x1", "x", number, dtype=dtype)
-        for k, number in enumerate(numbers)
-        for dtype in (FLOAT, DOUBLE)
-    }
-    lines["bounds"] = line("bounds", "minimum(maximum(x0, low), high)", "x", dtype=LONG,
-                           low=-(2**63), high=2**63 - 1)  # fmt: skip
-    found = evaluate(lines, {"x": x})
-    for k, number in enumerate(numbers):
-        for dtype in (FLOAT, DOUBLE):
-            with np.errstate(over="ignore", invalid="ignore"):
-                want = x.astype(dtype) * 0 + dtype.type(number)
-            np.testing.assert_array_equal(found[f"{k} {dtype}"], want, f"{number} {dtype}")
-    assert found["bounds"].tolist() == [1, -1, 0]
-
-
-def test_float32_is_not_widened() -> None:
-    """A large product overflows, a small sum is lost, as in float32 and not as in float64."""
-    lines = {
-        "big": line("big", "x0 * x0 / 1e30", "x"),
-        "lost": line("lost", "(x0 + 1) - x0", "x"),
-        "wrapped": line("wrapped", "x0 * x0", "n", dtype=INT),
-        "wide": line("wide", "x0 * x0", "n", dtype=LONG),
-    }
-    n = np.array([2**20, 3], INT)
-    found = evaluate(lines, {"x": np.array([1e30, 1], FLOAT), "n": n})
-    assert found["big"][0] == inf
-    assert found["wrapped"].tolist() == [0, 9]
-    assert found["wide"].tolist() == [2**40, 9]
-
-
-@pytest.mark.parametrize(
-    ("expression", "dtype", "message"),
-    [
-        ("x0 & x1", FLOAT, "bitwise_and"),
-        ("~x0", FLOAT, "invert"),
-        ("-x0", BOOL, "negative"),
-        ("x0", HALF, "float16"),
-    ],
-)
-def test_what_is_not_compiled(expression: str, dtype: Any, message: str) -> None:
-    arrays = (spec("a", (3,), dtype), spec("b", (3,), dtype))
-    kernel = fused(
-        line("y", expression, "a", "b", dtype=dtype),
-        reads={"a": whole(0, (3,)), "b": whole(1, (3,))},
-        writes={"y": whole(0, (3,))},
-    )
-    loop = Loop(arrays, (kernel,), False)
-    found = reason(kernel, loop)
-    assert found is not None
-    assert message in found
-    with pytest.raises(ValueError, match="every step must be compiled"):
-        compile_loop(loop)
-
-
-@pytest.mark.parametrize(
-    ("strides", "dtype", "message"),
-    [((6, 2), FLOAT, "strides"), ((0, 1), FLOAT, "strides"), ((3, 1), INT, "float32 or float64")],
-)
-def test_what_is_no_product(strides: tuple[int, int], dtype: Any, message: str) -> None:
-    arrays = tuple(spec(name, (6, 6), dtype) for name in "abc")
-    step = Product(Ref(0, None, (3, 3), strides), whole(1, (3, 3)), whole(2, (3, 3)), False)
-    assert message in str(reason(step, Loop(arrays, (step,), False)))
-
-
-# Accuracy
-
-
-@pytest.mark.parametrize(
-    ("expression", "truth", "limit"),
-    [
-        ("tanh(x0)", np.tanh, 8),
-        ("1 / (1 + exp(-x0))", lambda x: 1 / (1 + np.exp(-x)), 8),
-        ("exp(x0)", np.exp, 4),
-    ],
-)
-def test_accuracy(expression: str, truth: Callable[[np.ndarray], np.ndarray], limit: int) -> None:
-    """Units in the last place over every 1021st float32; results below the normal range are 0."""
-    x = np.arange(0, 1 << 32, 1021, dtype=np.uint64).astype(np.uint32).view(np.float32)
-    found = evaluate({"y": line("y", expression, "x")}, {"x": x})["y"]
-    with np.errstate(all="ignore"):
-        want = truth(x.astype(DOUBLE))
-        rounded = want.astype(FLOAT)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
-    infinite = np.isinf(rounded)
-    np.testing.assert_array_equal(found[infinite], rounded[infinite])
-    normal = np.isfinite(rounded) & (np.abs(want) > np.finfo(FLOAT).tiny)
-    error = np.abs(found[normal] - want[normal]) / np.spacing(np.abs(rounded[normal]))
-    assert error.max() <= limit
-    small = np.isfinite(rounded) & ~normal
-    assert np.abs(found[small] - want[small]).max() <= np.finfo(FLOAT).tiny
-
-
-def test_values_of_the_edge() -> None:
-    x = np.array([0.0, -0.0, inf, -inf, nan, -nan, 88.72283, 88.72284, -87.3, -104, 1e-45], FLOAT)
-    x = np.concatenate([x, np.array([0x7F800001, 0xFFFFFFFF, 0x7FC00001], np.uint32).view(FLOAT)])
-    found = evaluate({"e": line("e", "exp(x0)", "x"), "t": line("t", "tanh(x0)", "x")}, {"x": x})
-    with np.errstate(all="ignore"):
-        want = np.exp(x.astype(DOUBLE)).astype(FLOAT)
-        np.testing.assert_allclose(found["e"], want, 3e-7, 2e-38)
-        np.testing.assert_allclose(found["t"], np.tanh(x.astype(DOUBLE)), 1e-6, 2e-38)
-    assert np.signbit(found["t"][1])
 
 
 # Steps that are not compiled
@@ -665,10 +458,6 @@ def test_one_function_in_many_threads() -> None:
     want = [array.copy() for array in arrays]
     run(want, 50)
     found = [[array.copy() for array in arrays] for _ in range(4)]
-    threads = [threading.Thread(target=run, args=(each, 50)) for each in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(run, each, 50) for each in found])
     for each in found:
         np.testing.assert_array_equal(each[3], want[3])

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Case, elementwise, listed, multiplying, one, real, row
+from op_cases import CASES
 from op_checks import Recorder, check_backward, check_forward, check_kernels, leaf, make
+from op_rows import Case, elementwise, listed, one, real, row
+from op_shape_cases import multiplying
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops

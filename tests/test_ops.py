@@ -11,7 +11,7 @@ import pytest
 from elementwise import ALL, PRIMITIVES
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, Case
+from op_cases import CASES
 from op_checks import (
     LAYOUTS,
     Recorder,
@@ -25,6 +25,7 @@ from op_checks import (
     on_device,
     outputs,
 )
+from op_rows import Case
 from strict import STRICT
 
 import tinygrad_rnn as tg

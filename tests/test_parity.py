@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import close, randomise
+from parity import torch
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
-
-if os.environ.get("CI"):
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch 2.13.0")
 
 pytestmark = pytest.mark.parity
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dtype_page import CALLS, CELLS
-
-if os.environ.get("CI"):
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch 2.13.0")
+from parity import torch
 
 pytestmark = pytest.mark.parity
 

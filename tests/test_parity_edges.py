@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from parity import torch
 
 import tinygrad_rnn as tg
-
-if os.environ.get("CI"):
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch 2.13.0")
 
 pytestmark = pytest.mark.parity
 

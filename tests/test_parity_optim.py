@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from networks import close, randomise
+from parity import torch
 
 from tinygrad_rnn import nn, optim, rnn
 from tinygrad_rnn.optim import schedules
-
-if os.environ.get("CI"):
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch 2.13.0")
 
 pytestmark = pytest.mark.parity
 

@@ -6,7 +6,6 @@ The table of calls is in port_calls.py, the deliberate exceptions in docs/portin
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import warnings
 from pathlib import Path
@@ -15,15 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from parity import torch
 from port_calls import CALLS, Call, does, raw
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, rnn
-
-if os.environ.get("CI"):
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch 2.13.0")
 
 pytestmark = pytest.mark.parity
 

@@ -6,13 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import leaf
 
 import tinygrad_rnn as tg
-
-
-def leaf(*shape: int, seed: int = 0, dtype: Any = np.float64) -> tg.Tensor:
-    values = np.random.default_rng(seed).standard_normal(shape)
-    return tg.tensor(values.astype(dtype), requires_grad=True)
 
 
 def test_rules_serve_both_orders() -> None:

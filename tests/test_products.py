@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 from tinygrad_rnn.backends import backend_of, blas, products, using_extras
 from tinygrad_rnn.backends.blas import mkl
@@ -106,14 +106,7 @@ print("not used" if mkl() is None else "used")
 
 def beside(first: str, **environment: str) -> str:
     """Whether MKL is used after these lines of Python; its products were right."""
-    ran = subprocess.run(
-        [sys.executable, "-c", BESIDE_ANOTHER_OPENMP, first],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
+    return run_python("-c", BESIDE_ANOTHER_OPENMP, first, **environment).stdout.strip()
 
 
 @pytest.fixture
@@ -163,11 +156,7 @@ def test_a_process_that_forks(first: str, gnu: str) -> None:
     sets KMP_INIT_AT_FORK, as here.
     """
     code = FORKED.format(first=f"import ctypes; {gnu}" if first == "gnu" else "")
-    environment = os.environ | {"KMP_INIT_AT_FORK": "FALSE"}
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
+    run_python("-c", code, KMP_INIT_AT_FORK="FALSE")
 
 
 @needs_mkl

@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, rnn
-from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 FACTOR = 2.0
 config: Any = types.ModuleType("config_of_a_test")
@@ -198,7 +198,7 @@ def test_other_cells_are_traced_at_each_call(make: Any) -> None:
     cell = make()
     layer = rnn.Recurrent(cell)
     layer(tg.ones((2, 1, 3)))
-    assert not TRACED_STEPS.of(cell).known
+    assert memory_of(layer) is None
     assert "retraced at each call" in layer.explain()
     assert "retraced" not in rnn.Recurrent(rnn.LSTMCell(3, 3)).explain()
 
@@ -209,15 +209,15 @@ def test_what_cannot_change_is_traced_once(make: Any) -> None:
     layer = rnn.Recurrent(cell)
     x = tg.ones((2, 1, 3))
     layer(x)
-    (recipe,) = TRACED_STEPS.of(cell).known.values()
+    (recipe,) = memory_of(layer).calls.values()
     layer(x)
     cell.weight_ih = getattr(cell, "weight_ih", None)
     layer(x)
-    assert [*TRACED_STEPS.of(cell).known.values()] == [recipe] or isinstance(cell, Base)
+    assert [*memory_of(layer).calls.values()] == [recipe] or isinstance(cell, Base)
     rnn.LSTMCell(3, 3).another_attribute = 1  # of a module that has nothing to do with it
     cell.some_parameter = None
     layer(x)
-    assert [*TRACED_STEPS.of(cell).known.values()] != [recipe]
+    assert [*memory_of(layer).calls.values()] != [recipe]
 
 
 @pytest.mark.parametrize("kind", [rnn.LSTM, rnn.GRU, rnn.RNN])

@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextvars
 import itertools
 import random
-import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from python_steps import INGREDIENTS, WRAPS, Call, Program, Use, World, programs
+from threads import at_once
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
@@ -312,20 +313,12 @@ def test_four_threads() -> None:
 
     def in_threads(pair: tuple[Program, Program]) -> None:
         wanted = [Run(program, True, shared=False).found for program in pair]
-        found: dict[int, list[Found]] = {}
-        together = threading.Barrier(4)
 
-        def run(k: int) -> None:
-            together.wait()
-            found[k] = Run(pair[k % 2], False, shared=False).found
+        def run(k: int) -> list[Found]:
+            return Run(pair[k % 2], False, shared=False).found
 
-        around = [contextvars.copy_context() for _ in range(4)]
         with counted():
-            threads = [threading.Thread(target=c.run, args=(run, k)) for k, c in enumerate(around)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            found = at_once([partial(contextvars.copy_context().run, run, k) for k in range(4)])
         for k in range(4):
             compare(found[k], wanted[k % 2])
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Case
+from op_cases import CASES
 from op_checks import host, make, on_device, outputs
+from op_rows import Case
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from networks import (
     CountingCell,
     NestedCell,
     close,
+    close_leaves,
     draw,
     functional,
     leaves,
@@ -24,16 +25,12 @@ from networks import (
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops, rnn
-from tinygrad_rnn.rnn.pure_steps import TRACED_STEPS
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 LENGTHS = [3, 5, 0, 1]
 
-
-@pytest.fixture(autouse=True)
-def by_numpy() -> Iterator[None]:
-    """Most loops run here by NumPy: which masks they use is decided before they are compiled."""
-    with tg.replay.using(jit=False):
-        yield
+# Which masks a loop uses is decided before it is compiled.
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 class Spy(rnn.Cell):
@@ -104,12 +101,6 @@ def seeded(layer: Any, *inputs: Any, seed: int = 5, **options: Any) -> Any:
     return layer(*inputs, **options)
 
 
-def same(have: Any, want: Any, rtol: float = 1e-12) -> None:
-    for a, b in zip(leaves(have), leaves(want), strict=True):
-        assert a.dtype == b.dtype
-        close(a, b, rtol)
-
-
 # What the definitions say
 
 
@@ -136,7 +127,7 @@ def test_variational_dropout_has_one_mask_for_all_steps(name: str) -> None:
         out, h = cell.step(tg.tensor(masks[0] * x.numpy()[t]), seen)
         close(found["y"][t], out, 1e-12)
         close(y[t], masks[2] * out.numpy(), 1e-12)
-    same(last, h)
+    close_leaves(last, h)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +152,7 @@ def test_zoneout_keeps_elements_of_the_step_before(rate: Any, kept: Any) -> None
         before = after
     assert np.mean(shares[::2]) == pytest.approx(kept[0], abs=0.02)
     assert np.mean(shares[1::2]) == pytest.approx(kept[1], abs=0.02)
-    same(last, before)
+    close_leaves(last, before)
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -174,7 +165,7 @@ def test_zoneout_in_evaluation_is_the_expectation(unroll: bool) -> None:
         _, new = cell.step(x[t], state)
         state = new._replace(h=0.3 * state.h + 0.7 * new.h)
         close(y[t], state.h, 1e-12)
-    same(last, state)
+    close_leaves(last, state)
     assert last.t.tolist() == [[5], [5]]  # integers pass
 
 
@@ -184,7 +175,7 @@ def test_variational_dropout_in_evaluation_is_the_cell(name: str) -> None:
     wrapper = dropped(cell)
     x, state = draw(5, 2, 3), random_state(cell.initial_state(2))
     rnn.Recurrent(wrapper).eval()
-    same(rnn.Recurrent(wrapper)(x, state), rnn.Recurrent(cell)(x, state), 0)
+    close_leaves(rnn.Recurrent(wrapper)(x, state), rnn.Recurrent(cell)(x, state), 0)
 
 
 @every_cell
@@ -194,7 +185,7 @@ def test_rates_of_zero_change_and_draw_nothing(name: str) -> None:
     tg.manual_seed(0)
     before = ops.generator_state()
     for wrapper in (rnn.VariationalDropout(cell), rnn.Zoneout(cell, 0), rnn.Zoneout(cell, {})):
-        same(rnn.Recurrent(wrapper)(x), rnn.Recurrent(cell)(x), 0)
+        close_leaves(rnn.Recurrent(wrapper)(x), rnn.Recurrent(cell)(x), 0)
         assert ops.generator_state() == before
 
 
@@ -392,7 +383,7 @@ def test_chunks_rows_and_streams_in_evaluation(name: str, wrapper: str) -> None:
     first, state = layer(x[:2])
     second, state = layer(x[2:], state)
     close(tg.concat([first, second], 0), whole, 1e-12)
-    same(state, last)
+    close_leaves(state, last)
     state, outputs = None, []
     for row in x:
         y, state = layer.step(row, state)
@@ -486,10 +477,10 @@ def test_the_loop_stays_as_fast(wrapper: str, name: str) -> None:
     notes = {line.strip() for line in layer.explain(4).splitlines() if "note: " in line}
     assert notes == {"note: runs as NumPy calls, since Numba is switched off"}
     layer(tg.randn(5, 2, 12))
-    assert len(TRACED_STEPS.of(layer.cell).known) == 1  # it will not be traced again
-    before = TRACED_STEPS.of(layer.cell).known
+    assert len(memory_of(layer).calls) == 1  # it will not be traced again
+    before = memory_of(layer).calls
     layer(tg.randn(7, 2, 12))
-    assert TRACED_STEPS.of(layer.cell).known == before
+    assert memory_of(layer).calls == before
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, event, given, note, settings
-from random_steps import Captured, Case, Step, cases, form, inputs
+from random_steps import Step, cases, form, inputs
+from random_values import Captured, Case
 from row_emitter import in_parts, row_by_row
 
 import tinygrad_rnn as tg
@@ -220,7 +221,7 @@ def test_kernels_row_by_row_and_rows_in_parts(
     emitter: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What compiled kernels may do, the plan must allow; what is divided is independent."""
-    monkeypatch.setattr(choice, "_compile", emitter)
+    monkeypatch.setattr(choice, "emit", emitter)
     CACHE.known.clear()
     try:
         with replay.using(jit=False), np.errstate(all="ignore"):

@@ -35,10 +35,7 @@ LAYERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def by_numpy() -> Any:
-    with tg.replay.using(jit=False):
-        yield
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 @pytest.mark.parametrize("name", LAYERS)

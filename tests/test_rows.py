@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import replay, rnn
-from tinygrad_rnn.backends import team
+from tinygrad_rnn.backends import mkl_threads
 from tinygrad_rnn.backends.blas import mkl
 from tinygrad_rnn.replay.emit.independent_rows import divided, independent_rows
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Line, Loop, Phase, Product, Ref
@@ -25,7 +23,9 @@ from tinygrad_rnn.replay.scan import trace
 B, H = 6, 4
 F8 = np.dtype(np.float64)
 
-needs_team = pytest.mark.skipif(team.team_size() < 2, reason="needs MKL with two threads or more")
+needs_threads = pytest.mark.skipif(
+    mkl_threads.thread_count() < 2, reason="needs MKL with two threads or more"
+)
 
 
 def array(name: str, *shape: int) -> ArraySpec:
@@ -138,7 +138,7 @@ def test_cells_have_independent_rows_in_both_directions(name: str) -> None:
         assert independent_rows(compiled.plan.loop) == B
 
 
-@needs_team
+@needs_threads
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_threads_divide_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
@@ -150,9 +150,9 @@ def test_threads_divide_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     def counted(jobs: Any) -> None:
         runs.append(len(jobs))
-        team.together(jobs)
+        mkl_threads.run_in_threads(jobs)
 
-    monkeypatch.setattr(numba_emitter, "together", counted)
+    monkeypatch.setattr(numba_emitter, "run_in_threads", counted)
     found = []
     for jit in (True, False):
         layer.zero_grad()
@@ -166,7 +166,7 @@ def test_threads_divide_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@needs_team
+@needs_threads
 def test_an_error_in_one_thread_is_raised() -> None:
     done: list[int] = []
 
@@ -176,45 +176,40 @@ def test_an_error_in_one_thread_is_raised() -> None:
         done.append(k)
 
     with pytest.raises(ValueError, match="the third"):
-        team.together([lambda k=k: job(k) for k in range(4)])
+        mkl_threads.run_in_threads([lambda k=k: job(k) for k in range(4)])
     assert 0 in done
 
 
 def test_an_interrupt_that_got_lost_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python drops what a handler raises before the first line of a callback."""
-    deaf = SimpleNamespace(openmp=SimpleNamespace(GOMP_parallel=lambda *_: None), threads=int)
-    monkeypatch.setattr(team, "mkl", lambda: deaf)
+    deaf = SimpleNamespace(GOMP_parallel=lambda *_: None)
+    monkeypatch.setattr(mkl_threads, "_openmp", lambda: deaf)
     with pytest.raises(KeyboardInterrupt):
-        team.together([lambda: None] * 2)
+        mkl_threads.run_in_threads([lambda: None] * 2)
 
 
 TRAINING = """
 import tinygrad_rnn as tg
-from tinygrad_rnn.backends import team
+from tinygrad_rnn.backends import mkl_threads
 from tinygrad_rnn.backends.blas import mkl
 layer = tg.rnn.LSTM(5, 64)
 layer(tg.randn((40, 33, 5)))[0].sum().backward()
-print(team.team_size())
+print(mkl_threads.thread_count())
 """
 
 
-@needs_team
+@needs_threads
 def test_a_copy_of_openmp_that_is_there_already(tmp_path: Path) -> None:
     """Two copies in one process would end it."""
     blas = mkl()
     assert blas is not None
     copy = shutil.copy(Path(blas.library._name).parent / "libiomp5.so", tmp_path)
-    environment = os.environ | {"LD_PRELOAD": str(copy)}
-    ran = subprocess.run(
-        [sys.executable, "-c", TRAINING], capture_output=True, text=True, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > 1
+    assert int(run_python("-c", TRAINING, LD_PRELOAD=str(copy)).stdout) > 1
 
 
-@needs_team
+@needs_threads
 def test_the_number_of_threads_is_left_as_it_was() -> None:
-    before = team.team_size()
+    before = mkl_threads.thread_count()
     layer = rnn.LSTM(5, 64)
     layer(tg.randn((40, 33, 5)))[0].sum().backward()
-    assert team.team_size() == before
+    assert mkl_threads.thread_count() == before

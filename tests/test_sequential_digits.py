@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "sequential_digits.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("sequential_digits", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["sequential_digits"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_without_scikit_learn(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

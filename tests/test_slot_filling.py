@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,20 +15,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn import data, rnn
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "slot_filling.py"
 NETWORKS = ["feed-forward", "Elman", "Jordan", "LSTM", "bidirectional"]
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("slot_filling", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["slot_filling"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 # The requests
@@ -215,7 +201,7 @@ def test_one_word_alone_can_only_guess(program: ModuleType) -> None:
 
 
 def test_files_of_a_user(
-    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    main: Callable[..., None], program: ModuleType, tmp_path: Path, capsys: Any
 ) -> None:
     """Both forms of a file, a label that training has not, and a sentence per update."""
     random = np.random.default_rng(3)
@@ -228,8 +214,7 @@ def test_files_of_a_user(
     )
     test.write_text("zurich B-moon\n\nleave O\nboston B-place_of_departure\n")
     arguments = ["--train", str(train), "--test", str(test), "--preset", "mesnil", "--quick"]
-    monkeypatch.setattr(sys, "argv", ["slot_filling.py", *arguments])
-    program.main()
+    main(*arguments)
     said = capsys.readouterr().out
     assert "32 sentences of" in said
     assert "8 to stop by, 2 to test with" in said
@@ -248,9 +233,6 @@ def test_files_of_a_user(
         (["--train", __file__, "--test", "x"], "line 1: a tag must be O, B-type or I-type"),
     ],
 )
-def test_wrong_options(
-    program: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["slot_filling.py", "--quick", *arguments])
+def test_wrong_options(main: Callable[..., None], arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=f"^slot_filling: .*{message}"):
-        program.main()
+        main("--quick", *arguments)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from programs import EXAMPLES, run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import data
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "spam.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("spam", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["spam"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def table(said: str) -> dict[str, list[float]]:
@@ -38,12 +23,9 @@ def table(said: str) -> dict[str, list[float]]:
 
 def test_a_quick_run(tmp_path: Path) -> None:
     """What reads in order finds spam that the bag of words takes for its twin."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), "--quick"],
-        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = table(done.stdout)
+    program = EXAMPLES / "spam.py"
+    said = run_python("-W", "error", program, "--quick", cwd=tmp_path).stdout
+    found = table(said)
     assert list(found) == ["always ham", "bag of words", "LSTM"]
     assert found["always ham"][1:] == [0, 0, 0]
     assert found["LSTM"][0] > found["bag of words"][0] > found["always ham"][0] > 80
@@ -52,19 +34,13 @@ def test_a_quick_run(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_user(
-    program: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    main: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where one word tells all, both are right; the same message counts once."""
     kinds = ("spam\twin", "ham\thi", "ham\thi", "ham\thi")
     lines = [f"{kinds[k % 4]} {'x ' * (k % 9)}{k}" for k in range(400)]
     (tmp_path / "SMSSpamCollection").write_text("\n".join([*lines, lines[0], lines[1]]) + "\n")
-    monkeypatch.setattr(
-        sys, "argv", ["spam.py", "--quick", "--file", str(tmp_path / "SMSSpamCollection")]
-    )
-    program.main()
+    main("--quick", "--file", str(tmp_path / "SMSSpamCollection"))
     said = capsys.readouterr().out
     assert "SMSSpamCollection: 402, of which 400 differ; 25.0% are spam" in said
     found = table(said)
@@ -113,7 +89,7 @@ def test_the_models(program: ModuleType) -> None:
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: str,
@@ -121,7 +97,6 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.tsv").write_text("ham\thello\neggs\tbacon\n")
-    monkeypatch.setattr(sys, "argv", ["spam.py", *options.split()])
     with pytest.raises(SystemExit, match=message) as stopped:
-        program.main()
+        main(*options.split())
     assert "\n" not in str(stopped.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from platform import machine
@@ -10,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, replay, rnn
-from tinygrad_rnn.backends import backend_for, subnormal, team
+from tinygrad_rnn.backends import backend_for, mkl_threads, subnormal
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or machine() != "x86_64", reason="nothing is flushed here"
 )
 TINY = np.finfo(np.float32).tiny
-needs_team = pytest.mark.skipif(team.team_size() < 2, reason="needs MKL with two threads or more")
+needs_threads = pytest.mark.skipif(
+    mkl_threads.thread_count() < 2, reason="needs MKL with two threads or more"
+)
 
 
 def flushes() -> bool:
@@ -66,17 +68,17 @@ def test_an_error_or_ctrl_c_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not flushes()
 
 
-@needs_team
-def test_in_every_thread_of_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_threads
+def test_in_every_one_of_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient of the first state comes out of the loop, some of its rows from each thread."""
     numba_emitter = pytest.importorskip("tinygrad_rnn.replay.emit.numba.emitter")
-    teams: list[int] = []
+    runs: list[int] = []
 
     def counted(jobs: Any) -> None:
-        teams.append(len(jobs))
-        team.together(jobs)
+        runs.append(len(jobs))
+        mkl_threads.run_in_threads(jobs)
 
-    monkeypatch.setattr(numba_emitter, "together", counted)
+    monkeypatch.setattr(numba_emitter, "run_in_threads", counted)
     tg.manual_seed(0)
     layer, x = rnn.Recurrent(rnn.GRUCell(5, 64)), tg.randn((40, 33, 5))
     found = []
@@ -86,10 +88,10 @@ def test_in_every_thread_of_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
         start.requires_grad = True
         (1e-30 * tg.sum(layer(x, start)[0][-1])).backward()
         found.append(start.grad.numpy())
-    assert teams
+    assert runs
     assert count(found[0]) == 0 < count(found[1][:16]) < count(found[1])
     after: list[bool] = []
-    team.together([lambda: after.append(flushes())] * 4)
+    mkl_threads.run_in_threads([lambda: after.append(flushes())] * 4)
     assert after == [False] * 4
     assert not flushes()
 
@@ -99,26 +101,21 @@ import ctypes, sys
 ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
 import numpy as np
 import tinygrad_rnn as tg
-from tinygrad_rnn.backends import team, blas
+from tinygrad_rnn.backends import blas, mkl_threads
 tg.rnn.LSTM(64, 64)(tg.randn((1000, 2, 64)))
 found = []
 def work(_):
     values = np.full(64, np.finfo(np.float32).tiny) * np.float32(0.5)
     found.append(bool(np.any(values)))
-blas.mkl().openmp.GOMP_parallel(team._Function(work), None, 2, 0)
+mkl_threads._openmp().GOMP_parallel(mkl_threads._Function(work), None, 2, 0)
 print(blas.mkl().layer, found)
 """
 
 
-@needs_team
+@needs_threads
 def test_threads_that_gnu_starts_compute_as_before(gnu_openmp: str) -> None:
     """They would inherit the mode of the thread that starts them, and be PyTorch's as well."""
-    ran = subprocess.run(
-        [sys.executable, "-c", GNU_FIRST, gnu_openmp],
-        capture_output=True,
-        text=True,
-    )
-    assert ran.stdout.strip() == "3 [True, True]", ran.stderr
+    assert run_python("-c", GNU_FIRST, gnu_openmp).stdout.strip() == "3 [True, True]"
 
 
 @pytest.mark.parametrize("jit", [True, False])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, ops, replay
@@ -297,10 +297,6 @@ print(hits, wrong)
 @pytest.mark.skipif(sys.platform == "win32", reason="no interval timers")
 @pytest.mark.parametrize("work", ["blocks", "decorated", "mode", "pool", "checkpoint"])
 def test_fault_49_an_interrupt_at_any_moment_leaves_the_state_as_it_was(work: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", STORM, work, "3000"], capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    hits, wrong = map(int, ran.stdout.split())
+    hits, wrong = map(int, run_python("-c", STORM, work, 3000).stdout.split())
     assert wrong == 0
     assert hits > 1500

@@ -21,10 +21,7 @@ every_cell = pytest.mark.parametrize("name", CELLS)
 both_ways = pytest.mark.parametrize("unroll", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def by_numpy() -> Iterator[None]:
-    with tg.replay.using(jit=False):
-        yield
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,20 +10,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "vanishing.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("vanishing", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["vanishing"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -142,7 +126,6 @@ def test_what_explodes(program: ModuleType) -> None:
     assert large["LSTM: other paths"] > program.EXPLODED
 
 
-def test_a_device_that_is_not_there(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["vanishing.py", "--device", "tpu"])
+def test_a_device_that_is_not_there(main: Callable[..., None]) -> None:
     with pytest.raises(SystemExit, match=r"^vanishing: device 'tpu' is unknown"):
-        program.main()
+        main("--device", "tpu")

@@ -11,15 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import leaf
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops, optim, rnn
 from tinygrad_rnn.tape import clock
-
-
-def leaf(*shape: int, seed: int = 0) -> tg.Tensor:
-    values = np.random.default_rng(seed).standard_normal(shape)
-    return tg.tensor(values, requires_grad=True)
 
 
 def overwrite(x: tg.Tensor) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,20 +12,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import rnn
-
-PROGRAM = Path(__file__).parents[1] / "examples" / "waveform.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("waveform", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["waveform"] = module  # where its NamedTuples look their annotations up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_about_as_many_parameters(program: ModuleType) -> None:
@@ -111,6 +96,7 @@ def test_training(program: ModuleType) -> None:
 
 
 def test_the_table(
+    main: Callable[..., None],
     program: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -125,9 +111,8 @@ def test_the_table(
         return program.Run(next(left[names[entry]]) / 1000, wave.ravel())
 
     monkeypatch.setattr(program, "train", train)
-    monkeypatch.setattr(sys, "argv", ["waveform.py", "--waveforms", "2", "--seeds", "2"])
     monkeypatch.chdir(tmp_path)
-    program.main()
+    main("--waveforms", "2", "--seeds", "2")
     printed = capsys.readouterr().out
     assert "same waveform and seed: 2 of 4." in printed
     rows = [" ".join(line.split()) for line in printed.splitlines()]
@@ -141,7 +126,6 @@ def test_the_table(
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--updates", "--waveforms"])
-def test_none_of_them(program: ModuleType, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["waveform.py", option, "0"])
+def test_none_of_them(main: Callable[..., None], option: str) -> None:
     with pytest.raises(SystemExit, match=r"^waveform: .* must be at least 1$"):
-        program.main()
+        main(option, "0")

@@ -9,41 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from programs import EXAMPLES, run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import data, nn, optim, training
 
-PROGRAM = Path(__file__).parents[1] / "examples" / "word_lm.py"
+PROGRAM = ("-W", "error", EXAMPLES / "word_lm.py")
 TABLE = re.compile(r"^(trigrams, Kneser-Ney|.* LSTM, dropout \S+) +(\d+\.\d\d) +(\d+\.\d\d)$", re.M)
 
 
-def command(*options: str) -> list[str]:
-    return [sys.executable, "-W", "error", str(PROGRAM), *options]
-
-
 def run(folder: Path, *options: str) -> str:
-    done = subprocess.run(
-        command(*options), cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """The example as a module."""
-    specification = importlib.util.spec_from_file_location("word_lm", PROGRAM)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["word_lm"] = module  # where its NamedTuple looks its annotations up
-    specification.loader.exec_module(module)
-    return module
+    return run_python(*PROGRAM, *options, cwd=folder).stdout
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +77,7 @@ def test_interrupted_and_resumed(files: Path) -> None:
     options = (*FILES, "--quick", "--dropout", "0.2", "--seed", "3")
     whole = run(files, *options, "--folder", "whole")
     process = subprocess.Popen(
-        command(*options, "--folder", "cut"),
+        [sys.executable, *PROGRAM, *options, "--folder", "cut"],
         cwd=files, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     metrics, deadline = files / "cut" / "metrics.csv", time.monotonic() + 120
@@ -229,7 +211,7 @@ def test_the_reference_as_words(program: ModuleType, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_bad_input(
-    program: ModuleType,
+    main: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: str,
@@ -240,8 +222,7 @@ def test_bad_input(
     Path("marked.txt").write_text("a b\nc <eos> d\n")
     Path("short.txt").write_text("a a\n" * 1)
     before = sorted(Path().rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["word_lm.py", "--quick", *options.split()])
     with pytest.raises(SystemExit, match=f"^word_lm: .*{message}") as stopped:
-        program.main()
+        main("--quick", *options.split())
     assert "\n" not in str(stopped.value)
     assert sorted(Path().rglob("*")) == before

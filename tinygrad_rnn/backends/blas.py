@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.backends.forks import undivided
-from tinygrad_rnn.backends.openmp import INTEL, of_the_process, threading_layer
+from tinygrad_rnn.backends.openmp import INTEL, threading_layer
 
 
 class Blas(NamedTuple):
@@ -36,7 +36,6 @@ class Blas(NamedTuple):
     threads : how many threads it uses now.
     set_threads : sets that number (of MKL: for the calling thread) and returns the one before.
     layer : what runs the threads of MKL: see :mod:`.openmp`.
-    openmp : the library that does, where other work can be given to them.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Blas(NamedTuple):
     set_threads: Callable[[int], int]
     library: ctypes.CDLL
     layer: int | None = None
-    openmp: Any = None
 
 
 _single = threading.Lock()
@@ -201,7 +199,7 @@ def _loaded_mkl() -> Blas | None:
         if hasattr(os, "register_at_fork"):
             # A child has no threads of GNU's, nor of Intel's once scikit-learn has been imported.
             os.register_at_fork(after_in_child=partial(library.MKL_Set_Num_Threads, 1))
-        return Blas("mkl", 64, gemm, {}, compute, get, put, library, layer, of_the_process(layer))
+        return Blas("mkl", 64, gemm, {}, compute, get, put, library, layer)
     return None
 
 

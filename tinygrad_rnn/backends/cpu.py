@@ -9,8 +9,8 @@ import numpy as np
 
 from tinygrad_rnn.backends import products
 from tinygrad_rnn.backends.interface import Array, Backend, T
+from tinygrad_rnn.backends.mkl_threads import start_threads
 from tinygrad_rnn.backends.subnormal import flushed
-from tinygrad_rnn.backends.team import start_team
 
 BLOCK = 32_768
 """Elements that an update takes at a time, so that its temporaries stay in the cache."""
@@ -114,7 +114,7 @@ class NumPyBackend(Backend):
                     block[...] = new
 
     def flushed(self, work: Callable[[], T]) -> T:
-        start_team()  # threads that begin within would compute so ever after
+        start_threads()  # threads that begin within would compute so ever after
         return flushed(work)
 
     def contiguous(self, array: Array) -> Array:

@@ -11,7 +11,6 @@ import ctypes
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 INTEL, SEQUENTIAL, GNU = 0, 1, 3
 """What MKL_Set_Threading_Layer takes."""
@@ -43,14 +42,6 @@ def threading_layer(folder: Path) -> int:
     if answers is None or "iomp5" in Path(answers).name:
         return INTEL if any(folder.glob("*iomp5*")) else SEQUENTIAL
     return GNU if any(folder.glob("*mkl_gnu_thread*")) and _has_gnu() else SEQUENTIAL
-
-
-def of_the_process(layer: int) -> Any:
-    """The OpenMP by which a loaded layer runs its threads; None where it cannot be asked."""
-    if layer not in (INTEL, GNU) or sys.platform == "win32":
-        return None
-    process = ctypes.CDLL(None)
-    return process if hasattr(process, "GOMP_parallel") else None
 
 
 def _answering() -> str | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, TypedDict
 
@@ -13,13 +11,13 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, backend_of, device_of, transfer
 from tinygrad_rnn.nn import Parameter
-from tinygrad_rnn.optim.checks import called, check_writable, checked_gradients
+from tinygrad_rnn.optim.checks import check_writable, checked_gradients
 from tinygrad_rnn.optim.clipping import Clip, without_nonfinite
 from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups
 from tinygrad_rnn.optim.norms import norms, working_dtype
-from tinygrad_rnn.optim.report import NonFiniteGradientError, Outcome, StepReport
+from tinygrad_rnn.optim.report import History, StepReport
 from tinygrad_rnn.optim.rules import completed, largest_to_square
-from tinygrad_rnn.optim.saved import COUNTERS, load_state, saved_state
+from tinygrad_rnn.optim.saved import load_state, saved_state
 
 POLICIES = ("raise", "skip", "zero")
 
@@ -93,11 +91,8 @@ class Optimizer(ABC):
             )
         self.clip, self.nonfinite, self.max_skips = clip, nonfinite, max_skips
         self._groups_of = [group for group in self.groups for _ in group.params]
-        self._counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
-        self._counts = [0] * len(self.parameters)
-        self._state: dict[int, dict[str, Array]] = {}
-        self._pending: Callable[[], Outcome] | None = None
-        self._unseen: NonFiniteGradientError | None = None
+        self._history = History(who, self.parameters)
+        self._slots: dict[int, dict[str, Array]] = {}
 
     # What a kind of optimizer is
 
@@ -151,17 +146,17 @@ class Optimizer(ABC):
     @property
     def updates(self) -> int:
         """How many updates have been made."""
-        return self._settled()["updates"]
+        return self._history.counters["updates"]
 
     @property
     def consecutive_skips(self) -> int:
         """How many updates were skipped since the last one that was not."""
-        return self._settled()["consecutive_skips"]
+        return self._history.counters["consecutive_skips"]
 
     @property
     def nonfinite_steps(self) -> int:
         """How many times a gradient was not finite, whatever came of it."""
-        return self._settled()["nonfinite_steps"]
+        return self._history.counters["nonfinite_steps"]
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -180,12 +175,11 @@ class Optimizer(ABC):
             naming the parameter, where a gradient is not of its shape, dtype and device, or its
             values are in read-only memory. Nothing has been changed then.
         """
-        self._settled()
-        self._raise_unseen()
+        history = self._history
+        history.settle()
         active = [k for k, p in enumerate(self.parameters) if p.grad is not None]
         if not active:
-            self._counters |= {"updates": self._counters["updates"] + 1, "consecutive_skips": 0}
-            return StepReport(Outcome(0.0, (), (), skipped=False))
+            return history.add([], lambda: np.empty((2, 0)), self.nonfinite, self.max_skips)
         who = type(self).__name__
         gradients = checked_gradients(who, self.parameters, active)
         check_writable(who, self.parameters, active)
@@ -203,13 +197,7 @@ class Optimizer(ABC):
             with np.errstate(all="ignore") if later else nullcontext():
                 clips = self._apply(backend, active, gradients, sizes, keep if later else None)
         facts = backend.fetch(xp.stack([measured, clips.astype(np.float64)]))
-        find = functools.partial(self._settle, active, facts, self.nonfinite)
-        self._pending = find = functools.cache(find)
-        if later:
-            return StepReport(functools.partial(self._look, find))
-        outcome = find()
-        self._raise_unseen()
-        return StepReport(outcome)
+        return history.add(active, facts, self.nonfinite, self.max_skips, later)
 
     def _apply(
         self,
@@ -251,7 +239,7 @@ class Optimizer(ABC):
             parameter.replace_array(backend.xp.ascontiguousarray(parameter.array))
         p = parameter.array
         dtype = working_dtype(p.dtype)
-        kept = self._state.get(k, {})
+        kept = self._slots.get(k, {})
         slots: dict[str, Array] = {}
         for name, start in self.initial(options).items():
             slot = kept.get(name)
@@ -260,64 +248,12 @@ class Optimizer(ABC):
             elif slot.dtype != dtype or device_of(slot) != device_of(p):
                 slot = transfer(slot.astype(dtype), parameter.device)  # it was cast or moved
             slots[name] = slot
-        self._state[k] = slots
-        numbers = self.numbers(options, self._counts[k] + 1)
+        self._slots[k] = slots
+        numbers = self.numbers(options, self._history.counts[k] + 1)
         numbers |= {name: options[name] for name in ("weight_decay", "l1")}
         numbers |= {"largest": largest}
         numbers = {n: v if isinstance(v, bool) else float(v) for n, v in numbers.items()}
         return dtype, [p, *(slots.get(name) for name in self.slots)], numbers
-
-    # What became of a step, which is known at once on the CPU and later on a GPU
-
-    def _settle(self, active: list[int], fetch: Callable[[], np.ndarray], policy: str) -> Outcome:
-        """Count what a step did; called once for each."""
-        self._pending = None
-        sizes, clips = fetch()
-        names = [called(self.parameters[k], k) for k in active]
-        clipped = tuple(name for name, clip in zip(names, clips, strict=True) if clip)
-        bad = [k for k, size in enumerate(sizes.tolist()) if not math.isfinite(size)]
-        norm, nonfinite = math.hypot(*sizes.tolist()), tuple(names[k] for k in bad)
-        counters = self._counters
-        counters["nonfinite_steps"] += bool(bad)
-        if not bad or policy == "zero":
-            counters["updates"] += 1
-            counters["consecutive_skips"] = 0
-            for k in active:
-                self._counts[k] += 1
-            return Outcome(norm, clipped, nonfinite, skipped=False)
-        if policy == "skip" and counters["consecutive_skips"] < self.max_skips:
-            counters["consecutive_skips"] += 1
-            return Outcome(norm, (), nonfinite, skipped=True)
-        advice = (
-            f" after {self.max_skips} skipped updates in a row; lower the learning rate"
-            if policy == "skip"
-            else "; lower the learning rate, clip, or choose nonfinite='skip'"
-        )
-        self._unseen = NonFiniteGradientError(
-            f"{type(self).__name__}: the gradient of parameter {nonfinite[0]} "
-            f"{self.parameters[active[bad[0]]].shape} holds inf or nan at update "
-            f"{counters['updates'] + 1}{advice}"
-        )
-        return Outcome(norm, (), nonfinite, skipped=True, error=self._unseen)
-
-    def _settled(self) -> dict[str, int]:
-        if self._pending is not None:
-            self._pending()
-        return self._counters
-
-    def _raise_unseen(self) -> None:
-        error, self._unseen = self._unseen, None
-        if error is not None:
-            raise error
-
-    def _look(self, find: Callable[[], Outcome]) -> Outcome:
-        """What a report says. An error that was seen in it is not raised by the next step."""
-        outcome = find()
-        if outcome.error is not None:
-            if self._unseen is outcome.error:
-                self._unseen = None
-            raise outcome.error
-        return outcome
 
     # State
 
@@ -329,8 +265,9 @@ class Optimizer(ABC):
         and, as ``"params"``, the number of parameters of each group; arrays are copies, named
         ``"<number of the parameter>.<slot>"``. All but the arrays is JSON.
         """
-        counters = dict(self._settled())
-        return saved_state(self, counters, self._counts, self._state)
+        history = self._history
+        kind = type(self).__name__
+        return saved_state(kind, self.groups, history.counters, history.counts, self._slots)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken; nothing is changed unless everything fits.
@@ -342,10 +279,9 @@ class Optimizer(ABC):
         ValueError
             where it is the state of another kind of optimizer, of other groups or parameters.
         """
-        loaded = load_state(self, state, self.state_dict())
+        loaded = load_state(state, self.state_dict(), self.groups, self.initial, self.check)
         for group, options in zip(self.groups, loaded.groups, strict=True):
             for name, value in options.items():
                 setattr(group, name, value)
-        self._state, self._counts = loaded.slots, loaded.counts
-        self._counters = loaded.counters
-        self._unseen = None
+        self._slots = loaded.slots
+        self._history.load(loaded.counters, loaded.counts)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, to_host, transfer
+from tinygrad_rnn.optim.groups import Group
 from tinygrad_rnn.optim.norms import working_dtype
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.optim.optimizer import Optimizer
-
-COUNTERS = ("updates", "consecutive_skips", "nonfinite_steps")
-"""What an optimizer counts besides the updates of each parameter."""
+from tinygrad_rnn.optim.report import COUNTERS
 
 Slots = dict[int, dict[str, Array]]
+Check = Callable[[str, Mapping[str, Any]], None]
 
 
 class LoadedState(NamedTuple):
@@ -29,15 +26,19 @@ class LoadedState(NamedTuple):
 
 
 def saved_state(
-    optimizer: Optimizer, counters: Mapping[str, int], counts: Sequence[int], slots: Slots
+    kind: str,
+    groups: Sequence[Group],
+    counters: Mapping[str, int],
+    counts: Sequence[int],
+    slots: Slots,
 ) -> dict[str, Any]:
     """What :meth:`Optimizer.state_dict` returns."""
-    groups = [{"params": len(group.params), **group.options} for group in optimizer.groups]
+    said = [{"params": len(group.params), **group.options} for group in groups]
     return {
-        "kind": type(optimizer).__name__,
+        "kind": kind,
         **counters,
         "counts": list(counts),
-        "groups": [{name: _plain(value) for name, value in group.items()} for group in groups],
+        "groups": [{name: _plain(value) for name, value in group.items()} for group in said],
         "arrays": {
             f"{k}.{name}": np.array(to_host(array))
             for k, kept in slots.items()
@@ -47,28 +48,34 @@ def saved_state(
 
 
 def load_state(
-    optimizer: Optimizer, state: Mapping[str, Any], now: Mapping[str, Any]
+    state: Mapping[str, Any],
+    now: Mapping[str, Any],
+    groups: Sequence[Group],
+    initial: Callable[[Mapping[str, Any]], Iterable[str]],
+    check: Check,
 ) -> LoadedState:
-    """Check a state against the optimizer, whose own is ``now``; see its ``load_state_dict``."""
-    who = f"{type(optimizer).__name__}.load_state_dict"
+    """Check a state against an optimizer whose own is ``now``; see its ``load_state_dict``.
+
+    Of the optimizer it takes its groups, ``initial`` and ``check``.
+    """
+    who = f"{now['kind']}.load_state_dict"
     missing = [name for name in now if name not in state]
     if missing:
         raise KeyError(f"{who}: the state has no {missing}")
-    if state["kind"] != type(optimizer).__name__:
+    if state["kind"] != now["kind"]:
         raise ValueError(f"{who}: the state is that of {state['kind']!r}")
-    groups = _groups(who, optimizer, state["groups"], now["groups"])
+    loaded = _groups(who, check, state["groups"], now["groups"])
     counters = {name: _count(who, name, state[name]) for name in COUNTERS}
     counts = [_count(who, "a count", count) for count in state["counts"]]
-    if len(counts) != len(optimizer.parameters):
+    if len(counts) != len(now["counts"]):
         raise ValueError(
-            f"{who}: the state is that of {len(counts)} parameters, there are "
-            f"{len(optimizer.parameters)}"
+            f"{who}: the state is that of {len(counts)} parameters, there are {len(now['counts'])}"
         )
     slots: Slots = {}
     arrays = dict(state["arrays"])
-    options = [o for o, group in zip(groups, optimizer.groups, strict=True) for _ in group.params]
-    for k, parameter in enumerate(optimizer.parameters):
-        names = optimizer.initial(options[k])
+    owned = [(p, o) for group, o in zip(groups, loaded, strict=True) for p in group.params]
+    for k, (parameter, options) in enumerate(owned):
+        names = [*initial(options)]
         if not any(f"{k}.{name}" in arrays for name in names):
             continue
         slots[k] = {}
@@ -85,7 +92,7 @@ def load_state(
             slots[k][name] = transfer(values.copy(), parameter.device)
     if arrays:
         raise ValueError(f"{who}: there is no parameter for {sorted(arrays)!s:.200}")
-    return LoadedState(groups, counters, counts, slots)
+    return LoadedState(loaded, counters, counts, slots)
 
 
 def _count(who: str, name: str, value: Any) -> int:
@@ -95,7 +102,7 @@ def _count(who: str, name: str, value: Any) -> int:
     return value
 
 
-def _groups(who: str, optimizer: Optimizer, given: Any, now: Any) -> list[dict[str, Any]]:
+def _groups(who: str, check: Check, given: Any, now: Any) -> list[dict[str, Any]]:
     """The hyperparameters of each group, if these are the optimizer's groups."""
     sizes, wanted = [[group["params"] for group in groups] for groups in (given, now)]
     if sizes != wanted:
@@ -107,7 +114,7 @@ def _groups(who: str, optimizer: Optimizer, given: Any, now: Any) -> list[dict[s
             raise ValueError(f"{who}: group {k} of the state and the optimizer's differ in {odd}")
         options = {n: tuple(v) if isinstance(v, list) else v for n, v in group.items()}
         options.pop("params")
-        optimizer.check(f"{who}, group {k}", options)
+        check(f"{who}, group {k}", options)
         loaded.append(options)
     return loaded
 

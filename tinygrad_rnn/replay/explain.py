@@ -11,6 +11,7 @@ from typing import Any
 from tinygrad_rnn import tape
 from tinygrad_rnn.replay.emit.choice import loop_reasons
 from tinygrad_rnn.replay.passes.gradient import Wanted
+from tinygrad_rnn.replay.primitive import wanted_by
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
 from tinygrad_rnn.replay.program.program import Names, Op
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -118,9 +119,4 @@ def _indented(text: str) -> str:
 def wanted_of(replay: Replay, inputs: Sequence[Any]) -> Wanted | None:
     """The gradients that inputs ask for, None for none."""
     wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
-    if not any(wants):
-        return None
-    first = len(replay.program.consts)
-    second = first + len(replay.program.xs)
-    ys = tuple(y.dtype.kind == "f" for y in replay.program.ys)
-    return Wanted(tuple(wants[:first]), tuple(wants[first:second]), True, ys)
+    return wanted_by(replay.program, wants) if any(wants) else None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn import tape
-from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import Draw
 from tinygrad_rnn.replay.cache import CACHE, cache_key
 from tinygrad_rnn.replay.primitive import apply
@@ -38,23 +37,12 @@ class TracedStep:
         blocks: Sequence[Any],
         steps: int,
         every: int | None,
-    ) -> tuple[Any, Any]:
-        """Outputs over time and the last state, in the containers of the step's."""
-        inputs = [*xs, *blocks]
-        replay = self.replay
-        ys, ends, _ = apply(
-            replay.program, self.captured, inputs, state, steps, replay.reverse, every, replay
-        )
-        return tape.rebuild(self.y_form, ys), tape.rebuild(self.state_form, ends)
-
-    def run_arrays(
-        self, xs: Sequence[Array], state: Sequence[Array], steps: int
-    ) -> tuple[list[Array], list[Array]]:
-        """Outputs over time and the last state as arrays, where nothing is to be recorded."""
-        consts = [x.array for x in self.captured]
-        found = self.replay.forward(consts, xs, state, steps, None)
-        count = len(self.replay.program.ys)
-        return found[:count], found[count : count + len(state)]
+    ) -> tuple[list[Any], list[Any]]:
+        """The values of the outputs over time and of the last state: arrays where all of ``xs``,
+        ``state`` and ``blocks`` are.
+        """
+        ys, ends, _ = apply(self.replay, self.captured, [*xs, *blocks], state, steps, every)
+        return ys, ends
 
     def draw(self, steps: int) -> list[Any]:
         """New random numbers for another run."""
@@ -162,4 +150,5 @@ def scan(
     if isinstance(found, Steps):
         return found.unrolled()
     traced, blocks = found
-    return traced.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)
+    ys, ends = traced.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)
+    return tape.rebuild(traced.y_form, ys), tape.rebuild(traced.state_form, ends)

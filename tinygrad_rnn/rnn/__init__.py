@@ -27,8 +27,8 @@ from tinygrad_rnn.rnn.cells import (
 )
 from tinygrad_rnn.rnn.check_cell import CellError, check_cell
 from tinygrad_rnn.rnn.layers import GRU, LSTM, RNN
-from tinygrad_rnn.rnn.loop import Recurrent
 from tinygrad_rnn.rnn.notes import note
+from tinygrad_rnn.rnn.recurrent import Recurrent
 from tinygrad_rnn.rnn.regularized import VariationalDropout, Zoneout
 from tinygrad_rnn.rnn.reset import reset
 from tinygrad_rnn.rnn.wrappers import Bidirectional, Residual, Stacked

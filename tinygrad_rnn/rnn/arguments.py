@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
 from tinygrad_rnn.nn import Module, check_like
-from tinygrad_rnn.ops import broadcast_to, expand_dims, reshape, squeeze, swapaxes, where
+from tinygrad_rnn.ops import broadcast_to, primitives, reshape, where
 from tinygrad_rnn.tape import leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -29,51 +30,98 @@ def check_inputs(who: str, x: Any, shape: tuple[Any, ...], module: Module) -> No
         check_like(who, x, like)
 
 
-class Layout:
+class Layout(NamedTuple):
     """How the arguments of one call are laid out, and the way to (T, B, I) and back.
 
-    Inputs are (T, B, I), with ``batch_first`` (B, T, I), and without a batch (T, I).
+    Inputs are (T, B, I), with ``batch_first`` (B, T, I), without a batch (T, I), and of a stream's
+    ``single`` step (B, I). Whatever has the methods of an array can be laid out.
     """
 
-    def __init__(self, who: str, x: Any, size: int, batch_first: bool, module: Module) -> None:
-        self.batched = not (isinstance(x, Tensor) and x.ndim == 2)
-        self.batch_first = batch_first and self.batched
-        batched = ("B", "T", size) if batch_first else ("T", "B", size)
+    batched: bool
+    batch_first: bool
+    single: bool
+
+    @staticmethod
+    def of(x: Any, batch_first: bool, single: bool) -> Layout:
+        """That of inputs, which need not be what they should be yet."""
+        batched = single or not (isinstance(x, Tensor) and x.array.ndim == 2)
+        return Layout(batched, batch_first and batched and not single, single)
+
+    def check(self, who: str, x: Any, size: int, module: Module) -> None:
+        """Refuse inputs that the layer cannot take."""
+        if self.single:
+            check_inputs(who, x, ("B", size), module)
+            return
+        batched = ("B", "T", size) if self.batch_first else ("T", "B", size)
         check_inputs(who, x, batched if self.batched else ("T", size), module)
-        steps, batch = x.shape[:2] if self.batched else (x.shape[0], 1)
-        if self.batch_first:
-            steps, batch = batch, steps
-        self.batch = batch
-        if steps == 0:
+        if self.enter(x).shape[0] == 0:
             raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether inputs and outputs are laid out as inside."""
-        return self.batched and not self.batch_first
-
-    def enter(self, x: Tensor) -> Tensor:
+    def enter(self, x: Any) -> Any:
         """Inputs as (T, B, I)."""
+        if self.single:
+            return with_axis(x, 0)
         if not self.batched:
-            return expand_dims(x, 1)
-        return swapaxes(x, 0, 1) if self.batch_first else x
+            return with_axis(x, 1)
+        return x.swapaxes(0, 1) if self.batch_first else x
 
-    def leave(self, y: Tensor) -> Tensor:
+    def leave(self, y: Any) -> Any:
         """Outputs (T, B, ...) as the inputs were laid out."""
+        if self.single:
+            return without_axis(y, 0)
         if not self.batched:
-            return squeeze(y, 1)
-        return swapaxes(y, 0, 1) if self.batch_first else y
+            return without_axis(y, 1)
+        return y.swapaxes(0, 1) if self.batch_first else y
 
-    def enter_state(self, who: str, given: Any, module: HasState, axis: int) -> Any:
-        """The given state, or the initial one for None, with a batch axis."""
-        if self.batched or given is None:
-            return fit_state(who, given, module, self.batch)
-        fitted = fit_state(who, given, module, None, lambda s: self.leave_state(s, axis))
-        return tree_map(lambda s: expand_dims(s, axis), fitted)
+    def fit_state(self, who: str, given: Any, module: HasState, batch: int, axis: int) -> Any:
+        """The given state in the containers of the module's.
 
-    def leave_state(self, state: Any, axis: int) -> Any:
-        """A final state without the batch axis where there was none."""
-        return state if self.batched else tree_map(lambda s: squeeze(s, axis), state)
+        Without a batch it has no batch axis, which would be ``axis``.
+        """
+        if self.batched:
+            return fit_state(who, given, module, batch)
+        return fit_state(
+            who, given, module, None, partial(tree_map, partial(without_axis, axis=axis))
+        )
+
+    def valid_steps(self, who: str, lengths: Any, x: Tensor) -> Any:
+        """A mask (T, B) of the steps within each sequence's length, None without lengths."""
+        valid = valid_steps(who, lengths, x, self.batch_first, self.batched)
+        return None if valid is None else self.enter(valid)
+
+    def kind_of(self, x: Any) -> Any:
+        """The kind of inputs of any number of time steps, if there are any."""
+        if self.single or not isinstance(x, Tensor):
+            return kind_of(x)
+        (shape, *kind), time = kind_of(x), int(self.batch_first)
+        return shape[:time], shape[time : time + 1] > (0,), shape[time + 1 :], *kind
+
+
+def kind_of(tree: Any) -> Any:
+    """Containers, shapes, dtypes, devices and wanted gradients, to be compared."""
+    if isinstance(tree, Tensor):
+        array = tree.array
+        where = None if type(array) is np.ndarray else device_of(array)
+        return array.shape, array.dtype, where, tree.needs_grad
+    if isinstance(tree, tuple | list):
+        return type(tree), *map(kind_of, tree)
+    if isinstance(tree, dict):
+        return dict, *((key, kind_of(tree[key])) for key in sorted(tree, key=repr))
+    return type(tree)
+
+
+def without_axis(v: Any, axis: int) -> Any:
+    """A value without an axis of size one."""
+    return _reshaped(v, (*v.shape[:axis], *v.shape[axis + 1 :]))
+
+
+def with_axis(v: Any, axis: int) -> Any:
+    """A value with another axis of size one."""
+    return _reshaped(v, (*v.shape[:axis], 1, *v.shape[axis:]))
+
+
+def _reshaped(v: Any, shape: tuple[int, ...]) -> Any:
+    return primitives.reshape(v, shape=shape) if isinstance(v, Tensor) else v.reshape(shape)
 
 
 def on_host(lengths: Any) -> np.ndarray | None:
@@ -148,20 +196,6 @@ def fit_probe(who: str, probe: Any, state: Any, steps: int) -> Any:
     expected = tree_map(lambda s: broadcast_to(s.detach(), (steps, *s.shape)), state)
     check_tree(f"{who}: probe", probe, expected)
     return rebuild(state, leaves(probe))
-
-
-def kind_of(tree: Any) -> Any:
-    """Containers, shapes, dtypes and devices, to be compared."""
-    if isinstance(tree, Tensor):
-        array = tree.array
-        return array.shape, array.dtype, device_of(array)
-    if isinstance(tree, tuple):
-        return type(tree), *map(kind_of, tree)
-    if isinstance(tree, list):
-        return list, *map(kind_of, tree)
-    if isinstance(tree, dict):
-        return dict, *((key, kind_of(tree[key])) for key in sorted(tree, key=repr))
-    return type(tree)
 
 
 def check_tree(what: str, given: Any, expected: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn.ops import generator, generator_state, set_generator_state
 from tinygrad_rnn.replay import UnrolledWarning
 from tinygrad_rnn.rnn.cells import Cell
-from tinygrad_rnn.rnn.loop import Recurrent
+from tinygrad_rnn.rnn.recurrent import Recurrent
 from tinygrad_rnn.tape import enable_grad, leaves
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -49,27 +49,28 @@ def check_cell(cell: Cell, steps: int = 5, batch_size: int = 3) -> bool:
     values = generator().standard_normal((steps, batch_size, cell.input_size))
     dtype, device = (np.float32, None) if like is None else (like.dtype, like.device)
     x = tensor(values, dtype, device, requires_grad=True)
-    _compare(cell, x, "as it is")
+    layers = Recurrent(cell), Recurrent(cell, unroll=True)
+    _compare(*layers, x, "as it is")
     for name, change, undo in [*_changes_of(cell), *_numbers_of(cell)]:
-        _run(cell, x, unroll=False)  # what might be used again is of just before the change
+        _run(layers[0], x)  # what might be used again is of just before the change
         change()
         try:
-            _compare(cell, x, f"after a change of {name}")
+            _compare(*layers, x, f"after a change of {name}")
         finally:
             undo()
-    _compare(cell, x, "after all changes were undone")
+    _compare(*layers, x, "after all changes were undone")
     return True
 
 
-def _compare(cell: Cell, x: Tensor, when: str) -> None:
-    before = generator_state()
+def _compare(replayed: Recurrent, unrolled: Recurrent, x: Tensor, when: str) -> None:
+    cell, before = replayed.cell, generator_state()
     try:
-        expected = _run(cell, x, unroll=True)
+        expected = _run(unrolled, x)
     except Exception:
         return  # a cell that this change breaks says nothing
     after = generator_state()
     set_generator_state(before)
-    found = _run(cell, x, unroll=False)
+    found = _run(replayed, x)
     set_generator_state(after)
     for (name, a), (_, b) in zip(found, expected, strict=True):
         limit = 1e-10 if b.dtype == np.float64 else 1e-4 if b.dtype == np.float32 else 2e-2
@@ -83,10 +84,10 @@ def _compare(cell: Cell, x: Tensor, when: str) -> None:
             )
 
 
-def _run(cell: Cell, x: Tensor, unroll: bool) -> list[tuple[str, np.ndarray]]:
+def _run(layer: Recurrent, x: Tensor) -> list[tuple[str, np.ndarray]]:
     """Outputs, last state and gradients, by name."""
     wanted = {"the input": x} | {
-        f"parameter {name}": p for name, p in cell.named_parameters() if p.requires_grad
+        f"parameter {name}": p for name, p in layer.cell.named_parameters() if p.requires_grad
     }
     kept = [p.grad for p in wanted.values()]
     for p in wanted.values():
@@ -94,7 +95,7 @@ def _run(cell: Cell, x: Tensor, unroll: bool) -> list[tuple[str, np.ndarray]]:
     try:
         with enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UnrolledWarning)
-            output, state = Recurrent(cell, unroll=unroll)(x)
+            output, state = layer(x)
             results = [y for y in leaves((output, state)) if y.requires_grad]
             loss: Any = sum((y * (k + 1.5)).sum() for k, y in enumerate(results))
             if results:

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from tinygrad_rnn.nn import Module, check_size
-from tinygrad_rnn.ops import concat, dropout, stack, unstack
-from tinygrad_rnn.replay import TracedStep
-from tinygrad_rnn.rnn.arguments import Layout, check_inputs, fit_state, keep_valid, valid_steps
+from tinygrad_rnn.nn import check_size
+from tinygrad_rnn.ops import dropout, stack, unstack
+from tinygrad_rnn.rnn.arguments import with_axis, without_axis
+from tinygrad_rnn.rnn.cell_layer import CellLayer
 from tinygrad_rnn.rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from tinygrad_rnn.rnn.loop import How, check_options, explain_cell, one_step, run
-from tinygrad_rnn.rnn.repeated import again, remember
+from tinygrad_rnn.rnn.loop import explain_cell
 from tinygrad_rnn.tape import leaves, rebuild
 from tinygrad_rnn.tensor import Tensor
 
 
-class StackedCells(Module):
+class StackedCells(CellLayer):
     """``num_layers`` cells of one kind over each other, with their parameters held flat.
 
     The parameters are attributes of the layer under PyTorch's names (``weight_ih_l0``,
@@ -25,6 +24,7 @@ class StackedCells(Module):
     """
 
     hidden = ("_cells",)
+    batch_axis = 1
 
     def __init__(
         self,
@@ -39,7 +39,8 @@ class StackedCells(Module):
         checkpoint: int | str | None,
     ) -> None:
         who = type(self).__name__
-        check_options(who, unroll, checkpoint)
+        self.unroll, self.checkpoint = unroll, checkpoint
+        self.check_options()
         check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"{who}: dropout must satisfy 0 <= dropout < 1, got {dropout}")
@@ -47,7 +48,6 @@ class StackedCells(Module):
         self.num_layers, self.bidirectional = num_layers, bool(bidirectional)
         self.batch_first = batch_first
         self.dropout = dropout
-        self.unroll, self.checkpoint = unroll, checkpoint
         self._cells: dict[str, Cell] = {}
         size = input_size
         for k in range(num_layers):
@@ -72,21 +72,28 @@ class StackedCells(Module):
                         vars(cell)[name] = present
         return list(self._cells.values())
 
+    @property
+    def ways(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Two where each layer is run from both ends."""
+        return 2 if self.bidirectional else 1
+
     def initial_state(self, batch_size: int) -> Any:
         """Zeros: every Tensor of the state is (num_layers, B, H), twice as many both ways."""
-        return self._join([cell.initial_state(batch_size) for cell in self.cells()])
+        states = [cell.initial_state(batch_size) for cell in self.cells()]
+        columns = zip(*map(leaves, states), strict=True)
+        return rebuild(states[0], [self.joined(column) for column in columns])
 
-    @staticmethod
-    def _join(states: list[Any]) -> Any:
-        """The states of all cells as one, stacked along a first axis."""
-        columns = zip(*(leaves(state) for state in states), strict=True)
-        return rebuild(states[0], [stack(column, 0) for column in columns])
+    def parted(self, value: Any) -> Sequence[Any]:
+        """The rows of a value along its first axis, which is that of the cells."""
+        return [without_axis(value, 0)] if len(value) == 1 else unstack(value, 0)
 
-    @staticmethod
-    def _part(state: Any) -> list[Any]:
-        """The state of each cell: the inverse of :meth:`_join`."""
-        rows = zip(*(unstack(leaf, 0) for leaf in leaves(state)), strict=True)
-        return [rebuild(state, list(row)) for row in rows]
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """The values of all cells along a first axis."""
+        return stack(parts, 0) if len(parts) > 1 else with_axis(parts[0], 0)
+
+    def between(self, k: int, x: Any) -> Any:
+        """In training, dropout of the outputs between two layers."""
+        return dropout(x, self.dropout) if k and self.dropout and self.training else x
 
     def forward(
         self,
@@ -112,78 +119,21 @@ class StackedCells(Module):
             state's order, with the time laid out as in the outputs.
         reverse : turn every direction of this call round.
         """
-        plain = lengths is None and not record and not reverse
-        found = again(self, x, state, stacked=True) if plain else None
-        if found is not None:
-            return found
-        who = type(self).__name__
-        cells = self.cells()
-        layout = Layout(who, x, self.input_size, self.batch_first, self)
-        output = layout.enter(x)
-        valid = valid_steps(who, lengths, output)
-        if valid is not None:
-            output = keep_valid(valid, output, 0)
-        if state is None:
-            states = [cell.initial_state(output.shape[1]) for cell in cells]
-        else:
-            states = self._part(layout.enter_state(who, state, self, 1))
-        if isinstance(record, str):
-            raise TypeError(f"record: expected a list of names, got the string {record!r}")
-        recorded: dict[str, list[Tensor]] = {name: [] for name in record}
-        ways = 2 if self.bidirectional else 1
-        used: list[TracedStep | None] = []
-        for k in range(0, len(cells), ways):
-            output = self._dropped(k, output)
-            outputs: list[Tensor] = []
-            for way in range(ways):
-                turned = reverse != (way == 1)
-                how = How(valid, turned, tuple(record), None, self.unroll, self.checkpoint, used)
-                y, states[k + way], series = run(cells[k + way], output, states[k + way], how)
-                outputs.append(y)
-                for name, values in series.items():
-                    recorded[name].append(layout.leave(values))
-            output = concat(outputs, -1) if ways == 2 else outputs[0]
-        if plain and layout.is_plain and not self._drops:
-            remember(self, x, state, used, len(cells), ways)
-        found = (layout.leave(output), layout.leave_state(self._join(states), 1))
-        if not record:
-            return found
-        return *found, {name: stack(values, 0) for name, values in recorded.items()}
+        return self.over(x, state, lengths, record, reverse)
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
-        found = again(self, x, state, single=True, stacked=True)
-        if found is not None:
-            return found
-        who = type(self).__name__
         if self.bidirectional:
+            who = type(self).__name__
             raise ValueError(f"{who}.step: a stream has no end to begin the second direction at")
-        check_inputs(f"{who}.step", x, ("B", self.input_size), self)
-        cells = self.cells()
-        states = self._part(fit_state(who, state, self, x.shape[0]))
-        used: list[TracedStep | None] = []
-        y = x
-        for k, cell in enumerate(cells):
-            y, states[k] = one_step(cell, self._dropped(k, y), states[k], self.unroll, used)
-        if not self._drops:
-            remember(self, x, state, used, len(cells), single=True)
-        return y, self._join(states)
+        return super().step(x, state)
 
     def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
         """What the replay makes of each cell; see :meth:`Recurrent.explain`."""
-        ways = 2 if self.bidirectional else 1
         return "\n\n".join(
-            f"{suffix[1:]}: {explain_cell(cell, batch_size, k % ways == 1, gradients)}"
+            f"{suffix[1:]}: {explain_cell(cell, batch_size, k % self.ways == 1, gradients)}"
             for k, (suffix, cell) in enumerate(self._cells.items())
         )
-
-    @property
-    def _drops(self) -> bool:
-        return bool(self.dropout and self.training)
-
-    def _dropped(self, k: int, x: Tensor) -> Tensor:
-        """The inputs of the k-th cell after the dropout between layers."""
-        return dropout(x, self.dropout) if k and self._drops else x
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

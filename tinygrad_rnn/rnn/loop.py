@@ -1,4 +1,4 @@
-"""The one time loop."""
+"""The one time loop: a cell over all time steps, replayed or unrolled."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.backends import device_of
-from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import add, expand_dims, generator_state, set_generator_state, squeeze
+from tinygrad_rnn.ops import add, generator_state, set_generator_state
 from tinygrad_rnn.replay import (
     Steps,
     TracedStep,
@@ -19,204 +17,69 @@ from tinygrad_rnn.replay import (
     trace,
     wanted_of,
 )
-from tinygrad_rnn.rnn.arguments import (
-    Layout,
-    check_inputs,
-    fit_probe,
-    fit_state,
-    keep_valid,
-    valid_steps,
-)
+from tinygrad_rnn.rnn.arguments import keep_valid
 from tinygrad_rnn.rnn.cells import Cell
+from tinygrad_rnn.rnn.known_calls import Settings, depends_on
 from tinygrad_rnn.rnn.notes import collected_notes
-from tinygrad_rnn.rnn.pure_steps import KEPT, TRACED_STEPS, Settings, depends_on
-from tinygrad_rnn.rnn.repeated import again, remember
-from tinygrad_rnn.tape import enable_grad, is_recording, is_tracing, leaves, no_grad, tree_map
+from tinygrad_rnn.tape import enable_grad, leaves, no_grad, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, zeros
 
 
 class How(NamedTuple):
-    """How a cell is run over time; see :class:`Recurrent`.
+    """How a cell is run over time; see :class:`Recurrent`."""
 
-    ``used`` takes the traced step of each run, None for one that may not be used again.
-    """
-
-    valid: Tensor | None
-    reverse: bool
     record: tuple[str, ...]
-    probe: Any
+    reverse: bool
     unroll: bool
     checkpoint: int | str | None
-    used: list[TracedStep | None]
 
 
-class Recurrent(Module):
-    """A cell run over time: inputs (T, B, I) to outputs (T, B, H) and the last state.
+class CellRun(NamedTuple):
+    """What a cell gives over time: outputs, what was recorded, the values of the last state."""
 
-    Parameters
-    ----------
-    cell : its equations.
-    reverse : run from the last step to the first; outputs stay at their steps.
-    batch_first : inputs and outputs are (B, T, I) and (B, T, H); states are as ever.
-    unroll : write every operation of every step on the tape, to be studied, instead of replaying
-        the tape of one step. Slower, with the same results.
-    checkpoint : hold the states before every k-th step only and compute the rest again in the
-        backward pass, or ``"sqrt"``: see :func:`tinygrad_rnn.scan`.
+    output: Any
+    series: Sequence[Any]
+    end: Sequence[Any]
+
+
+def over_time(
+    cell: Cell, inputs: dict[str, Any], state: Any, how: How
+) -> tuple[CellRun, TracedStep | None]:
+    """A cell over time, and its traced step if that may be used again.
+
+    ``inputs`` are ``x`` (T, B, I) and, where they are given, ``probe`` and ``valid``: in rows where
+    that (T, B) is False, the output is 0 and the state stays as it was, in both directions.
     """
-
-    def __init__(
-        self,
-        cell: Cell,
-        reverse: bool = False,
-        batch_first: bool = False,
-        unroll: bool = False,
-        checkpoint: int | str | None = None,
-    ) -> None:
-        if not isinstance(cell, Cell):
-            raise TypeError(f"Recurrent: expected a Cell, got {type(cell).__name__}")
-        for name in ("input_size", "hidden_size"):
-            if not hasattr(cell, name):
-                raise TypeError(
-                    f"Recurrent: the cell {type(cell).__name__} must have the attribute {name}, "
-                    "an integer"
-                )
-        self.cell = cell
-        self.reverse = reverse
-        self.batch_first = batch_first
-        self.unroll = unroll
-        check_options("Recurrent", unroll, checkpoint)
-        self.checkpoint = checkpoint
-
-    def initial_state(self, batch_size: int) -> Any:
-        """The state that a call without one begins with."""
-        return self.cell.initial_state(batch_size)
-
-    def forward(
-        self,
-        x: Tensor,
-        state: Any = None,
-        *,
-        lengths: Any = None,
-        record: Sequence[str] = (),
-        reverse: bool = False,
-        probe: Any = None,
-    ) -> tuple[Any, ...]:
-        """``(output, state)``: the outputs at every step and the last state.
-
-        Parameters
-        ----------
-        x : (T, B, I), or (T, I) without a batch: then nothing that comes back has one either.
-        state : where to begin, for instance the state of an earlier call.
-        lengths : how many steps of each sequence count, in any order and down to 0, as a list or
-            an array of B integers. Outputs past a sequence's end are 0, its last state is that of
-            its last step that counts, and nothing past its end is read, be it nan. A reversed run
-            begins at each sequence's own end.
-        record : names of inner values (gates, fields of the state) that shall come back over time:
-            then the result is ``(output, state, {name: (T, B, ...)})``.
-        reverse : turn the direction of this call round.
-        probe : Tensors (T, B, ...) in the containers of the state, which are added to the state
-            after each step. The gradient of zeros is the total gradient of the state as every
-            step hands it on: through the steps that follow, the last state, and the output of the
-            step where that is a field of the state, as h is.
-        """
-        plain = lengths is None and not record and not reverse and probe is None
-        found = again(self, x, state) if plain else None
-        if found is not None:
-            return found
-        who = f"Recurrent({type(self.cell).__name__})"
-        layout = Layout(who, x, self.cell.input_size, self.batch_first, self.cell)
-        xs = layout.enter(x)
-        valid = valid_steps(who, lengths, xs)
-        if valid is not None:
-            xs = keep_valid(valid, xs, 0)
-        given, state = state, layout.enter_state(who, state, self.cell, 0)
-        if isinstance(record, str):
-            raise TypeError(f"record: expected a list of names, got the string {record!r}")
-        if probe is not None:
-            probe = fit_probe(who, probe, state, len(xs))
-        turned = reverse != self.reverse
-        how = How(valid, turned, tuple(record), probe, self.unroll, self.checkpoint, [])
-        output, state, recorded = run(self.cell, xs, state, how)
-        if plain and layout.is_plain:
-            remember(self, x, given, how.used, 1)
-        found = (layout.leave(output), layout.leave_state(state, 0))
-        if not record:
-            return found
-        return *found, {name: layout.leave(value) for name, value in recorded.items()}
-
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
-        if self.reverse:
-            raise ValueError("Recurrent.step: a stream has no end to begin a reversed run at")
-        found = again(self, x, state, single=True)
-        if found is not None:
-            return found
-        who = f"Recurrent({type(self.cell).__name__}).step"
-        check_inputs(who, x, ("B", self.cell.input_size), self.cell)
-        used: list[TracedStep | None] = []
-        start = fit_state(who, state, self.cell, x.shape[0])
-        found = one_step(self.cell, x, start, self.unroll, used)
-        remember(self, x, state, used, 1, single=True)
-        return found
-
-    def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
-        """What the replay makes of the cell: its program, the parts in which it is run, the
-        products and kernels of the loop, the memory per step, and why anything is left slow.
-
-        Parameters
-        ----------
-        batch_size : B of the shapes and bytes that are shown.
-        gradients : as in training, with gradients of all parameters, the inputs and the first
-            state; else as under ``no_grad``.
-        """
-        return explain_cell(self.cell, batch_size, self.reverse, gradients)
-
-    def extra_repr(self) -> str:
-        flags = ("reverse", "batch_first", "unroll")
-        return ", ".join(name for name in flags if getattr(self, name))
-
-
-def check_options(who: str, unroll: bool, checkpoint: int | str | None) -> None:
-    """Refuse what the loop cannot do."""
-    segment_length(checkpoint, 1)
-    if unroll and checkpoint is not None:
-        raise ValueError(f"{who}: checkpoint needs the replayed loop, got unroll=True")
-
-
-def run(
-    cell: Cell,
-    xs: Tensor,
-    state: Any,
-    how: How,
-) -> tuple[Tensor, Any, dict[str, Tensor]]:
-    """A cell over time: outputs (T, B, ...), the last state, recorded values.
-
-    In rows where ``how.valid`` (T, B) is False, the output is 0 and the state stays as it was, in
-    both directions.
-    """
-    inputs = {"x": xs}
-    if how.valid is not None:
-        inputs["valid"] = how.valid
-    if how.probe is not None:
-        inputs["probe"] = how.probe
     step = partial(_step, cell, how.record)
     if how.unroll:
-        found = scan(step, inputs, state, reverse=how.reverse, unroll=True)
-    else:
-        found = _replayed(cell, step, inputs, state, how)
-    (output, series), state = found
-    return output, state, dict(zip(how.record, series, strict=True))
+        (output, series), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
+        return CellRun(output, series, leaves(end)), None
+    steps = len(inputs["x"])
+    found = trace(step, inputs, state, steps, how.reverse)
+    if isinstance(found, Steps):
+        (output, series), end = found.unrolled()
+        return CellRun(output, series, leaves(end)), None
+    traced, blocks = found
+    every = segment_length(how.checkpoint, steps)
+    run = _cell_run(traced, *traced.run(leaves(inputs), leaves(state), blocks, steps, every))
+    return run, traced if depends_on(traced, cell) else None
 
 
-def one_step(
-    cell: Cell, x: Tensor, state: Any, unroll: bool, used: list[TracedStep | None]
-) -> tuple[Tensor, Any]:
-    """One step of a stream: a loop of one step."""
-    if unroll:
-        return cell.step(x, state)
-    how = How(None, False, (), None, False, None, used)
-    y, state, _ = run(cell, expand_dims(x, 0), state, how)
-    return squeeze(y, 0), state
+def over_time_again(
+    traced: TracedStep, inputs: Sequence[Any], state: Sequence[Any], how: How
+) -> CellRun:
+    """A traced step over time, from the values of its inputs (in the order of their names)."""
+    steps, checkpoint = inputs[-1].shape[0], how.checkpoint
+    every = None if checkpoint is None else segment_length(checkpoint, steps)
+    blocks = traced.draw(steps) if traced.asked else []
+    return _cell_run(traced, *traced.run(inputs, state, blocks, steps, every))
+
+
+def _cell_run(traced: TracedStep, ys: list[Any], end: Sequence[Any]) -> CellRun:
+    if isinstance(traced.y_form[0], int):  # the output is one value
+        return CellRun(ys[0], ys[1:], end)
+    output, series = rebuild(traced.y_form, ys)
+    return CellRun(output, series, end)
 
 
 def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) -> str:
@@ -235,7 +98,7 @@ def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) ->
     if isinstance(found, Steps):
         return f"{title}\nruns unrolled: {found.reason}"
     traced, blocks = found
-    if not Settings(cell).is_plain:
+    if not Settings([cell]).is_plain:
         title += (
             "\nretraced at each call; if its step depends on x, the state, its parameters and "
             "plain attributes alone, say so in the class: pure = True"
@@ -243,38 +106,6 @@ def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) ->
     inputs = [*traced.captured, x, *blocks, *leaves(state)]
     wanted = wanted_of(traced.replay, inputs) if gradients else None
     return f"{title}\n{explain_replay(traced.replay, wanted)}"
-
-
-def _replayed(cell: Cell, step: Any, inputs: dict[str, Any], state: Any, how: How) -> Any:
-    """The loop replayed, from a trace made earlier if that still holds."""
-    xs, start = leaves(inputs), leaves(state)
-    steps = xs[0].shape[0]
-    every = segment_length(how.checkpoint, steps)
-    remembered = TRACED_STEPS.of(cell)
-    may_keep = not is_tracing() and remembered.holds(cell)
-    key = (
-        how.record,
-        how.reverse,
-        is_recording(),
-        tuple(inputs),
-        *((v.array.shape[1:], v.array.dtype, v.needs_grad) for v in xs),
-        *((v.array.shape, v.array.dtype, v.needs_grad) for v in start),
-        device_of(xs[0].array),
-    )
-    traced = remembered.known.get(key) if may_keep else None
-    if traced is not None:
-        how.used.append(traced)
-        return traced.run(xs, start, traced.draw(steps), steps, every)
-    found = trace(step, inputs, state, steps, how.reverse)
-    if isinstance(found, Steps):
-        how.used.append(None)
-        return found.unrolled()
-    traced, blocks = found
-    kept = may_keep and depends_on(traced, cell)
-    if kept:
-        remembered.keep(key, traced, KEPT)
-    how.used.append(traced if kept else None)
-    return traced.run(xs, start, blocks, steps, every)
 
 
 def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any) -> Any:

@@ -23,14 +23,9 @@ from tinygrad_rnn.tape.modes import (
     record_frames,
     tracing,
 )
+from tinygrad_rnn.tape.operation import Function, Operation, Promotion
 from tinygrad_rnn.tape.order import collect
-from tinygrad_rnn.tape.primitive import (
-    Function,
-    Primitive,
-    Promotion,
-    register_kernel_check,
-    user_line,
-)
+from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check, user_line
 from tinygrad_rnn.tape.record import Record, Traced, key_of
 from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import in_order, leaves, matched, rebuild, tree_map
@@ -43,6 +38,7 @@ __all__ = [
     "Handle",
     "Modes",
     "Observer",
+    "Operation",
     "Primitive",
     "Promotion",
     "Record",

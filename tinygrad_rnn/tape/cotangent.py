@@ -55,10 +55,17 @@ class Cotangent:
             self.deferred = {}
         self.deferred.setdefault(g.combine, []).append(g.parts)
 
-    def add(self, g: Any) -> None:
-        """Add an array that others may hold too: the first sum is a new array, the rest in it."""
+    def add(self, g: Any, like: Any, fresh: bool = False) -> None:
+        """Add an array, in the shape and dtype of ``like``, whose cotangent it is.
+
+        Unless it is ``fresh`` others may hold it too: then the first sum is a new array, and the
+        rest is added to that.
+        """
+        if g.shape != like.shape or g.dtype != like.dtype:
+            g = _conform(g, like.shape, like.dtype)  # pyright: ignore[reportOptionalCall]
         if self.value is None:
             self.value = g
+            self.owned = fresh and not isinstance(g, Traced)
         elif self.owned and not isinstance(g, Traced):
             self.value += g
         else:
@@ -69,26 +76,18 @@ class Cotangent:
         """The sum of everything that arrived, as a cotangent of ``array``."""
         if self.deferred is not None:
             for combine, parts in self.deferred.items():
-                self.add(fitted(combine(tuple(array.shape), array.dtype, parts), array))
-                self.owned = True
+                self.add(combine(tuple(array.shape), array.dtype, parts), array, fresh=True)
             self.deferred = None
         return self.value
 
-
-def fitted(g: Any, array: Any) -> Any:
-    """``g`` in the shape and dtype of ``array``, whose cotangent it is."""
-    if g.shape == array.shape and g.dtype == array.dtype:
+    def kept(self, array: Any) -> Any:
+        """The total as its receiver may keep it: contiguous, writable and shared with nobody."""
+        g = self.total(array)
+        if isinstance(g, Traced):
+            return g
+        g = g if type(g) is type(array) else as_array(g)
+        if not self.owned or not g.flags.c_contiguous:
+            g = g.copy(order="C")
+        self.owned = False
+        self.value = g
         return g
-    return _conform(g, array.shape, array.dtype)  # pyright: ignore[reportOptionalCall]
-
-
-def owned(cotangent: Cotangent, g: Any) -> Any:
-    """``g`` as its receiver may keep it: contiguous, writable and shared with nobody."""
-    if isinstance(g, Traced):
-        return g
-    g = as_array(g)
-    if not cotangent.owned or not g.flags.c_contiguous:
-        g = g.copy(order="C")
-    cotangent.owned = False
-    cotangent.value = g
-    return g

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from tinygrad_rnn.backends import Switch
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.tape.primitive import Primitive, Record
+from tinygrad_rnn.tape.operation import Operation
+from tinygrad_rnn.tape.record import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +22,7 @@ class Observer:
     """
 
     def before_forward(
-        self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]
+        self, primitive: Operation, inputs: tuple[Any, ...], params: dict[str, Any]
     ) -> None:
         """``primitive`` is about to be applied to ``inputs`` (Tensors, arrays and numbers)."""
 

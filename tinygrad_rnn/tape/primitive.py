@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tinygrad_rnn.backends import (
     find_backend,
 )
 from tinygrad_rnn.tape.modes import current_modes
+from tinygrad_rnn.tape.operation import Function, Operation, Promotion
 from tinygrad_rnn.tape.record import Record, Traced
 
 _PACKAGE = __name__.partition(".")[0]
@@ -26,27 +27,6 @@ _REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
 
 WORD = re.compile(r"x|y|[xy]\d+|others|indices")
 """By which a primitive says what its rules read."""
-
-Function: TypeAlias = (
-    Callable[..., Any]
-    | Callable[[Any, Any], Any]
-    | Callable[[Any, Any, Any], Any]
-    | Callable[[Any, Any, Any, Any], Any]
-    | Callable[[Any, Any, Any, Any, Any], Any]
-    | Callable[[Any, Any, Any, Any, Any, Any], Any]
-)
-"""A forward or a rule: a function of the arguments that its primitive takes.
-
-The numbers of arguments are spelled out since a type checker knows the parameters of a lambda from
-them alone.
-"""
-
-Promotion: TypeAlias = Callable[[str, tuple[Any, ...]], tuple[Any, ...]]
-"""``promote(name, operands)``: the operands of an operation, cast to the dtype in which they meet.
-
-Where they are in it already, they are returned as they are.
-"""
-
 
 _KernelCheck = Callable[[str, Any, Callable[..., Any], int], None]
 _check_kernel: _KernelCheck | None = None
@@ -61,7 +41,7 @@ def register_kernel_check(function: _KernelCheck) -> None:
     _check_kernel = function
 
 
-class Primitive:
+class Primitive(Operation):
     """An operation on arrays together with its gradient rules.
 
     Parameters
@@ -91,6 +71,8 @@ class Primitive:
         those that are not floating; ``y`` all results, ``y0`` the first one. One text for all
         rules, or one per argument, or a function of the parameters that gives it. Backward refuses
         to go on where one of them has been overwritten. By default everything.
+    fresh : whether the arrays that the rules return are held by nobody else, so that they may be
+        added to and given away as they are.
     """
 
     def __init__(
@@ -105,6 +87,7 @@ class Primitive:
         batch: Function | None = None,
         promote: Promotion | None = None,
         reads: str | Sequence[str] | Callable[..., str | Sequence[str]] = "x y",
+        fresh: bool = False,
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
@@ -118,14 +101,15 @@ class Primitive:
         if not callable(reads):
             _check_words(name, reads, len(rules))
         self.name = self.__name__ = name
-        self.forward: Callable[..., Any] = forward
-        self.rules: tuple[Callable[..., Any] | None, ...] = tuple(rules)
-        self.joint_rule: Callable[..., Sequence[Any]] | None = joint_rule
+        self.forward = forward
+        self.rules = tuple(rules)
+        self.joint_rule = joint_rule
         self.kernel = kernel
         self.multiple = multiple
-        self.batch: Function | None = batch
+        self.batch = batch
         self.promote = promote
         self.reads = reads
+        self.fresh = fresh
         if doc is not None:
             self.__doc__ = doc
 
@@ -253,11 +237,14 @@ class Primitive:
                 f"given, got {type(results).__name__}"
             )
         found: list[Any] = [*results] if self.multiple else [results]
-        for y in found:
+        for k, y in enumerate(found):
+            if type(y) is np.ndarray:
+                continue
             if find_backend(y) is None and not isinstance(y, numbers.Real):
                 what = "must return an array; for several, pass multiple=True"
                 raise TypeError(f"{self.name}: forward {what}; got {type(y).__name__}")
-        return tuple([as_array(y) for y in found])
+            found[k] = as_array(y)
+        return tuple(found)
 
     def _explain(self, error: Exception, arrays: Sequence[Any]) -> NoReturn:
         held = {find_backend(a): a for a in arrays if find_backend(a)}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from tinygrad_rnn.backends import Array, device_of
 from tinygrad_rnn.tape.clock import mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.hooks import Watch
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.tape.primitive import Primitive
+from tinygrad_rnn.tape.operation import Operation
 
 _NOTHING: dict[str, Any] = {}
 
@@ -72,14 +70,30 @@ class Traced:
     @grad.setter
     def grad(self, value: Any) -> None:
         if isinstance(value, Traced):
-            here, there = (
-                f"{a.dtype} {tuple(a.shape)} on {device_of(a)}" for a in (self.array, value.array)
-            )
-            if here != there:
+            a, b = self.array, value.array
+            if a.shape != b.shape or a.dtype != b.dtype or device_of(a) != device_of(b):
+                here, there = (f"{x.dtype} {tuple(x.shape)} on {device_of(x)}" for x in (a, b))
                 raise ValueError(f"grad: expected {here} as the value is, got {there}")
         elif value is not None:
             raise TypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
         self._grad = value
+
+    def accumulate(self, g: Any) -> None:
+        """Add a gradient, an array or a Tensor like this value, to the one that is here."""
+        if self._grad is None:
+            self._grad = g.in_own_memory() if isinstance(g, Traced) else self.output_type(g)
+        elif isinstance(g, Traced) or self._grad.needs_grad:
+            self.grad = self._grad + g
+        else:
+            mark_overwritten(self._grad.array)
+            self._grad.array += g
+
+    def in_own_memory(self) -> Traced:
+        """The same value at the same place of the tape, in memory that nobody shares."""
+        if self.needs_grad and self.record is None:
+            return self
+        array = self.array.copy(order="C")
+        return self.output_type(array, self.needs_grad, self.record, self.slot)
 
 
 Key: TypeAlias = "Traced | Record | tuple[Record, int]"
@@ -105,7 +119,7 @@ class Record:
 
     def __init__(
         self,
-        primitive: Primitive,
+        primitive: Operation,
         inputs: tuple[Any, ...],
         params: dict[str, Any],
         results: tuple[Array, ...],

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-_SEQUENCE = (tuple, list)  # quicker to ask for than a union
+_SEQUENCE: Any = (tuple, list)  # quicker to ask for than a union
+_MAPPING: Any = dict
 
 
 def in_order(mapping: Mapping[Any, Any]) -> list[Any]:
@@ -29,12 +30,11 @@ def leaves(tree: Any) -> list[Any]:
 
 def _collect(tree: Any, found: list[Any]) -> None:
     if isinstance(tree, _SEQUENCE):
-        for child in cast("Sequence[Any]", tree):
+        for child in tree:
             _collect(child, found)
-    elif isinstance(tree, dict):
-        mapping = cast("dict[Any, Any]", tree)
-        for key in in_order(mapping):
-            _collect(mapping[key], found)
+    elif isinstance(tree, _MAPPING):
+        for key in in_order(tree):
+            _collect(tree[key], found)
     elif tree is not None:
         found.append(tree)
 
@@ -49,18 +49,16 @@ def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """
     if tree is None:
         return None
-    if isinstance(tree, dict):
-        mapping = cast("dict[Any, Any]", tree)
-        parts = [_same_keys(mapping, other) for other in others]
+    if isinstance(tree, _MAPPING):
+        parts = [_same_keys(tree, other) for other in others]
         filled = {
-            key: tree_map(function, mapping[key], *[part[key] for part in parts])
-            for key in in_order(mapping)
+            key: tree_map(function, tree[key], *[part[key] for part in parts])
+            for key in in_order(tree)
         }
-        return {key: filled[key] for key in mapping}
+        return {key: filled[key] for key in tree}
     if isinstance(tree, _SEQUENCE):
-        children = cast("Sequence[Any]", tree)
-        groups = zip(children, *[_same_length(children, other) for other in others], strict=True)
-        return _like(children, [tree_map(function, *group) for group in groups])
+        groups = zip(tree, *[_same_length(tree, other) for other in others], strict=True)
+        return _like(tree, [tree_map(function, *group) for group in groups])
     return function(tree, *others)
 
 
@@ -87,14 +85,12 @@ def matched(tree: Any, other: Any, who: str, what: str) -> list[Any]:
 
 
 def _match(tree: Any, other: Any, found: list[Any]) -> None:
-    if isinstance(tree, dict):
-        mapping = cast("dict[Any, Any]", tree)
-        part = _same_keys(mapping, other)
-        for key in in_order(mapping):
-            _match(mapping[key], part[key], found)
+    if isinstance(tree, _MAPPING):
+        part = _same_keys(tree, other)
+        for key in in_order(tree):
+            _match(tree[key], part[key], found)
     elif isinstance(tree, _SEQUENCE):
-        children = cast("Sequence[Any]", tree)
-        for child, part in zip(children, _same_length(children, other), strict=True):
+        for child, part in zip(tree, _same_length(tree, other), strict=True):
             _match(child, part, found)
     else:
         expected, values, kind = (0 if tree is None else 1), leaves(other), type(other).__name__
@@ -133,15 +129,13 @@ def rebuild(tree: Any, new_leaves: list[Any]) -> Any:
 
 def _filled(tree: Any, items: Iterator[Any]) -> Any:
     if isinstance(tree, _SEQUENCE):
-        children = cast("Sequence[Any]", tree)
-        return _like(children, [_filled(child, items) for child in children])
-    if isinstance(tree, dict):
-        mapping = cast("dict[Any, Any]", tree)
-        filled = {key: _filled(mapping[key], items) for key in in_order(mapping)}
-        return {key: filled[key] for key in mapping}
+        return _like(tree, [_filled(child, items) for child in tree])
+    if isinstance(tree, _MAPPING):
+        filled = {key: _filled(tree[key], items) for key in in_order(tree)}
+        return {key: filled[key] for key in tree}
     return None if tree is None else next(items)
 
 
 def _like(tree: Sequence[Any], items: list[Any]) -> Any:
-    kind = cast("Callable[..., Any]", type(tree))
+    kind: Any = type(tree)
     return kind(*items) if hasattr(kind, "_fields") else kind(items)

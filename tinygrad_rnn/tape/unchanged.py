@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from tinygrad_rnn.tape.clock import overwritten_since, owner_id
-from tinygrad_rnn.tape.primitive import Primitive
+from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 
 
@@ -22,7 +22,7 @@ def needed_inputs(record: Record, visited: set[Record], wanted: Mapping[Key, Tra
         isinstance(x, Traced)
         and (x.needs_grad or x.record is None)
         and k not in constants
-        and (x.record in visited or key_of(x) in wanted)
+        and (x in wanted if x.record is None else x.record in visited or key_of(x) in wanted)
         for k, x in enumerate(record.inputs)
     ]
 
@@ -57,7 +57,7 @@ def check_tape(
         reached.update(x.record for x, n in zip(record.inputs, needed, strict=True) if n)
 
 
-def _words_of(primitive: Primitive, k: int, params: dict[str, Any]) -> list[str]:
+def _words_of(primitive: Operation, k: int, params: dict[str, Any]) -> list[str]:
     """What the rule of argument ``k`` reads, in words."""
     reads: Any = primitive.reads(**params) if callable(primitive.reads) else primitive.reads
     text: str = reads if isinstance(reads, str) else reads[k] if k < len(reads) else "x y"

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
-from tinygrad_rnn.tape.clock import mark_overwritten
-from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, fitted, owned
+from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
+from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
-from tinygrad_rnn.tape.primitive import Primitive
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
 
@@ -84,7 +84,9 @@ def backward(
     seen: dict[Key, Traced] = {}
     for group in (outputs, *(record.followed() for record in records if not record.freed)):
         for value in group:
-            if value.record is None or value.watch is not None:
+            if value.record is None:
+                seen.setdefault(value, value)
+            elif value.watch is not None:
                 seen.setdefault(key_of(value), value)
     targets = list(seen.values())
     found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, hooked=True)
@@ -92,22 +94,8 @@ def backward(
         watch = target.watch
         if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
-        if not target.needs_grad:  # it was frozen after the forward pass
-            continue
-        if target.grad is None:
-            target.grad = _own_handle(g) if isinstance(g, Traced) else target.output_type(g)
-        elif isinstance(g, Traced) or target.grad.needs_grad:
-            target.grad = target.grad + g
-        else:
-            mark_overwritten(target.grad.array)
-            target.grad.array += g
-
-
-def _own_handle(g: Traced) -> Traced:
-    """The same value at the same place of the tape, in memory that nobody shares."""
-    if g.needs_grad and g.record is None:
-        return g
-    return g.output_type(g.array.copy(order="C"), g.needs_grad, g.record, g.slot)
+        if target.needs_grad:  # else it was frozen after the forward pass
+            target.accumulate(g)
 
 
 def _walk(
@@ -119,7 +107,8 @@ def _walk(
     retain_graph: bool,
     hooked: bool = False,
 ) -> list[Any]:
-    wanted = {key_of(target): target for target in targets}
+    keys = [key_of(target) for target in targets]
+    wanted = dict(zip(keys, targets, strict=True))
     visited = set(records)
     check_tape(records, outputs, visited, wanted)
     pending: dict[Key, Cotangent] = {}
@@ -129,9 +118,9 @@ def _walk(
 
     for output, g in zip(outputs, seeds, strict=True):
         cotangent = pending.setdefault(key_of(output), Cotangent())
-        cotangent.add(g if create_graph else g.array)
+        cotangent.add(g if create_graph else g.array, output.array)
 
-    with enable_grad():
+    with enable_grad() if create_graph else nullcontext():
         while records:
             record = records.pop()
             gs: list[Any] = []
@@ -145,7 +134,7 @@ def _walk(
                 arrived = True
                 gs.append(cotangent.total(y))
                 if key in wanted:
-                    finished[key] = owned(cotangent, gs[-1])
+                    finished[key] = cotangent.kept(y)
                     if hooked and wanted[key].watch is not None:
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
@@ -153,14 +142,13 @@ def _walk(
                 _propagate(record, gs, needed, pending, create_graph, observers)
             if free:
                 record.free()
-        for target in targets:
-            key = key_of(target)
+        for key, target in zip(keys, targets, strict=True):
             cotangent = pending.get(key)
             if cotangent is not None:
-                finished[key] = owned(cotangent, cotangent.total(target.array))
+                finished[key] = cotangent.kept(target.array)
                 if hooked and target.watch is not None:
                     finished[key] = _shown(target, finished[key])
-    return [finished.get(key_of(target)) for target in targets]
+    return [*map(finished.get, keys)]
 
 
 def _propagate(
@@ -194,7 +182,7 @@ def _propagate(
     for k, (x, g, want) in enumerate(zip(inputs, contributions, needed, strict=True)):
         if not want or g is None:
             continue
-        key = key_of(x)
+        key = x if x.record is None else key_of(x)
         cotangent = pending.get(key)
         if cotangent is None:
             cotangent = pending[key] = Cotangent()
@@ -202,7 +190,7 @@ def _propagate(
             cotangent.defer(g)
             continue
         try:
-            cotangent.add(fitted(g, x.array))
+            cotangent.add(g, x.array, primitive.fresh)
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{primitive.name}: the gradient rule of argument {k} gave {_describe(g)} for an "
@@ -211,7 +199,7 @@ def _propagate(
 
 
 def _apply_rules(
-    primitive: Primitive,
+    primitive: Operation,
     needed: list[bool],
     gs: list[Any],
     ys: Sequence[Any],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,10 @@ from tinygrad_rnn.nn import Module
 from tinygrad_rnn.optim import Optimizer
 from tinygrad_rnn.tape import leaves, tree_map
 from tinygrad_rnn.tensor import Tensor
-from tinygrad_rnn.training.callbacks import Callback
 
 
-def check_parts(model: Any, optimizer: Any, callbacks: Any) -> None:
-    """Refuse what is no model, no optimizer, no list of callbacks."""
+def check_parts(model: Any, optimizer: Any, callbacks: Any, kind: type) -> None:
+    """Refuse what is no model, no optimizer, no list of callbacks, which are of that kind."""
     if not isinstance(model, Module):
         raise TypeError(f"Trainer: model must be a Module, got {type(model).__name__}")
     if not isinstance(optimizer, Optimizer):
@@ -27,15 +27,25 @@ def check_parts(model: Any, optimizer: Any, callbacks: Any) -> None:
             f"Trainer: callbacks must be a list of Callbacks, got {type(callbacks).__name__}"
         )
     for callback in callbacks:
-        if not isinstance(callback, Callback):
+        if not isinstance(callback, kind):
             raise TypeError(f"Trainer: a callback must be a Callback, got {callback!r:.80}")
 
 
-def check_functions(**functions: Any) -> None:
-    """Refuse what cannot be called."""
+def check_functions(optional: bool = False, **functions: Any) -> None:
+    """Refuse what cannot be called, nor is None where it may be left out."""
     for name, function in functions.items():
-        if not callable(function):
+        if not (callable(function) or (optional and function is None)):
             raise TypeError(f"Trainer: {name} must be a function, got {function!r:.80}")
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a checkpoint gives them back."""
+    try:
+        return json.loads(json.dumps(dict(settings)))
+    except TypeError as error:
+        raise TypeError(
+            f"Trainer: settings must be strings, numbers, lists and dicts ({error})"
+        ) from None
 
 
 def check_numbers(who: str, lowest: int, **numbers: Any) -> None:
@@ -46,6 +56,17 @@ def check_numbers(who: str, lowest: int, **numbers: Any) -> None:
         if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < lowest:
             wanted = "a positive integer" if lowest else "an integer >= 0"
             raise ValueError(f"{who}: {name} must be {wanted}, got {number!r}")
+
+
+def limits(epochs: Any, updates: Any, minutes: Any) -> tuple[float, float, float]:
+    """How many epochs, updates and seconds to train at most, inf where that is not said."""
+    if epochs is None and updates is None and minutes is None:
+        raise ValueError("Trainer.fit: expected epochs, updates or minutes, got none of them")
+    check_numbers("Trainer.fit", 0, epochs=epochs, updates=updates)
+    if minutes is not None and not (isinstance(minutes, int | float) and minutes >= 0):
+        raise ValueError(f"Trainer.fit: minutes must be a number >= 0, got {minutes!r}")
+    most = [math.inf if number is None else number for number in (epochs, updates, minutes)]
+    return most[0], most[1], most[2] * 60
 
 
 def loss_state_count(answer: Any) -> tuple[Tensor, Any, float | None]:

@@ -1,38 +1,11 @@
-"""What else is to happen in training: callbacks, and early stopping as one of them."""
+"""Callbacks that are there: early stopping."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from tinygrad_rnn.training.trainer import Trainer
-
-
-class Callback:
-    """Called by a Trainer at its moments. Write those that you need; the others do nothing.
-
-    An error that a callback raises ends training and is passed on as it is. One that decides
-    anything about training offers ``state_dict()`` and ``load_state_dict(state)`` (of strings,
-    numbers, lists and dicts), which makes it part of the checkpoint.
-    """
-
-    def on_start(self, trainer: Trainer) -> None:
-        """``fit`` begins."""
-
-    def on_update(self, trainer: Trainer, row: Mapping[str, float]) -> None:
-        """An update is done; ``row`` holds what metrics.csv is going to say about it."""
-
-    def on_evaluation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
-        """``evaluate`` has returned these metrics."""
-
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
-        """A checkpoint has been written there, the best one included."""
-
-    def on_end(self, trainer: Trainer, ending: str) -> None:
-        """``fit`` ends: with what it returns, or with ``"failed"`` where an error ends it."""
+from tinygrad_rnn.training.trainer import Callback, Trainer
 
 
 class EarlyStopping(Callback):
@@ -96,17 +69,3 @@ class EarlyStopping(Callback):
                 f"integer, got {best!r:.40} and {waited!r:.40}"
             )
         self.best, self.waited = best, waited
-
-
-@contextmanager
-def announced(trainer: Trainer) -> Generator[list[str]]:
-    """A trainer's callbacks hear of the start and, in whichever way it comes, of the end.
-
-    The block puts into the list how it has ended.
-    """
-    ending: list[str] = []
-    with ExitStack() as stack:
-        for callback in trainer.callbacks:
-            callback.on_start(trainer)
-            stack.callback(lambda one=callback: one.on_end(trainer, (ending or ["failed"])[0]))
-        yield ending

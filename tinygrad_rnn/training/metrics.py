@@ -97,18 +97,6 @@ class MetricsFile:
             self._file.close()
 
 
-def shown(row: Mapping[str, float]) -> str:
-    """A row in so few words that a progress bar of 80 columns has room for it."""
-    hidden = ("update", "epoch", "learning_rate")
-    words = {"gradient_norm": "norm", "tokens_per_second": "tokens/s"}
-    return ", ".join(
-        f"{words.get(name, name.replace('_', ' '))} "
-        + (f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}")
-        for name, value in row.items()
-        if name not in hidden
-    )
-
-
 def _rows_until(path: Path, updates: int) -> Iterator[dict[str, str]]:
     """The rows up to that update."""
     for line, row in _rows(path):

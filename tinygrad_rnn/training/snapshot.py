@@ -1,10 +1,13 @@
-"""A Trainer as a Checkpoint, and back."""
+"""A run as a Checkpoint, and back.
+
+``parts`` are what has a state of its own besides, by name: see :func:`named_parts`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,52 +15,70 @@ from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import tree_map
 from tinygrad_rnn.tensor import tensor
 from tinygrad_rnn.training.checkpoint import Checkpoint, CheckpointError
-
-if TYPE_CHECKING:
-    from tinygrad_rnn.training.trainer import Trainer
-
+from tinygrad_rnn.training.run import Run
 
 LOWEST = {"updates": 0, "epoch": 0, "batch": 0, "batches": 1, "accumulate": 1}
 """The integers of a progress, and the smallest that they can be."""
 
 
-def take(trainer: Trainer) -> Checkpoint:
+def named_parts(*parts: Any) -> dict[str, Any]:
+    """Those of a schedule and callbacks that have a state; a second of a kind is number 2."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if hasattr(part, "state_dict") and hasattr(part, "load_state_dict"):
+            kind, count = type(part).__name__, 1
+            while (name := kind if count == 1 else f"{kind} {count}") in found:
+                count += 1
+            found[name] = part
+    return found
+
+
+def take(run: Run, parts: Mapping[str, Any]) -> Checkpoint:
     """All that the rest of the run depends on, copied."""
     return Checkpoint(
-        model=trainer.model.state_dict(),
-        optimizer=trainer.optimizer.state_dict(),
+        model=run.model.state_dict(),
+        optimizer=run.optimizer.state_dict(),
         generator=generator_state(),
-        state=tree_map(lambda leaf: np.array(leaf.numpy()), trainer.state),
+        state=tree_map(lambda leaf: np.array(leaf.numpy()), run.state),
         progress={
-            "updates": trainer.updates,
-            "epoch": trainer.epoch,
-            "batch": trainer.batch,
-            "batches": len(trainer.epochs.present()),
-            "accumulate": trainer.epochs.accumulate,
-            "seconds": trainer.seconds,
-            "best": trainer.best,
+            "updates": run.updates,
+            "epoch": run.epoch,
+            "batch": run.batch,
+            "batches": len(run.epochs.present()),
+            "accumulate": run.epochs.accumulate,
+            "seconds": run.seconds,
+            "best": run.best,
         },
-        settings=trainer.settings,
-        parts={name: part.state_dict() for name, part in _parts(trainer).items()},
+        settings=run.settings,
+        parts={name: part.state_dict() for name, part in parts.items()},
     )
 
 
 def restore(
-    trainer: Trainer, checkpoint: Checkpoint, name: str, may_differ: Collection[str]
+    run: Run,
+    parts: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    name: str,
+    may_differ: Collection[str],
 ) -> None:
-    """Put a trainer where a checkpoint was made, or raise CheckpointError and change nothing."""
-    before, place = take(trainer), checkpoint.progress
+    """Put a run where a checkpoint was made, or raise CheckpointError and change nothing."""
+    before, place = take(run, parts), checkpoint.progress
     for key in before.progress:
         if key not in place:
             raise CheckpointError(f"{name} is not of a Trainer: its progress lacks {key!r}")
     _check(place, name)
-    _compare(trainer, checkpoint, name, may_differ)
+    _compare(before, checkpoint, name, may_differ)
+    batches = len(run.epochs.sequence(place["epoch"]))
+    if place["batches"] != batches:
+        raise CheckpointError(
+            f"{name} was made with {place['batches']} batches in an epoch, this run has {batches}"
+        )
     try:
-        _load(trainer, checkpoint)
+        _load(run, parts, checkpoint)
         if generator_state() != checkpoint.generator:
             raise ValueError("the state of the random generator is damaged")
     except Exception as error:
-        _load(trainer, before)
+        _load(run, parts, before)
         reason = error.args[0] if error.args else type(error).__name__
         raise CheckpointError(f"{name} does not fit: {reason!s:.500}") from error
 
@@ -96,50 +117,31 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
 
 
-def _compare(trainer: Trainer, checkpoint: Checkpoint, name: str, allowed: Collection[str]) -> None:
-    there = {**checkpoint.settings, "accumulate": checkpoint.progress["accumulate"]}
-    here = {**trainer.settings, "accumulate": trainer.epochs.accumulate}
-    for key in dict.fromkeys([*there, *here]):
-        if key not in allowed and not _equal(there.get(key), here.get(key)):
-            made, wanted = (f"{side.get(key)!r:.80}" for side in (there, here))
-            raise CheckpointError(f"{name} was made with {key:.80} {made}, this run has {wanted}")
-    parts = _parts(trainer)
-    for key in dict.fromkeys([*checkpoint.parts, *parts]):
-        if key not in allowed and (key in parts) != (key in checkpoint.parts):
-            made, wanted = ("without", "it") if key in parts else ("with", "none")
-            raise CheckpointError(f"{name} was made {made} {key:.80}, this run has {wanted}")
-    made, wanted = (
-        checkpoint.progress["batches"],
-        len(trainer.epochs.sequence(checkpoint.progress["epoch"])),
+def _compare(here: Checkpoint, there: Checkpoint, name: str, allowed: Collection[str]) -> None:
+    """Refuse a checkpoint ``there`` with other settings or parts than one of this run has."""
+    ours, theirs = (
+        {**one.settings, "accumulate": one.progress["accumulate"]} for one in (here, there)
     )
-    if made != wanted:
-        raise CheckpointError(
-            f"{name} was made with {made} batches in an epoch, this run has {wanted}"
-        )
+    for key in dict.fromkeys([*theirs, *ours]):
+        if key not in allowed and not _equal(theirs.get(key), ours.get(key)):
+            made, wanted = (f"{side.get(key)!r:.80}" for side in (theirs, ours))
+            raise CheckpointError(f"{name} was made with {key:.80} {made}, this run has {wanted}")
+    for key in dict.fromkeys([*there.parts, *here.parts]):
+        if key not in allowed and (key in here.parts) != (key in there.parts):
+            made, wanted = ("without", "it") if key in here.parts else ("with", "none")
+            raise CheckpointError(f"{name} was made {made} {key:.80}, this run has {wanted}")
 
 
-def _load(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    trainer.model.load_state_dict(checkpoint.model)
-    trainer.optimizer.load_state_dict(checkpoint.optimizer)
-    for name, part in _parts(trainer).items():
+def _load(run: Run, parts: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    run.model.load_state_dict(checkpoint.model)
+    run.optimizer.load_state_dict(checkpoint.optimizer)
+    for name, part in parts.items():
         if name in checkpoint.parts:
             part.load_state_dict(checkpoint.parts[name])
     set_generator_state(dict(checkpoint.generator))
-    device = next((p.device for p in trainer.model.parameters()), None)
-    trainer.state = tree_map(lambda array: tensor(array, device=device), checkpoint.state)
+    device = next((p.device for p in run.model.parameters()), None)
+    run.state = tree_map(lambda array: tensor(array, device=device), checkpoint.state)
     place = checkpoint.progress
-    trainer.epochs.go_to(place["epoch"], place["batch"])
-    trainer.updates, trainer.seconds = place["updates"], place["seconds"]
-    trainer.best = place["best"]
-
-
-def _parts(trainer: Trainer) -> dict[str, Any]:
-    """The schedule and the callbacks that have a state, by name; a second of a kind is number 2."""
-    found: dict[str, Any] = {}
-    for part in (trainer.schedule, *trainer.callbacks):
-        if hasattr(part, "state_dict") and hasattr(part, "load_state_dict"):
-            kind, count = type(part).__name__, 1
-            while (name := kind if count == 1 else f"{kind} {count}") in found:
-                count += 1
-            found[name] = part
-    return found
+    run.epochs.go_to(place["epoch"], place["batch"])
+    run.updates, run.seconds = place["updates"], place["seconds"]
+    run.best = place["best"]

@@ -1,51 +1,62 @@
-"""Trainer: the loop over batches, and what keeps it from losing anything."""
+"""Trainer: the loop over updates, what is told of it, and what keeps it from losing anything."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from tqdm import tqdm
-
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.optim import NonFiniteGradientError, Optimizer
-from tinygrad_rnn.optim.mean import BatchMean
+from tinygrad_rnn.optim import Optimizer
 from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.training.arguments import (
-    check_counts,
     check_functions,
     check_numbers,
     check_parts,
-    loss_state_count,
-    metrics_by_name,
+    limits,
+    plain_settings,
 )
-from tinygrad_rnn.training.callbacks import Callback, announced
-from tinygrad_rnn.training.causes import nonfinite_part
 from tinygrad_rnn.training.checkpoint import Checkpoint
 from tinygrad_rnn.training.epochs import Batches, Epochs
-from tinygrad_rnn.training.evaluation import evaluation
 from tinygrad_rnn.training.folder import RunFolder
 from tinygrad_rnn.training.interruption import interruption
-from tinygrad_rnn.training.metrics import MetricsFile, shown
-from tinygrad_rnn.training.snapshot import restore, take
+from tinygrad_rnn.training.metrics import MetricsFile
+from tinygrad_rnn.training.progress import ProgressBar
+from tinygrad_rnn.training.run import Run
+from tinygrad_rnn.training.snapshot import named_parts, restore, take
 
 Ending = Literal["finished", "interrupted", "time limit", "stopped"]
-ADVICE = "; lower the learning rate or clip the gradient"
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss, a metric or a parameter has become inf or nan."""
+class Callback:
+    """Called by a Trainer at its moments. Write those that you need; the others do nothing.
+
+    An error that a callback raises ends training and is passed on as it is. One that decides
+    anything about training offers ``state_dict()`` and ``load_state_dict(state)`` (of strings,
+    numbers, lists and dicts), which makes it part of the checkpoint.
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """``fit`` begins."""
+
+    def on_update(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+        """An update is done; ``row`` holds what metrics.csv is going to say about it."""
+
+    def on_evaluation(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """``evaluate`` has returned these metrics."""
+
+    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+        """A checkpoint has been written there, the best one included."""
+
+    def on_end(self, trainer: Trainer, ending: str) -> None:
+        """``fit`` ends: with what it returns, or with ``"failed"`` where an error ends it."""
 
 
-class Trainer:
+class Trainer(Run):
     """Trains a model of any kind: recurrent with a state from batch to batch, or without.
 
     One update is: loss, backward, optimizer step, a row in ``metrics.csv``; at times an
@@ -112,10 +123,9 @@ class Trainer:
         tokens: Callable[[Any], int] | None = None,
         progress: bool = True,
     ) -> None:
-        check_parts(model, optimizer, callbacks)
-        optional = {"schedule": schedule, "evaluate": evaluate, "tokens": tokens}
-        given = {name: function for name, function in optional.items() if function is not None}
-        check_functions(loss=loss, describe=describe, **given)
+        check_parts(model, optimizer, callbacks, Callback)
+        check_functions(loss=loss, describe=describe)
+        check_functions(optional=True, schedule=schedule, evaluate=evaluate, tokens=tokens)
         check_numbers("Trainer", 1, accumulate=accumulate, evaluate_every=evaluate_every)
         check_numbers("Trainer", 1, checkpoint_every=checkpoint_every, keep=keep)
         self.model, self.optimizer, self.loss = model, optimizer, loss
@@ -123,31 +133,12 @@ class Trainer:
         self.folder = RunFolder(folder, keep)
         self.schedule, self.evaluate, self.callbacks = schedule, evaluate, list(callbacks)
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
-        try:
-            self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
-        except TypeError as error:
-            raise TypeError(
-                f"Trainer: settings must be strings, numbers, lists and dicts ({error})"
-            ) from None
         self.describe, self.tokens, self.progress = describe, tokens, progress
-        self.updates, self.seconds = 0, 0.0
-        self.best: float | None = None
-        self.state: Any = None
+        self.settings = plain_settings(settings or {})
         self._saved = 0
         self._unwritten: dict[str, float] | None = None  # the last row, until it is in the file
         self._best_is_due = False
         self._stopping = False
-        self._broken_off = ""
-
-    @property
-    def epoch(self) -> int:
-        """Epochs completed."""
-        return self.epochs.epoch
-
-    @property
-    def batch(self) -> int:
-        """The number of the next batch."""
-        return self.epochs.batch
 
     def fit(
         self,
@@ -178,11 +169,7 @@ class Trainer:
         ValueError
             where the ``metrics.csv`` of the run that goes on is damaged, naming the line.
         """
-        if epochs is None and updates is None and minutes is None:
-            raise ValueError("Trainer.fit: expected epochs, updates or minutes, got none of them")
-        check_numbers("Trainer.fit", 0, epochs=epochs, updates=updates)
-        if minutes is not None and not (isinstance(minutes, int | float) and minutes >= 0):
-            raise ValueError(f"Trainer.fit: minutes must be a number >= 0, got {minutes!r}")
+        max_epochs, max_updates, max_seconds = limits(epochs, updates, minutes)
         if self._broken_off:
             raise RuntimeError(
                 f"Trainer.fit: {self._broken_off} was broken off and may be half done; go on from "
@@ -195,29 +182,25 @@ class Trainer:
                 stacklevel=2,
             )
         self._stopping = False
-        goals = [math.inf if updates is None else updates]
+        total = max_updates
         if epochs is not None:
-            goals.append(self.updates + self.epochs.updates_until(epochs))
+            total = min(total, self.updates + self.epochs.updates_until(epochs))
+        recorded = self.updates - (self._unwritten is not None)
+        ending = "failed"
         with (
             self.folder.claimed(self.updates),
-            closing(MetricsFile(self.folder.metrics, self._recorded())) as metrics,
-            tqdm(
-                total=None if math.isinf(min(goals)) else int(min(goals)),
-                initial=self.updates,
-                disable=not self.progress,
-                dynamic_ncols=True,
-                bar_format="|{bar:6}| {n_fmt}/{total_fmt} {remaining}{postfix}",
-            ) as bar,
+            closing(MetricsFile(self.folder.metrics, recorded)) as metrics,
+            ProgressBar(total, self.updates, self.progress) as bar,
             interruption() as interrupted,
-            announced(self) as ending,
+            ExitStack() as started,
         ):
+            for callback in self.callbacks:
+                callback.on_start(self)
+                started.callback(lambda one=callback: one.on_end(self, ending))
             start, before = time.monotonic(), self.seconds
+            latest = before + max_seconds
             self._keep(metrics)  # where the last call failed to
-            while True:
-                late = minutes is not None and self.seconds - before >= minutes * 60
-                reason = self._reason(epochs, updates, interrupted(), late)
-                if reason is not None:
-                    break
+            while (reason := self._reason(max_epochs, max_updates, latest, interrupted())) is None:
                 try:
                     row = self._unwritten = self._update()
                     self.seconds = before + time.monotonic() - start
@@ -225,18 +208,20 @@ class Trainer:
                     for callback in self.callbacks:
                         callback.on_update(self, row)
                     if self.evaluate is not None and self._due(self.evaluate_every):
-                        row |= self._evaluate(self.evaluate)
+                        found = self._evaluate(self.evaluate)
+                        for callback in self.callbacks:
+                            callback.on_evaluation(self, found)
+                        row |= found
                     self._keep(metrics)
                 except KeyboardInterrupt:  # the second one: who knows how far it came
                     self._broken_off = self._broken_off or f"update {self.updates:,}"
                     raise
-                bar.set_postfix_str(shown(row), refresh=False)
-                bar.update()
+                bar.show(row)
                 if self._due(self.checkpoint_every or self.evaluate_every):
                     self._save()
             if self._saved < self.updates:
                 self._save()
-            ending.append(reason)
+            ending = reason
             return reason
 
     def stop(self) -> None:
@@ -245,7 +230,7 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """All that the rest of the run depends on, copied."""
-        return take(self)
+        return take(self, self._parts())
 
     def resume(
         self, checkpoint: Checkpoint | str | os.PathLike[str], may_differ: Sequence[str] = ()
@@ -263,86 +248,31 @@ class Trainer:
             name, checkpoint = f"the checkpoint {str(checkpoint)!r}", Checkpoint.load(checkpoint)
         before, self._broken_off = self._broken_off, "resume()"
         try:
-            restore(self, checkpoint, name, may_differ)
+            restore(self, self._parts(), checkpoint, name, may_differ)
         except Exception:  # it has changed nothing
             self._broken_off = before
             raise
         self._saved, self._broken_off = self.updates, ""
         self._unwritten, self._best_is_due = None, False
 
-    def _update(self) -> dict[str, float]:
-        """One update of the parameters, and its row of metrics."""
-        began = time.perf_counter()
-        self._broken_off = f"update {self.updates + 1:,}"
-        if self.schedule is not None:
-            self.optimizer.lr = self.schedule(self.updates)
-        self.optimizer.zero_grad()
-        batches, state, mean = self.epochs.following(), self.state, BatchMean()
-        counts: list[float | None] = []
-        for batch in batches:
-            loss, state, count = self._loss(batch, state)
-            mean.add(loss, 1.0 if count is None else count)
-            counts.append(count)
-        check_counts(batches, counts)
-        value = mean.finish(self.optimizer.parameters)
-        norm = self._step(batches)
-        row: dict[str, float] = {
-            "update": self.updates + 1,
-            "epoch": self.epoch + 1,
-            "learning_rate": self.optimizer.lr,
-            **self.describe(value),
-            "gradient_norm": norm,
-        }
-        if self.tokens is not None:
-            tokens = sum(self.tokens(batch) for batch in batches)
-            row["tokens_per_second"] = tokens / (time.perf_counter() - began)
-        self.updates += 1
-        self.state = None if self.epochs.advance() else state
-        self._broken_off = ""
-        return row
+    def _parts(self) -> dict[str, Any]:
+        return named_parts(self.schedule, *self.callbacks)
 
-    def _loss(self, batch: Any, before: Any) -> tuple[Tensor, Any, float | None]:
-        """The loss of a batch, a finite number, the state after it, detached, and its count."""
-        loss, state, count = loss_state_count(self.loss(batch, before))
-        if not math.isfinite(loss.item()):
-            said, advice = f"the loss is {loss.item()}", ADVICE
-            of_batch = nonfinite_part("batch", batch)
-            of_model = nonfinite_part("model", self.model.state_dict())
-            cause = of_batch or of_model or nonfinite_part("state", before)
-            if of_batch or (of_model and not self.updates):  # which no update has made
-                advice = ""
-            raise self._nonfinite(said, self.updates + 1, f"; {cause}" * bool(cause) + advice)
-        return loss, state, count
+    def _reason(
+        self, epochs: float, updates: float, seconds: float, interrupted: bool
+    ) -> Ending | None:
+        """Why training is to end now, if it is."""
+        if self.epoch >= epochs or self.updates >= updates:
+            return "finished"
+        if interrupted:
+            return "interrupted"
+        if self.seconds >= seconds:
+            return "time limit"
+        return "stopped" if self._stopping else None
 
-    def _step(self, batches: Sequence[Any]) -> float:
-        """The optimizer's step; says what the norm of the gradient was."""
-        try:
-            return self.optimizer.step().norm
-        except NonFiniteGradientError as error:
-            cause = nonfinite_part("batch", batches[0] if len(batches) == 1 else batches)
-            raise NonFiniteGradientError(f"{error}; {cause}" if cause else str(error)) from error
-
-    def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-        """The metrics now. Training is not touched: neither its modes nor its random numbers."""
-        with evaluation(self.model):
-            metrics = metrics_by_name(evaluate())
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise self._nonfinite(f"{name} is {value}", self.updates)
-        first = next(iter(metrics.values()))
-        better = self.best is None or first < self.best
-        if better:
-            self.best, self._best_is_due = first, True
-        observe = getattr(self.schedule, "observe", None)
-        if observe is not None:  # a schedule that waits for a plateau
-            observe(first)
-        for callback in self.callbacks:
-            callback.on_evaluation(self, metrics)
-        return metrics
-
-    def _recorded(self) -> int:
-        """The updates whose rows are in the file of metrics."""
-        return self.updates - (self._unwritten is not None)
+    def _due(self, every: int | None) -> bool:
+        """Whether something happens now, after ``every`` so many updates or after each epoch."""
+        return self.batch == 0 if every is None else self.updates % every == 0
 
     def _keep(self, metrics: MetricsFile) -> None:
         """Write the row of the last update and, where it is the best, its checkpoint."""
@@ -350,44 +280,17 @@ class Trainer:
             metrics.append(self._unwritten)
             self._unwritten = None
         if self._best_is_due:
-            path = self.folder.save_best(self._sound())
+            self._save(best=True)
+
+    def _save(self, best: bool = False) -> None:
+        """Write a checkpoint, unless it is not worth keeping."""
+        checkpoint = self.checkpoint()
+        self._check_finite(checkpoint.model)
+        if best:
+            path = self.folder.save_best(checkpoint)
             self._best_is_due = False
-            self._tell(path)
-
-    def _save(self) -> None:
-        path = self.folder.save(self._sound())
-        self._saved = self.updates
-        self._tell(path)
-
-    def _tell(self, path: Path) -> None:
+        else:
+            path = self.folder.save(checkpoint)
+            self._saved = self.updates
         for callback in self.callbacks:
             callback.on_checkpoint(self, path)
-
-    def _sound(self) -> Checkpoint:
-        """A checkpoint that is worth keeping: a model with inf or nan in it is none."""
-        checkpoint = self.checkpoint()
-        for name, values in checkpoint.model.items():
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise self._nonfinite(f"{name} holds inf or nan", self.updates)
-        return checkpoint
-
-    def _due(self, every: int | None) -> bool:
-        """Whether something happens now, after ``every`` so many updates or after each epoch."""
-        return self.batch == 0 if every is None else self.updates % every == 0
-
-    def _reason(
-        self, epochs: int | None, updates: int | None, interrupted: bool, late: bool
-    ) -> Ending | None:
-        """Why training is to end now, if it is."""
-        if epochs is not None and self.epoch >= epochs:
-            return "finished"
-        if updates is not None and self.updates >= updates:
-            return "finished"
-        if interrupted:
-            return "interrupted"
-        if late:
-            return "time limit"
-        return "stopped" if self._stopping else None
-
-    def _nonfinite(self, what: str, update: int, why: str = ADVICE) -> NonFiniteLossError:
-        return NonFiniteLossError(f"Trainer: {what} at update {update:,}{why}; {self.folder}")

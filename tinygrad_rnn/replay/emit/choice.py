@@ -10,10 +10,10 @@ import numpy as np
 
 from tinygrad_rnn.backends import Backend, Extras, Switch, extras, using_extras
 from tinygrad_rnn.backends.forks import undivided
-from tinygrad_rnn.replay.emit import array
-from tinygrad_rnn.replay.emit.array import Runner
+from tinygrad_rnn.replay.emit import array_calls
+from tinygrad_rnn.replay.emit.common import CompiledLoop, Unsupported
 from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
-from tinygrad_rnn.replay.emit.cuda.source import kernel_source
+from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
@@ -31,16 +31,7 @@ def has_numba() -> bool:
     return why_not() is None
 
 
-def emit(loop: Loop, backend: Backend, known: dict[Any, Runner]) -> Runner:
-    """The loop's function, compiled at the first call for each choice of emitters."""
-    chosen = extras()
-    runner = known.get(chosen)
-    if runner is None:
-        runner = known.setdefault(chosen, _compile(loop, backend, chosen))
-    return runner
-
-
-def bind(runner: Runner, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
+def bind(runner: CompiledLoop, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
     """The loop bound to the memory of these arrays, to be run any number of times.
 
     It does not hold the arrays. None where the loop is more than one compiled function.
@@ -66,19 +57,20 @@ def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
     return why or ["the loop is one compiled function"]
 
 
-def _compile(loop: Loop, backend: Backend, chosen: Extras) -> Runner:
+def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
+    """The loop's function, by the first emitter that is there and may be used."""
     if backend.xp is np and chosen.jit and has_numba():
         with undivided():
             from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
 
         try:
-            one_step = array.one_step(loop, backend)
+            one_step = array_calls.one_step(loop, backend)
             return numba_emitter.compile_loop(loop, one_step, packed=chosen.packed)
         except Unusable as failure:
             warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
     if not _why_no_kernels(loop, backend):
-        return cuda_emitter.compile_loop(loop, backend, array.one_step(loop, backend))
-    return array.compile_loop(loop, backend)
+        return cuda_emitter.compile_loop(loop, backend, array_calls.one_step(loop, backend))
+    return array_calls.compile_loop(loop, backend)
 
 
 def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
@@ -88,10 +80,10 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     try:
         for step in loop.steps:
             if isinstance(step, Kernel):
-                kernel_source(step, loop.arrays)
-    except ValueError as error:
-        return [f"runs as array calls: {error}"]
+                cuda_kernel(step, loop.arrays)
+    except Unsupported as problem:
+        return [f"runs as array calls: {problem}"]
     return []
 
 
-__all__ = ["Runner", "bind", "emit", "has_numba", "using"]
+__all__ = ["CompiledLoop", "bind", "emit", "has_numba", "using"]

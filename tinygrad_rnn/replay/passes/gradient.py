@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ _COSTLY = {ops.exp, ops.log, ops.tanh, ops.sigmoid, ops.erf, ops.power, ops.sin,
 _FREE = (*VIEWS, SLICE, FILL, P.split, P.unstack, P.cast, P.zeros_like)
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which inputs want a gradient, and which outputs over time a cotangent arrives for."""
 
     consts: tuple[bool, ...]

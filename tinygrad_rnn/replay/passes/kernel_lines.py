@@ -33,6 +33,19 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
+_OF_BOOLS = {
+    "add": "bitwise_or",
+    "multiply": "bitwise_and",
+    "maximum": "bitwise_or",
+    "minimum": "bitwise_and",
+}
+"""What arithmetic comes to between bools."""
+_NOT_OF_BOOLS = ("subtract", "negative", "sign", "power")
+"""What NumPy does not do with bools, which count as numbers here."""
+_ROUNDING = ("floor", "ceil", "round")
+_UNCHANGED = {"i": _ROUNDING, "u": _ROUNDING, "b": (*_ROUNDING, "abs")}
+"""What leaves an integer or a bool as it is."""
+
 _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "erf": math.erf,
     "raised": np.power,
@@ -57,10 +70,12 @@ def kernel_lines(
     """
     known = {f"x{k}": operand for k, operand in enumerate(operands)} | dict(params)
     lines = _Lines(target, known, compute)
-    operand, _ = lines.of(parsed(expression))
-    if not lines.lines or lines.lines[-1].target != operand:
-        return [Line(target, "cast", (_as(operand, compute),), compute, dtype)]
-    lines.lines[-1] = lines.lines[-1]._replace(target=target, dtype=dtype)
+    operand, found = lines.of(parsed(expression))
+    if found == dtype and lines.lines and lines.lines[-1].target == operand:
+        lines.lines[-1] = lines.lines[-1]._replace(target=target)
+    else:
+        found = found or compute
+        lines.lines.append(Line(target, "cast", (_as(operand, found),), found, dtype))
     return lines.lines
 
 
@@ -73,7 +88,7 @@ class _Lines:
         self.target, self.known, self.compute = target, known, compute
         self.real = compute if compute.kind == "f" else DOUBLE
         self.lines: list[Line] = []
-        self.found: dict[int, tuple[str, DType]] = {}
+        self.found: dict[int, _Operand] = {}
 
     def of(self, node: Node) -> _Operand:
         """What holds a node's value."""
@@ -93,7 +108,7 @@ class _Lines:
             self.found[id(node)] = self.apply(node.function, given)
         return self.found[id(node)]
 
-    def apply(self, function: str, given: list[_Operand]) -> tuple[str, DType]:
+    def apply(self, function: str, given: list[_Operand]) -> _Operand:
         condition, operands = [], given
         if function == "select":
             condition, operands = given[:1], given[1:]
@@ -105,8 +120,16 @@ class _Lines:
             function, operands = _power(function, operands)
         if function in REAL and compute.kind != "f":
             compute = self.real
-        if compute == BOOL and function in ("subtract", "negative", "sign", "power"):
-            compute = self.compute  # NumPy has none of bools
+        if compute == BOOL and function in _NOT_OF_BOOLS:
+            compute = self.compute
+        if compute.kind != "f" and function in PREDICATES:
+            return function == "isfinite", None
+        if function in _UNCHANGED.get(compute.kind, ()):
+            return operands[0]
+        if compute == BOOL and function == "invert":
+            function, operands = "bitwise_xor", [*operands, (True, None)]
+        elif compute == BOOL:
+            function = _OF_BOOLS.get(function, function)
         dtype = BOOL if function in (*COMPARISONS, *PREDICATES) else compute
         name = f"{self.target}.{len(self.lines)}"
         names = [x if isinstance(x, str) else bool(x) for x, _ in condition]

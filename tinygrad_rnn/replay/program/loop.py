@@ -45,8 +45,10 @@ class Line(NamedTuple):
 
     ``function`` is one of ``ops/kernel_language.py``, that of an operator or ``"cast"``;
     ``operands`` are names of reads or of earlier targets, or Python numbers. Operands are brought
-    to ``compute``, but the condition of ``"select"`` to bool; what comes out, of a comparison and
-    of ``"isnan"`` and ``"isfinite"`` a bool, is brought to ``dtype``.
+    to ``compute``, but the condition of ``"select"`` to bool. ``dtype`` is that of the target:
+    bool for a comparison, ``"isnan"`` and ``"isfinite"``, any for ``"cast"``, else ``compute``.
+    Bools are compared, cast, chosen and joined by ``bitwise_`` functions, and no more; of integers
+    there is no rounding.
     """
 
     target: str

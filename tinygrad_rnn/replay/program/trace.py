@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array
@@ -246,7 +246,7 @@ def program_of(
         results = [Value(y.shape, y.dtype) for y in record.results]
         for slot, y in enumerate(results):
             known[(record, slot) if slot else record] = y
-        lines.append(Op(record.primitive, inputs, record.params, results))
+        lines.append(Op(cast("Primitive", record.primitive), inputs, record.params, results))
     found = [value_of(y) for y in outputs]
     extra = [known[key] for key in captured]
     first, second = len(ys), len(ys) + len(next_state)

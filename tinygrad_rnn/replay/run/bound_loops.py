@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.choice import Runner, bind
+from tinygrad_rnn.replay.emit.choice import CompiledLoop, bind
 from tinygrad_rnn.replay.passes.plan import Plan
 from tinygrad_rnn.replay.program.loop import ArraySpec
 from tinygrad_rnn.replay.program.program import Program
@@ -98,7 +98,7 @@ class BoundLoops:
 
     def run(
         self,
-        runner: Runner,
+        runner: CompiledLoop,
         consts: Sequence[np.ndarray],
         xs: Sequence[np.ndarray],
         state: Sequence[np.ndarray],
@@ -126,7 +126,9 @@ class BoundLoops:
                     return self._idle.pop(k)[1]
         return None
 
-    def _made(self, runner: Runner, consts: Sequence[np.ndarray], steps: int) -> BoundLoop | None:
+    def _made(
+        self, runner: CompiledLoop, consts: Sequence[np.ndarray], steps: int
+    ) -> BoundLoop | None:
         specs = self.plan.loop.arrays
         size = sum(
             math.prod(self._shape(k, spec, steps)) * spec.dtype.itemsize

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.choice import Runner, emit
+from tinygrad_rnn.backends import Array, Backend, extras
+from tinygrad_rnn.replay.emit import choice
+from tinygrad_rnn.replay.emit.choice import CompiledLoop
 from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
@@ -17,6 +19,9 @@ from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
 from tinygrad_rnn.replay.run.bound_loops import BoundLoops
 from tinygrad_rnn.replay.run.memory import Lease
 from tinygrad_rnn.replay.run.whole_sequences import OverTime
+
+Found: TypeAlias = tuple[list[Array], list[Array], list[Array]]
+"""Outputs over time, the last state, and what is summed over time."""
 
 
 class Compiled:
@@ -31,39 +36,37 @@ class Compiled:
     """
 
     def __init__(
-        self,
-        program: Program,
-        reverse: bool,
-        given: int,
-        backend: Backend,
-        brief: bool = False,
+        self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
-        self.source = program
-        self.backend = backend
-        lowered = simplify(lower(program))
-        self.program, self.summed = summed_inside(lowered)
+        self.source, self.backend, self.reverse = program, backend, reverse
+        self.program, self.summed = summed_inside(simplify(lower(program)))
         self.parts: Parts = split(self.program, brief)
         self.plan = plan(self.parts, reverse, brief)
-        self.reverse = reverse
         self.given = self.program.ys[:given]
+        around = [*self.parts.before, *self.parts.after]
         self.used_once = needed_ops(
             self.parts.once,
-            [
-                *self.plan.inputs,
-                *self.program.outputs,
-                *(x for op in (*self.parts.before, *self.parts.after) for x in op.values()),
-            ],
+            [*self.plan.inputs, *self.program.outputs, *(x for op in around for x in op.values())],
         )
-        leaving = {self.plan.crossing[y][0] for y in self.given if y in self.plan.crossing}
-        self.leaving = leaving
-        self.around = [*self.parts.before, *self.parts.after]
-        early = {y for op in self.parts.before for y in op.outputs}
-        self.gives_early = not early.isdisjoint(self.program.ys)
-        fresh = {op.outputs[0] for op in self.parts.after if is_light(op) or is_product(op)}
-        self.fresh = fresh - {op.outputs[0] for op in self.parts.after if op.primitive in VIEWS}
+        self._early = {y: op for op in self.parts.before for y in op.outputs}
+        self._producers = {y: op for op in around for y in op.outputs}
+        self._gives_early = not self._early.keys().isdisjoint(self.program.ys)
+        # After the loop these have memory of their own, which can be given away as it is
+        self._fresh = {
+            op.outputs[0]
+            for op in self.parts.after
+            if (is_light(op) or is_product(op)) and op.primitive not in VIEWS
+        }
+        crossing = self.plan.crossing
+        self._leaving = {crossing[y][0] for y in self.given if y in crossing}
+        self._lent = [
+            k
+            for k in range(len(self.plan.loop.arrays))
+            if k not in self._leaving and k not in self.plan.inputs.values()
+        ]
         keeps_bound = brief and backend.xp is np and self._is_bare()
         self.bound_loops = BoundLoops(self.program, self.plan) if keeps_bound else None
-        self._runners: dict[Any, Runner] = {}
+        self._runners: dict[Any, CompiledLoop] = {}
 
     def run(
         self,
@@ -71,48 +74,52 @@ class Compiled:
         xs: Sequence[Array],
         state: Sequence[Array],
         steps: int,
-        lease: Lease,
-    ) -> tuple[list[Array], list[Array], list[Array]]:
-        """(ys, final state, totals). What is not given to the user lies in memory of the lease."""
-        runner = self.runner(steps)
+        lease: Lease | None = None,
+    ) -> Found:
+        """(ys, final state, totals). Residuals lie in memory of the lease.
+
+        Without one there must be none.
+        """
+        runner = self.runner()
         if self.bound_loops is not None:
             at_once = self.bound_loops.run(runner, consts, xs, state, steps)
             if at_once is not None:
                 return at_once
-        return self.backend.flushed(lambda: self._run(runner, consts, xs, state, steps, lease))
+        return self.backend.flushed(partial(self._run, runner, consts, xs, state, steps, lease))
 
     def _run(
         self,
-        runner: Runner,
+        runner: CompiledLoop,
         consts: Sequence[Array],
         xs: Sequence[Array],
         state: Sequence[Array],
         steps: int,
-        lease: Lease,
-    ) -> tuple[list[Array], list[Array], list[Array]]:
+        lease: Lease | None,
+    ) -> Found:
         scratch = Lease(self.backend)
+        lease = scratch if lease is None else lease
         single = self._once(consts)
         stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))
-        take = lease.take if self.gives_early else scratch.take
-        before = OverTime(self.backend, steps, single, stacked, self.parts.before, take)
-        arrays = self._arrays(before, steps, lease, scratch)
-        start: list[Any] = [*state, *(None for _ in range(len(self.program.state) - len(state)))]
+        take = lease.take if self._gives_early else scratch.take
+        before = OverTime(self.backend, steps, single, stacked, self._early, take)
+        arrays = self._arrays(before, steps, lease)
         first, last = (steps, 0) if self.reverse else (0, steps)
-        for s, place in zip(start, self._states(arrays, first), strict=True):
+        start: list[Any] = [*state, *[0] * (len(self.program.state) - len(state))]
+        for place, s in zip(self._states(arrays, first), start, strict=True):
             if place is not None:
-                place[...] = 0 if s is None else s
+                place[...] = s
 
         runner(arrays, steps)
 
-        ends = self._states(arrays, last)
-        finals = [(s if e is None else e).copy() for s, e in zip(start, ends, strict=True)]
+        ends: list[Array] = []
+        for place, s in zip(self._states(arrays, last), start, strict=True):
+            ends.append((s if place is None else place).copy())
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
-        after = OverTime(self.backend, steps, single, stacked, self.around, self.backend.xp.empty)
-        found = self._outputs(after), finals[: len(state)], self._totals(after, finals)
-        scratch.release()
-        return found
+        empty = self.backend.xp.empty
+        after = OverTime(self.backend, steps, single, stacked, self._producers, empty)
+        return self._outputs(after), ends[: len(state)], self._totals(after, ends)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""
@@ -122,23 +129,28 @@ class Compiled:
             inputs: list[Any] = [single[x] if isinstance(x, Value) else x for x in op.inputs]
             found = op.primitive.forward(xp, *inputs, **op.params)
             results: Sequence[Any] = found if op.primitive.multiple else (found,)
-            single.update(zip(op.outputs, [xp.asarray(y) for y in results], strict=True))
+            for y, result in zip(op.outputs, results, strict=True):
+                single[y] = xp.asarray(result)
         return single
 
-    def _arrays(self, before: OverTime, steps: int, lease: Lease, scratch: Lease) -> list[Any]:
+    def _arrays(self, before: OverTime, steps: int, lease: Lease) -> list[Any]:
         """The arrays of the loop: its inputs, and memory for what it computes."""
-        given = {k: before.operand(v) for v, k in self.plan.inputs.items()}
-        arrays: list[Any] = []
-        for k, spec in enumerate(self.plan.loop.arrays):
-            if k in given:
-                arrays.append(self.backend.contiguous(given[k]))
-                continue
-            rows = (steps + self.plan.is_state(k),) if spec.stacked else ()
-            shape = (*rows, *spec.shape)
-            if k in self.leaving:
-                arrays.append(self.backend.xp.empty(shape, dtype=spec.dtype))
-            else:
-                arrays.append((lease if spec.stacked else scratch).take(shape, spec.dtype))
+        specs, states, xp = self.plan.loop.arrays, self.plan.state, self.backend.xp
+        shapes = [
+            (steps + (k in states), *spec.shape) if spec.stacked else spec.shape
+            for k, spec in enumerate(specs)
+        ]
+        arrays: list[Any] = [None] * len(specs)
+        known = {**before.stacked, **before.single}
+        for v, k in self.plan.inputs.items():
+            array = known.get(v)
+            array = before.series(v) if array is None else array
+            arrays[k] = array if array.flags.c_contiguous else self.backend.contiguous(array)
+        for k in self._leaving:
+            arrays[k] = xp.empty(shapes[k], dtype=specs[k].dtype)
+        lent = lease.take_all([(shapes[k], specs[k].dtype) for k in self._lent])
+        for k, array in zip(self._lent, lent, strict=True):
+            arrays[k] = array
         return arrays
 
     def _states(self, arrays: Sequence[Array], row: int) -> list[Array | None]:
@@ -149,17 +161,31 @@ class Compiled:
             for k in self.plan.state
         ]
 
-    def _totals(self, after: OverTime, finals: Sequence[Array]) -> list[Array]:
+    def _outputs(self, after: OverTime) -> list[Array]:
+        """The outputs over time; what a user gets shares its memory with nothing else."""
+        taken: set[Any] = set()
+        ys: list[Array] = []
+        for k, v in enumerate(self.program.ys):
+            array = after.stacked.get(v)
+            array = after.series(v) if array is None else array
+            if k < len(self.given):
+                place = self.plan.crossing[v][0] if v in self.plan.crossing else v
+                if place in taken or (place is v and v not in self._fresh):
+                    array = array.copy()
+                taken.add(place)
+            ys.append(array)
+        return ys
+
+    def _totals(self, after: OverTime, ends: Sequence[Array]) -> list[Array]:
         """What is summed over time, after the loop or inside it; no two are one array."""
-        wanted = self.program.totals
-        sums = [after.total(v) for v in wanted]
-        totals = [
-            array.copy() if array.base is not None or v in wanted[:k] else array
-            for k, (v, array) in enumerate(zip(wanted, sums, strict=True))
-        ]
+        totals: list[Array] = []
+        for k, v in enumerate(self.program.totals):
+            array = after.total(v)
+            again = array.base is not None or v in self.program.totals[:k]
+            totals.append(array.copy() if again else array)
         if not self.summed:
             return totals
-        inside, outside = iter(finals[len(finals) - sum(self.summed) :]), iter(totals)
+        inside, outside = iter(ends[len(ends) - sum(self.summed) :]), iter(totals)
         return [next(inside) if is_inside else next(outside) for is_inside in self.summed]
 
     def _is_bare(self) -> bool:
@@ -173,20 +199,11 @@ class Compiled:
             and not (self.program.totals or self.summed)
         )
 
-    def _outputs(self, after: OverTime) -> list[Array]:
-        """The outputs over time; what a user gets shares its memory with nothing else."""
-        taken: set[Any] = set()
-        ys: list[Array] = []
-        for k, v in enumerate(self.program.ys):
-            array = after.series(v)
-            if k < len(self.given):
-                place = self.plan.crossing[v][0] if v in self.plan.crossing else v
-                if place in taken or (place is v and v not in self.fresh):
-                    array = array.copy()
-                taken.add(place)
-            ys.append(array)
-        return ys
-
-    def runner(self, steps: int) -> Runner:
-        """The loop's function, for the emitters that are switched on."""
-        return emit(self.plan.loop, self.backend, self._runners)
+    def runner(self) -> CompiledLoop:
+        """The loop's function, compiled at the first call for each choice of emitters."""
+        chosen = extras()
+        runner = self._runners.get(chosen)
+        if runner is None:
+            made = choice.emit(self.plan.loop, self.backend, chosen)
+            runner = self._runners.setdefault(chosen, made)
+        return runner

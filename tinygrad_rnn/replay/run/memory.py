@@ -7,6 +7,7 @@ lease; so the memory comes back when the tape goes. Nothing that a user gets is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from tinygrad_rnn.backends.pool import POOL
 
 LEAST = 4096
 """Bytes below which memory is simply allocated."""
+ALIGNED = 64
+"""Arrays in one block begin at multiples of so many bytes."""
 
 
 class Lease:
@@ -26,13 +29,22 @@ class Lease:
         self.blocks: list[np.ndarray] = []
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array of any content. CuPy has a pool of its own."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        """An array of any content."""
+        return self.take_all([(shape, np.dtype(dtype))])[0]
+
+    def take_all(self, kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:
+        """Arrays of any content, in one block. CuPy has a pool of its own."""
+        size, starts = 0, list[int]()
+        for shape, dtype in kinds:
+            starts.append(-(-size // ALIGNED) * ALIGNED)
+            size = starts[-1] + math.prod(shape) * dtype.itemsize
         if self.backend.xp is not np or size < LEAST:
-            return self.backend.xp.empty(shape, dtype=dtype)
+            empty = self.backend.xp.empty
+            return [empty(shape, dtype=dtype) for shape, dtype in kinds]
         block = POOL.take(size)
         self.blocks.append(block)
-        return block.view(dtype).reshape(shape)
+        places = zip(kinds, starts, strict=True)
+        return [np.ndarray(shape, dtype, block, start) for (shape, dtype), start in places]
 
     @property
     def nbytes(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.replay.passes.gradient import Backward, Wanted, with_residuals
-from tinygrad_rnn.replay.program.program import Program, Value, replace_outputs
-from tinygrad_rnn.replay.run.compiled import Compiled
+from tinygrad_rnn.replay.program.program import Program, replace_outputs
+from tinygrad_rnn.replay.run.compiled import Compiled, Found
 from tinygrad_rnn.replay.run.memory import Lease
 
 Arrays = Sequence[Array]
@@ -101,44 +101,41 @@ class Replay:
             found = self._backward.setdefault((held, wanted), (back, compiled))
         return found
 
-    def segments(self, steps: int, every: int | None) -> Iterator[slice]:
+    def segments(self, steps: int, every: int) -> list[slice]:
         """The stretches of time in the order in which the forward pass takes them."""
-        if every is None:
-            yield slice(0, steps)
-            return
-        starts = range(0, steps, every)
-        for start in reversed(starts) if self.reverse else starts:
-            yield slice(start, min(start + every, steps))
+        parts = [slice(t, min(t + every, steps)) for t in range(0, steps, every)]
+        return parts[::-1] if self.reverse else parts
 
     def forward(
         self, consts: Arrays, xs: Arrays, state: Arrays, steps: int, held: Held | None
     ) -> list[Array]:
         """Outputs, final states and totals."""
+        if held is not None and held.every is not None:
+            return self._forward_in_segments(consts, xs, state, steps, held.every, held)
         if held is None:
-            ys, ends, sums = self.inference(steps).run(
-                consts, xs, state, steps, Lease(self.backend)
-            )
+            ys, ends, sums = self.inference(steps).run(consts, xs, state, steps)
             return [*ys, *ends, *sums]
-        count, every = len(self.program.ys), held.every
-        form = self.training(held.wanted).forward if every is None else self.inference(steps)
+        count = len(self.program.ys)
+        form = self.training(held.wanted).forward
+        ys, ends, sums = form.run(consts, xs, state, steps, held.lease)
+        held.residuals = ys[count:]
+        return [*ys[:count], *ends, *sums]
+
+    def _forward_in_segments(
+        self, consts: Arrays, xs: Arrays, state: Arrays, steps: int, every: int, held: Held
+    ) -> list[Array]:
         pieces: list[tuple[slice, list[Array]]] = []
         totals: list[Array] = []
+        form = self.inference(steps)
         for part in self.segments(steps, every):
-            lease = held.lease if every is None else Lease(self.backend)
-            if every is not None:
-                held.starts.append([*state])
-            ys, state, sums = form.run(
-                consts, [x[part] for x in xs], state, part.stop - part.start, lease
-            )
+            held.starts.append([*state])
+            length = part.stop - part.start
+            ys, state, sums = form.run(consts, [x[part] for x in xs], state, length)
             totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
-            if every is None:
-                held.residuals = ys[count:]
-            pieces.append((part, ys[:count]))
+            pieces.append((part, ys))
         return [*self._joined(pieces), *state, *totals]
 
     def _joined(self, pieces: list[tuple[slice, list[Array]]]) -> list[Array]:
-        if len(pieces) == 1:
-            return pieces[0][1]
         ordered = [ys for _, ys in sorted(pieces, key=lambda piece: piece[0].start)]
         return [self.backend.xp.concatenate(parts, axis=0) for parts in zip(*ordered, strict=True)]
 
@@ -153,29 +150,33 @@ class Replay:
         dtotals: Arrays,
         steps: int,
         held: Held,
-    ) -> tuple[list[Array], list[Array], list[Array]]:
+    ) -> Found:
         """The cotangents of the inputs over time, the first states, and the constants."""
         training = self.training(held.wanted)
         back, compiled = self.backward_program(held.wanted, wanted)
         fixed = [*consts, *dtotals, *back.zeros]
-        first_states = [*held.starts]
+        if held.every is None:
+            series = self._series(training, back, xs, held.residuals, dys)
+            return compiled.run(fixed, series, dstate, steps)
+        starts = [*held.starts]
         pieces: list[tuple[slice, list[Array]]] = []
         totals: list[Array] = []
-        for part in reversed([*self.segments(steps, held.every)]):
+        for part in reversed(self.segments(steps, held.every)):
             length = part.stop - part.start
             inputs = [x[part] for x in xs]
             lease = Lease(self.backend)
-            residuals = held.residuals
-            if held.every is not None:
-                ys, _, _ = training.forward.run(consts, inputs, first_states.pop(), length, lease)
-                residuals = ys[len(self.program.ys) :]
-            of: dict[Value, Array] = dict(
-                zip([*training.states, *training.stored], residuals, strict=True)
-            )
-            before: list[Any] = [of.get(s) for s in self.program.state]  # None for an unused one
-            stored = [of[v] for v in back.stored]
-            series = [*inputs, *before, *(g[part] for g in dys), *stored]
-            dxs, dstate, sums = compiled.run(fixed, series, dstate, length, lease)
+            ys, _, _ = training.forward.run(consts, inputs, starts.pop(), length, lease)
+            residuals, partial = ys[len(self.program.ys) :], [g[part] for g in dys]
+            series = self._series(training, back, inputs, residuals, partial)
+            dxs, dstate, sums = compiled.run(fixed, series, dstate, length)
             pieces.append((part, dxs))
             totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
         return self._joined(pieces), [*dstate], totals
+
+    def _series(
+        self, training: Training, back: Backward, xs: Arrays, residuals: Arrays, dys: Arrays
+    ) -> list[Any]:
+        """The inputs of the backward program over time; None for a state that it does not read."""
+        of = dict(zip([*training.states, *training.stored], residuals, strict=True))
+        before = [of.get(s) for s in self.program.state]
+        return [*xs, *before, *dys, *[of[v] for v in back.stored]]

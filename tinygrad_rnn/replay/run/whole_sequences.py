@@ -8,7 +8,7 @@ whatever else is linear.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinygrad_rnn import ops
@@ -30,7 +30,7 @@ class OverTime:
     steps : T.
     single : arrays of the values that are the same at every step.
     stacked : arrays (T, ...) of values that are known already.
-    lines : the ops that may be evaluated.
+    producers : the ops that may be evaluated, by what they compute.
     take : ``take(shape, dtype)`` gives memory for a large intermediate result.
     """
 
@@ -40,12 +40,12 @@ class OverTime:
         steps: int,
         single: dict[Value, Array],
         stacked: dict[Value, Array],
-        lines: Sequence[Op],
+        producers: Mapping[Value, Op],
         take: Callable[[tuple[int, ...], Any], Array],
     ) -> None:
         self.backend, self.xp, self.steps = backend, backend.xp, steps
         self.single, self.stacked = single, stacked
-        self.producers = {y: op for op in lines for y in op.outputs}
+        self.producers = producers
         self.take = take
         self.totals: dict[Value, Array] = {}
 
@@ -53,23 +53,26 @@ class OverTime:
         """A value of all steps, or one that does not change, or a number."""
         if not isinstance(x, Value):
             return x
-        return self.single[x] if x in self.single else self.series(x)
+        found = self.single.get(x)
+        return self.series(x) if found is None else found
 
     def series(self, v: Value) -> Array:
         """A value at every step, (T, ...)."""
-        if v not in self.stacked:
-            if v in self.single:
-                array = self.single[v]
-                return self.xp.broadcast_to(array, (self.steps, *array.shape))
-            op = self.producers[v]
-            if is_product(op) and op.inputs[1] in self.single:
-                self.stacked[v] = self._rows_product(op, self.take((self.steps, *v.shape), v.dtype))
-            else:
-                inputs = [self.operand(x) for x in op.inputs]
-                changing = [isinstance(x, Value) and x not in self.single for x in op.inputs]
-                found = batched(op.primitive, changing, inputs, op.params)
-                results = found if op.primitive.multiple else (found,)
-                self.stacked.update(zip(op.outputs, results, strict=True))
+        found = self.stacked.get(v)
+        if found is not None:
+            return found
+        if v in self.single:
+            array = self.single[v]
+            return self.xp.broadcast_to(array, (self.steps, *array.shape))
+        op = self.producers[v]
+        if is_product(op) and op.inputs[1] in self.single:
+            self.stacked[v] = self._rows_product(op, self.take((self.steps, *v.shape), v.dtype))
+        else:
+            inputs = [self.operand(x) for x in op.inputs]
+            changing = [isinstance(x, Value) and x not in self.single for x in op.inputs]
+            computed = batched(op.primitive, changing, inputs, op.params)
+            results = computed if op.primitive.multiple else (computed,)
+            self.stacked.update(zip(op.outputs, results, strict=True))
         return self.stacked[v]
 
     def _rows_product(self, op: Op, out: Array) -> Array:
@@ -79,14 +82,15 @@ class OverTime:
 
     def total(self, v: Value) -> Array:
         """The sum of a value over all steps; others may share its memory."""
-        if v not in self.totals:
-            self.totals[v] = self._total(v)
-        return self.totals[v]
+        found = self.totals.get(v)
+        if found is None:
+            found = self.totals[v] = self._total(v)
+        return found
 
     def _total(self, v: Value) -> Array:
-        op = None if v in self.stacked or v in self.single else self.producers.get(v)
         if v in self.single:
             return self.single[v] * self.steps
+        op = None if v in self.stacked else self.producers.get(v)
         if op is None:
             return self.xp.sum(self.series(v), axis=0)
         if is_product(op):

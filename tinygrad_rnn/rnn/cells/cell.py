@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.backends import backend_of
 from tinygrad_rnn.nn import Module, Parameter, check_size, init
 from tinygrad_rnn.ops import identity, leaky_relu, relu, sigmoid, tanh
 from tinygrad_rnn.rnn.arguments import check_inputs, fit_state
@@ -91,7 +92,11 @@ class Cell(Module):
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in the dtype and on the device of the cell's parameters."""
         like = self.some_tensor()
-        return zeros(shape) if like is None else zeros(shape, like.dtype, like.device)
+        if like is None:
+            return zeros(shape)
+        backend = backend_of(like.array)
+        values = np.zeros(shape, like.array.dtype)
+        return like.output_type(backend.from_host(values, backend.device_of(like.array)))
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step from inputs (B, I) and a state (by default the initial one)."""

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.cuda.source import NAME, kernel_launch, kernel_source
-from tinygrad_rnn.replay.program.loop import ArraySpec, Call, Kernel, Loop, Product, Ref
+from tinygrad_rnn.replay.emit.common import (
+    CompiledLoop,
+    CompiledStep,
+    Fallback,
+    StepAt,
+    view,
+)
+from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop, Product, Ref
 
-Act: TypeAlias = Callable[[int], Any]
-"""One step at time t, on arrays that it holds."""
-
-Prepare: TypeAlias = Callable[[Sequence[Array], int], Act]
-"""From the arrays and the number of steps T, made before the loop runs."""
+Prepare: TypeAlias = Callable[[Sequence[Array], int], StepAt]
+"""What makes a step of the arrays and the number of steps T, before the loop runs."""
 
 
-def compile_loop(
-    loop: Loop,
-    backend: Backend,
-    fallback: Callable[[Call], Callable[[Sequence[Array]], Act]],
-) -> Callable[[Sequence[Array], int], None]:
+def compile_loop(loop: Loop, backend: Backend, fallback: Fallback) -> CompiledLoop:
     """A function of the loop's arrays and T that runs its steps for every t.
 
-    Kernels are compiled by the backend, products are its ``matmul``, and ``fallback(step)`` gives
-    a function of the arrays for each call, which gives one of t.
+    Kernels are compiled by the backend, products are its ``matmul``, calls are left to
+    ``fallback``.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def compile_loop(
         if isinstance(step, Kernel):
             made = _kernel(step, loop.arrays, backend)
         elif isinstance(step, Product):
-            made = _product(step, loop.arrays, backend)
+            made = _product(step, backend)
         else:
             made = _call(fallback(step))
         if made is not None:
@@ -49,37 +49,37 @@ def compile_loop(
     def run(arrays: Sequence[Array], T: int) -> None:
         if T == 0:
             return
-        acts = [prepare(arrays, T) for prepare in prepared]
+        steps = [prepare(arrays, T) for prepare in prepared]
         for t in reversed(range(T)) if loop.reverse else range(T):
-            for act in acts:
-                act(t)
+            for step in steps:
+                step(t)
 
     return run
 
 
 def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
-    places, numbers, grid, block = kernel_launch(kernel, specs)
+    source, places, numbers, grid, block = cuda_kernel(kernel, specs)
     if grid == 0:
         return None
-    compiled = backend.compile_kernel(kernel_source(kernel, specs), NAME)
+    compiled = backend.compile_kernel(source, NAME)
     if compiled is None:
         raise ValueError(f"the backend {backend.name!r} has no kernels of its own")
 
-    def prepare(arrays: Sequence[Array], T: int) -> Act:
+    def prepare(arrays: Sequence[Array], T: int) -> StepAt:
         fixed = (*(arrays[k] for k in places), numbers)
         return lambda t: compiled((grid,), (block,), (*fixed, t))
 
     return prepare
 
 
-def _product(product: Product, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
+def _product(product: Product, backend: Backend) -> Prepare | None:
     if prod(product.out.shape) == 0:
         return None
     matmul = backend.xp.matmul
 
-    def prepare(arrays: Sequence[Array], T: int) -> Act:
+    def prepare(arrays: Sequence[Array], T: int) -> StepAt:
         a, b, out = (
-            _views(ref, arrays[ref.array], specs[ref.array], backend, T)
+            _views(ref, arrays[ref.array], backend, T)
             for ref in (product.a, product.b, product.out)
         )
         if product.constant and product.b.time is None and not _dense(product.b):
@@ -89,18 +89,14 @@ def _product(product: Product, specs: Sequence[ArraySpec], backend: Backend) -> 
     return prepare
 
 
-def _call(start: Callable[[Sequence[Array]], Act]) -> Prepare:
-    return lambda arrays, T: start(arrays)
+def _call(compiled: CompiledStep) -> Prepare:
+    return lambda arrays, T: compiled(arrays)
 
 
-def _views(ref: Ref, array: Array, spec: ArraySpec, backend: Backend, T: int) -> list[Array]:
+def _views(ref: Ref, array: Array, backend: Backend, T: int) -> list[Array]:
     """What a Ref means at each t."""
-    if ref.time is None:
-        return [backend.strided(array, ref.shape, ref.strides, ref.offset)] * T
-    row = prod(spec.shape)
-    start = ref.offset + ref.time * row
-    rows = backend.strided(array, (T, *ref.shape), (row, *ref.strides), start)
-    return [rows[t] for t in range(T)]
+    found = view(ref, array, backend, 0, T)
+    return [found] * T if ref.time is None else [found[t] for t in range(T)]
 
 
 def _dense(ref: Ref) -> bool:

@@ -1,4 +1,4 @@
-"""The operations of kernels in CUDA C: types, numbers, casts, and the functions that they call.
+"""The operations of kernels in CUDA C: types, numbers, casts, and the text of each function.
 
 float16 is stored as two bytes and computed as a float that is rounded after each line. What C
 leaves open follows NumPy: nan goes through maximum and minimum, a remainder has the sign of the
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinygrad_rnn.ops.kernel_language import COMPARISONS, LOGIC, PREDICATES
-from tinygrad_rnn.replay.program.loop import DType
+from tinygrad_rnn.replay.emit.common import OPERATORS, Unsupported, rounded
+from tinygrad_rnn.replay.program.loop import DType, Line
 
 _VALUE = {
     "bool": "bool",
@@ -23,29 +23,47 @@ _VALUE = {
     "float32": "float",
     "float64": "double",
 }
-BOOL, FLOAT = np.dtype(np.bool_), np.dtype(np.float32)
+BOOL, FLOAT, HALF = np.dtype(np.bool_), np.dtype(np.float32), np.dtype(np.float16)
 
-_ROUNDINGS = {"floor": "floor", "ceil": "ceil", "round": "rint"}
-_FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tanh", "erf")
-_SIGNS = {
-    "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
-    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
-    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
-    "greater_equal": ">=",
+_OF_FLOATS = {
+    **{name: f"{name}{{f}}({{a}})" for name in (
+        "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tanh", "erf", "floor", "ceil"
+    )},
+    "round": "rint{f}({a})",
+    "abs": "fabs{f}({a})",
+    "sigmoid": "(1 / (1 + exp{f}(-{a})))",
+    "power": "pow{f}({a}, {b})",
+    "remainder": "loop_remainder<{type}>(fmod{f}({a}, {b}), {b})",
+    "floor_divide": "rint{f}(loop_ratio<{type}>({a}, {b}, fmod{f}({a}, {b})))",
+    "isnan": "loop_isnan({a})",
+    "isfinite": "loop_isfinite({a})",
 }  # fmt: skip
-_BETWEEN_BOOLS = {"add": "||", "multiply": "&&"}
+_OF_INTEGERS = {
+    "abs": "loop_abs<{type}>({a})",
+    "remainder": "loop_remainder<{type}>(loop_modulo<{type}>({a}, {b}), {b})",
+    **{name: f"loop_{name}<{{type}}>({{a}}, {{b}})" for name in ("floor_divide", "power")},
+}
+_OF_BOTH = {
+    "sign": "loop_sign<{type}>({a})",
+    **{name: f"loop_{name}<{{type}}>({{a}}, {{b}})" for name in ("maximum", "minimum")},
+}
+TEXTS = {
+    kind: OPERATORS[kind] | texts | {"select": "({a} ? {b} : {c})"}
+    for kind, texts in {"f": _OF_FLOATS | _OF_BOTH, "i": _OF_INTEGERS | _OF_BOTH, "b": {}}.items()
+}
+"""Every function, by the kind of its operands."""
 
 
 def value_type(dtype: DType) -> str:
     """The C type of a value in a register."""
     if dtype.name not in _VALUE:
-        raise ValueError(f"CUDA kernel: dtype {dtype} is not one of {', '.join(_VALUE)}")
+        raise Unsupported(f"dtype {dtype} is not one of {', '.join(_VALUE)}")
     return _VALUE[dtype.name]
 
 
 def stored_type(dtype: DType) -> str:
     """The C type of an element of an array."""
-    return "unsigned short" if dtype == np.float16 else value_type(dtype)
+    return "unsigned short" if dtype == HALF else value_type(dtype)
 
 
 def to_half(text: str, source: DType) -> str:
@@ -57,29 +75,24 @@ def cast(text: str, source: DType, target: DType) -> str:
     """A value of one dtype as a value of another one."""
     if source == target:
         return text
-    if target == np.float16:
+    if target == HALF:
         return f"loop_from_half({to_half(text, source)})"
-    if target == np.bool_:
+    if target == BOOL:
         return f"({text} != 0)"
-    if source == np.float16 and target == np.float32:
+    if source == HALF and target == FLOAT:
         return text
     return f"({value_type(target)})({text})"
 
 
 def literal(number: float, dtype: DType) -> str:
     """A Python number, rounded to a dtype."""
-    if dtype == np.bool_:
-        return "true" if number else "false"
-    if dtype.kind in "iu":
-        whole = int(number)
-        if whole != number or not np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
-            raise ValueError(f"CUDA kernel: {number} is no {dtype}")
+    value, kind = rounded(number, dtype), value_type(dtype)
+    if dtype == BOOL:
+        return "true" if value else "false"
+    if dtype.kind == "i":
         lowest = int(np.iinfo(np.int64).min)
-        text = f"({lowest + 1}LL - 1)" if whole == lowest else f"{whole}LL"
-        return f"({value_type(dtype)})({text})"
-    with np.errstate(over="ignore"):
-        value = dtype.type(number)
-    kind = value_type(dtype)
+        text = f"({lowest + 1}LL - 1)" if value == lowest else f"{value}LL"
+        return f"({kind})({text})"
     if math.isnan(value):
         return f"({kind})loop_nan()"
     if math.isinf(value):
@@ -88,79 +101,26 @@ def literal(number: float, dtype: DType) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
-def operation(function: str, x: Sequence[str], compute: DType) -> tuple[str, DType]:
-    """One operation on operands that are in ``compute`` already, and the dtype of its result.
-
-    A float16 is to be rounded yet: its result is a float32.
+def operation(function: str, operands: Sequence[str], compute: DType) -> str:
+    """A function of operands that are in ``compute``; of float16 a float, which is yet to be
+    rounded.
     """
     kind = value_type(compute)
-    if function == "cast":
-        return x[0], compute
-    if function == "select":
-        return f"({x[0]} ? {x[1]} : {x[2]})", compute
-    if function in PREDICATES:
-        return f"loop_{function}({x[0]})", BOOL
-    if function in COMPARISONS:
-        return f"({x[0]} {_SIGNS[function]} {x[1]})", BOOL
-    write = {"b": _of_bools, "i": _of_integers, "f": _of_floats}[compute.kind]
-    text = write(function, x, kind)
+    text = TEXTS[compute.kind].get(function)
     if text is None:
-        raise ValueError(f"CUDA kernel: {function} of a {kind} is unknown")
-    return text, FLOAT if compute == np.float16 else compute
+        raise Unsupported(f"{function} of a {kind} is unknown")
+    given = dict(zip("abc", operands, strict=False))
+    return text.format(type=kind, f="f" if kind == "float" else "", **given)
 
 
-def _of_bools(function: str, x: Sequence[str], kind: str) -> str | None:
-    if function in _BETWEEN_BOOLS:
-        return f"({x[0]} {_BETWEEN_BOOLS[function]} {x[1]})"
-    if function in ("maximum", "minimum"):
-        return f"loop_{function}<bool>({x[0]}, {x[1]})"
-    if function == "invert":
-        return f"(!{x[0]})"
-    if function in ("abs", *_ROUNDINGS):
-        return x[0]
-    if function in LOGIC:
-        return f"(bool)({x[0]} {_SIGNS[function]} {x[1]})"
-    return None
-
-
-def _of_integers(function: str, x: Sequence[str], kind: str) -> str | None:
-    if function in _ROUNDINGS:
-        return x[0]
-    if function == "invert":
-        return f"(~{x[0]})"
-    if function == "remainder":
-        return f"loop_remainder<{kind}>(loop_modulo<{kind}>({x[0]}, {x[1]}), {x[1]})"
-    if function in ("floor_divide", "power"):
-        return f"loop_{function}<{kind}>({x[0]}, {x[1]})"
-    return _arithmetic(function, x, kind)
-
-
-def _of_floats(function: str, x: Sequence[str], kind: str) -> str | None:
-    suffix = "f" if kind == "float" else ""
-    if function in _ROUNDINGS:
-        return f"{_ROUNDINGS[function]}{suffix}({x[0]})"
-    if function in _FUNCTIONS:
-        return f"{function}{suffix}({x[0]})"
-    if function == "sigmoid":
-        return f"(1 / (1 + exp{suffix}(-{x[0]})))"
-    if function == "power":
-        return f"pow{suffix}({x[0]}, {x[1]})"
-    if function == "abs":
-        return f"fabs{suffix}({x[0]})"
-    if function == "remainder":
-        return f"loop_remainder<{kind}>(fmod{suffix}({x[0]}, {x[1]}), {x[1]})"
-    if function == "floor_divide":
-        rest = f"fmod{suffix}({x[0]}, {x[1]})"
-        return f"rint{suffix}(loop_ratio<{kind}>({x[0]}, {x[1]}, {rest}))"
-    return None if function in LOGIC else _arithmetic(function, x, kind)
-
-
-def _arithmetic(function: str, x: Sequence[str], kind: str) -> str | None:
-    """What is the same for integers and floats."""
-    if function in _SIGNS:
-        return f"({x[0]} {_SIGNS[function]} {x[1]})"
-    if function == "negative":
-        return f"(-{x[0]})"
-    if function in ("maximum", "minimum", "abs", "sign"):
-        return f"loop_{function}<{kind}>({', '.join(x)})"
-    return None
+def line_text(line: Line, values: dict[str, tuple[str, DType]]) -> str:
+    """The value of a line in its dtype, for values of which texts and dtypes are known."""
+    given = [BOOL if line.function == "select" else line.compute, line.compute, line.compute]
+    operands = [
+        cast(*values[x], to) if isinstance(x, str) else literal(x, to)
+        for x, to in zip(line.operands, given, strict=False)
+    ]
+    text = operation(line.function, operands, line.compute)
+    if line.function in ("cast", "select"):
+        return cast(text, line.compute, line.dtype)
+    return cast(text, FLOAT, HALF) if line.dtype == HALF else text

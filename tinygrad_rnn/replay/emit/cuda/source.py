@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.replay.emit.common import Unsupported, identity
 from tinygrad_rnn.replay.emit.cuda.expressions import (
-    BOOL,
     cast,
+    line_text,
     literal,
-    operation,
     stored_type,
     to_half,
     value_type,
 )
 from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
-from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Line, Phase, Ref
+from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Phase, Ref
 
 NAME = "tinygrad_rnn_loop"
 """The name of every kernel."""
@@ -33,21 +33,23 @@ ROW_BLOCK = 512
 MOST_BLOCKS = 65_536
 
 
-class Launch(NamedTuple):
-    """What a kernel is launched with: ``(*arrays, numbers, t)``.
+class CudaKernel(NamedTuple):
+    """The source of ``void tinygrad_rnn_loop(arrays..., Numbers n, long long t)``, and what it is
+    launched with: ``(*arrays, numbers, t)``.
 
     Nothing is to be launched where ``grid`` is 0. ``numbers`` is a NumPy array of one element, a
     structure that is passed by value.
     """
 
+    source: str
     arrays: tuple[int, ...]
     numbers: np.ndarray
     grid: int
     block: int
 
 
-def kernel_source(kernel: Kernel, arrays: Sequence[ArraySpec]) -> str:
-    """CUDA C for one kernel: ``void tinygrad_rnn_loop(arrays..., Numbers n, long long t)``.
+def cuda_kernel(kernel: Kernel, arrays: Sequence[ArraySpec]) -> CudaKernel:
+    """One kernel in CUDA C.
 
     A kernel of one phase without reductions is a grid-stride loop over all elements. Any other
     gives each leading element to one block, whose threads stride over the last axis; a barrier
@@ -56,14 +58,12 @@ def kernel_source(kernel: Kernel, arrays: Sequence[ArraySpec]) -> str:
 
     Raises
     ------
-    ValueError : for a dtype, function or operator that has no translation.
+    Unsupported : for a dtype, function or number that has no translation.
     """
-    return _Writer(kernel, arrays).source()
-
-
-def kernel_launch(kernel: Kernel, arrays: Sequence[ArraySpec]) -> Launch:
-    """What :func:`kernel_source` of the same kernel is launched with."""
-    return _Writer(kernel, arrays).launch()
+    try:
+        return _Writer(kernel, arrays).written()
+    except Unsupported as problem:
+        raise Unsupported(f"CUDA kernel: {problem}") from None
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
@@ -90,7 +90,20 @@ class _Writer:
         self.numbers.append(value)
         return f"n.at[{len(self.numbers) - 1}]"
 
-    def source(self) -> str:
+    def written(self) -> CudaKernel:
+        structure = np.dtype([("at", np.int64, (len(self.numbers),))])
+        numbers = np.array(self.numbers, np.int64).view(structure)
+        rows = prod(self.kernel.lead)
+        widest = max(phase.width for phase in self.kernel.phases)
+        if self.flat:
+            grid, block = -(-rows * widest // FLAT_BLOCK), FLAT_BLOCK
+        else:
+            idle = widest == 0 and not any(phase.reduces for phase in self.kernel.phases)
+            grid = 0 if idle else rows
+            block = min(max(1 << (widest - 1).bit_length(), 32), ROW_BLOCK)
+        return CudaKernel(self._source(), tuple(self.used), numbers, min(grid, MOST_BLOCKS), block)
+
+    def _source(self) -> str:
         arguments = [f"{stored_type(self.arrays[k].dtype)}* a{k}" for k in self.used]
         block = FLAT_BLOCK if self.flat else ROW_BLOCK
         return "\n".join(
@@ -106,19 +119,6 @@ class _Writer:
                 "",
             ]
         )
-
-    def launch(self) -> Launch:
-        structure = np.dtype([("at", np.int64, (len(self.numbers),))])
-        numbers = np.array(self.numbers, np.int64).view(structure)
-        rows = prod(self.kernel.lead)
-        widest = max(phase.width for phase in self.kernel.phases)
-        if self.flat:
-            grid, block = -(-rows * widest // FLAT_BLOCK), FLAT_BLOCK
-        else:
-            idle = widest == 0 and not any(phase.reduces for phase in self.kernel.phases)
-            grid = 0 if idle else rows
-            block = min(max(1 << (widest - 1).bit_length(), 32), ROW_BLOCK)
-        return Launch(tuple(self.used), numbers, min(grid, MOST_BLOCKS), block)
 
     # The two ways to run over the elements
 
@@ -209,7 +209,7 @@ class _Writer:
             accumulator = _accumulator(dtypes[value], self.arrays[ref.array].dtype)
             kind = value_type(accumulator)
             self.scratch.add(kind)
-            starts.append(f"{kind} {name} = {_start(how, accumulator)};")
+            starts.append(f"{kind} {name} = {literal(identity(how, accumulator), accumulator)};")
             ends.append(f"{name} = loop_reduce<loop_{how}>({name}, {_scratch(kind)});")
             ends.append(f"if (threadIdx.x == 0) {self._store(ref, name, accumulator)}")
         element = self._element(phase, names)
@@ -235,7 +235,7 @@ class _Writer:
             at = self._at(ref)
             define(name, f"loop_from_half({at})" if dtype == np.float16 else at, dtype)
         for line in phase.lines:
-            define(line.target, _line(line, values), line.dtype)
+            define(line.target, line_text(line, values), line.dtype)
         for value, ref in phase.writes:
             to = self.arrays[ref.array].dtype
             text, dtype = values[value] if isinstance(value, str) else (literal(value, to), to)
@@ -257,28 +257,7 @@ def _scratch(kind: str) -> str:
     return f"scratch_{kind.replace(' ', '_')}"
 
 
-def _line(line: Line, values: dict[str, tuple[str, DType]]) -> str:
-    operands: list[str] = []
-    for k, operand in enumerate(line.operands):
-        to = BOOL if line.function == "select" and k == 0 else line.compute
-        if isinstance(operand, str):
-            operands.append(cast(*values[operand], to))
-        else:
-            operands.append(literal(operand, to))
-    return cast(*operation(line.function, operands, line.compute), line.dtype)
-
-
 def _accumulator(value: DType, target: DType) -> DType:
     """Sums of integers and bools are taken in int64, of float16 in float32."""
     wide = np.promote_types(np.promote_types(value, target), np.float32)
     return np.dtype(np.int64) if value.kind in "biu" and target.kind in "biu" else wide
-
-
-def _start(how: str, dtype: DType) -> str:
-    """The result of a reduction over nothing."""
-    if how == "sum":
-        return "0"
-    if dtype.kind == "i":
-        bounds = np.iinfo(dtype)
-        return literal(int(bounds.min if how == "max" else bounds.max), dtype)
-    return literal(float("-inf" if how == "max" else "inf"), dtype)

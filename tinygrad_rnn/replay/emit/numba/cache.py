@@ -7,8 +7,9 @@ finished, and found by the next call.
 
 from __future__ import annotations
 
-import threading
 import warnings
+from concurrent.futures import Future
+from threading import Thread
 
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit.numba import store
@@ -32,46 +33,35 @@ def function(source: str) -> Run:
     Unusable : Numba cannot compile in this process, and will not be asked again.
     """
     found = _loaded.get(source)
-    return _Job(source).result() if found is None else found
+    return _wait_for(source) if found is None else found
 
 
-class _Job:
-    """One text, looked for and else compiled by a thread of its own."""
+def _wait_for(source: str) -> Run:
+    """The function of a text, looked for and else compiled by a thread of its own."""
+    found: Future[Run] = Future()
+    try:
+        # Python waits for it at its end, too: LLVM must not be torn down at work.
+        Thread(target=_work, args=(source, found), name="tinygrad_rnn", daemon=False).start()
+    except RuntimeError:  # there are no more threads, or Python is about to end
+        _work(source, found)
+    error = found.exception()  # waits
+    while store.complaints:
+        warnings.warn(store.complaints.pop(), RuntimeWarning, stacklevel=2)
+    if isinstance(error, Exception):
+        failure = Unusable(_sentence(error))
+        give_up(str(failure))
+        raise failure from error
+    return found.result()
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._done = threading.Event()
-        self._found: Run | BaseException | None = None
 
-    def result(self) -> Run:
-        """The function, once there is one."""
-        try:
-            # Python waits for it at its end, too: LLVM must not be torn down at work.
-            threading.Thread(target=self._work, name="tinygrad_rnn", daemon=False).start()
-        except RuntimeError:  # there are no more threads, or Python is about to end
-            self._work()
-        self._done.wait()
-        while store.complaints:
-            warnings.warn(store.complaints.pop(), RuntimeWarning, stacklevel=2)
-        if isinstance(self._found, Exception):
-            failure = Unusable(_sentence(self._found))
-            give_up(str(failure))
-            raise failure from self._found
-        if isinstance(self._found, BaseException):
-            raise self._found
-        assert self._found is not None
-        return self._found
-
-    def _work(self) -> None:
-        try:
-            with undivided():
-                if self._source not in _loaded:
-                    _loaded[self._source] = _made(self._source)
-                self._found = _loaded[self._source]
-        except BaseException as error:
-            self._found = error
-        finally:
-            self._done.set()
+def _work(source: str, found: Future[Run]) -> None:
+    try:
+        with undivided():
+            if source not in _loaded:
+                _loaded[source] = _made(source)
+            found.set_result(_loaded[source])
+    except BaseException as error:
+        found.set_exception(error)
 
 
 def _made(source: str) -> Run:

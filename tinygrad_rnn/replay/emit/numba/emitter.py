@@ -10,13 +10,13 @@ from typing import TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends.blas import openblas
-from tinygrad_rnn.backends.team import together
+from tinygrad_rnn.backends.mkl_threads import run_in_threads
+from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, Unsupported
 from tinygrad_rnn.replay.emit.independent_rows import divided
 from tinygrad_rnn.replay.emit.numba.cache import function
-from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
 from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
-from tinygrad_rnn.replay.emit.numba.table import Table, matrix
+from tinygrad_rnn.replay.emit.numba.table import Table, addresses, matrix
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Call,
@@ -29,10 +29,8 @@ from tinygrad_rnn.replay.program.loop import (
     written,
 )
 
-Runner: TypeAlias = Callable[[Sequence[np.ndarray], int], None]
-Start: TypeAlias = Callable[[Sequence[np.ndarray]], Callable[[int], None]]
-Part: TypeAlias = Table | Start
-Fallback: TypeAlias = Callable[[Step], Start]
+Part: TypeAlias = Table | CompiledStep
+"""A stretch of steps as one compiled function, or a step that is not compiled."""
 
 
 def reason(step: Step, loop: Loop) -> str | None:
@@ -56,13 +54,12 @@ def reason(step: Step, loop: Loop) -> str | None:
     return None
 
 
-def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = True) -> Runner:
+def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = True) -> CompiledLoop:
     """A function of the loop's arrays and T that runs all time steps.
 
     Parameters
     ----------
-    fallback : makes a function of a run's arrays, which gives one of t, out of a step that cannot
-        be compiled.
+    fallback : what becomes of a step that cannot be compiled.
     packed : whether products with a constant matrix go to MKL, which packs it once per run.
 
     Raises
@@ -136,7 +133,8 @@ class _Program:
         if run is not None:
             run()
             return
-        bounds = [part.bind(arrays) if isinstance(part, Table) else None for part in self._parts]
+        starts = addresses(arrays)
+        bounds = [part.bind(starts) if isinstance(part, Table) else None for part in self._parts]
         runs: list[Callable[[int], None]] = []
         for part, bound in zip(self._parts, bounds, strict=True):
             if bound is not None:
@@ -160,9 +158,12 @@ class _Program:
         self._check(arrays, length)
         if len(self._parts) != 1 or not isinstance(self._parts[0], Table) or length <= 0:
             return None
-        bounds = [table.bind(arrays) for table in self._divided(self._parts[0], length)]
-        runs = [partial(bound.run, length, *self._times(length)) for bound in bounds]
-        return partial(together, runs) if len(runs) > 1 else runs[0]
+        starts, times = addresses(arrays), self._times(length)
+        runs = [
+            partial(table.bind(starts).run, length, *times)
+            for table in self._divided(self._parts[0], length)
+        ]
+        return partial(run_in_threads, runs) if len(runs) > 1 else runs[0]
 
     def _divided(self, whole: Table, length: int) -> list[Table]:
         """A table for each thread."""

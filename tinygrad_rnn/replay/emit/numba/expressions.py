@@ -1,42 +1,68 @@
-"""One operation of a kernel as Python for Numba, in the dtype that it is computed in."""
+"""The operations of kernels as Python for Numba: numbers, casts, and the text of each function."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from tinygrad_rnn.ops.kernel_language import COMPARISONS, PREDICATES
+from tinygrad_rnn.replay.emit.common import OPERATORS, Unsupported, rounded
+from tinygrad_rnn.replay.program.loop import DType
+
 CODES = {np.dtype(code).str[1:]: np.dtype(code) for code in ("f4", "f8", "i4", "i8", "?")}
 """The dtypes that can be compiled, by the codes that name them in the source."""
+TYPES = {"f4": "float32", "f8": "float64", "i4": "int32", "i8": "int64", "b1": "boolean"}
+"""What Numba calls them."""
 COMMON = (0, 1, -1, 2, 0.5, math.inf, -math.inf)
-CASTS = {"f4": "float32", "f8": "float64", "i4": "int32", "i8": "int64"}
-ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
-LOGIC = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
-ON_BOOLS = {"add": "|", "multiply": "&", "maximum": "|", "minimum": "&"}
-SIGNS = {
-    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
-    "greater_equal": ">=",
-}  # fmt: skip
-FROM_LIBM = ("log", "log1p", "expm1", "sin", "cos", "erf")
-OF_SINGLES = ("exp", "tanh")  # for which vector_math.py has code
-IN_LLVM = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "round": "rint", "abs": "fabs"}
-REDUCTIONS = {
-    "sum": ("add", "accumulate"),
-    "max": ("maximum", "greatest"),
-    "min": ("minimum", "least"),
+NAMED = {"minus_one": -1, "zero": 0, "one": 1, "infinity": math.inf}
+"""Numbers that the texts below may name."""
+
+_OF_FLOATS = {
+    "exp": "{exp}({a})",
+    "tanh": "{tanh}({a})",
+    "sigmoid": "({one} / ({one} + {exp}(-{a})))",
+    **{name: f"math.{name}({{a}})" for name in ("log", "log1p", "expm1", "sin", "cos", "erf")},
+    **{name: f"{name}({{a}})" for name in ("sqrt", "floor", "ceil")},
+    "round": "rint({a})",
+    "abs": "fabs({a})",
+    "isnan": "({a} != {a})",
+    "isfinite": "(fabs({a}) < {infinity})",
+    "sign": "select({a} > {zero}, {one}, "
+    "select({a} < {zero}, {minus_one}, select({a} == {zero}, {zero}, {a})))",
+    **{name: f"{name}({{a}}, {{b}})" for name in ("maximum", "minimum")},
+    **{name: f"{name}_float({{a}}, {{b}})" for name in ("power", "remainder", "floor_divide")},
+    "sum": "accumulate({a}, {b})",
+    "max": "greatest({a}, {b})",
+    "min": "least({a}, {b})",
 }
-"""What adds one more element to a reduction, of integers and of floats."""
-BRANCHING = ("power", "remainder", "floor_divide")
+_OF_INTEGERS = {
+    "maximum": "select({a} > {b}, {a}, {b})",
+    "minimum": "select({a} < {b}, {a}, {b})",
+    "abs": "select({a} < {zero}, {type}(-{a}), {a})",
+    "sign": "select({a} > {zero}, {one}, select({a} < {zero}, {minus_one}, {zero}))",
+    **{
+        name: f"{name}_integer(int64({{a}}), int64({{b}}))"
+        for name in ("power", "remainder", "floor_divide")
+    },
+    "sum": "({a} + {b})",
+    "max": "select({a} > {b}, {a}, {b})",
+    "min": "select({a} < {b}, {a}, {b})",
+}
+_OF_BOOLS = {"sum": "({a} | {b})", "max": "({a} | {b})", "min": "({a} & {b})"}
+
+TEXTS = {
+    kind: OPERATORS[kind] | texts | {"select": "select({a}, {b}, {c})"}
+    for kind, texts in {"f": _OF_FLOATS, "i": _OF_INTEGERS, "b": _OF_BOOLS}.items()
+}
+"""Every function, and what adds one more element to a reduction, by the kind of the operands."""
+SINGLE = {"exp": "exp", "tanh": "tanh"}  # for which vector_math.py has code
+DOUBLE = {"exp": "math.exp", "tanh": "math.tanh"}
 
 
-class Unsupported(ValueError):
-    """Something that cannot be compiled; the message says what."""
-
-
-def code_of(dtype: np.dtype[Any]) -> str:
+def code_of(dtype: DType) -> str:
     """``"f4"`` for float32, and so on."""
     code = dtype.str[1:]
     if CODES.get(code) != dtype:
@@ -45,7 +71,7 @@ def code_of(dtype: np.dtype[Any]) -> str:
 
 
 class Scope:
-    """The statements of one kernel and the constants that they use."""
+    """The statements of one kernel and the numbers that they use."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
@@ -69,143 +95,45 @@ class Scope:
         """
         if code == "b1" or value in COMMON:
             return self.constant(value, code)
-        number = self.bits(value, code), code
-        if number not in self.numbers:
-            self.numbers.append(number)
-        return f"c{self.numbers.index(number)}"
-
-    def bits(self, value: float | int | bool, code: str) -> int:
-        """A number in its dtype, as an integer of the table."""
-        dtype = CODES[code]
-        if dtype.kind in "ib" and isinstance(value, float) and not value.is_integer():
-            raise Unsupported(f"{value} is no number of {dtype}")
-        with np.errstate(over="ignore"):
-            number = np.asarray(value).astype(dtype)
-        return int.from_bytes(number.tobytes(), sys.byteorder, signed=dtype.itemsize == 8)
+        number = rounded(value, CODES[code])
+        bits = int.from_bytes(number.tobytes(), sys.byteorder, signed=number.itemsize == 8)
+        if (bits, code) not in self.numbers:
+            self.numbers.append((bits, code))
+        return f"c{self.numbers.index((bits, code))}"
 
     def constant(self, value: float | int | bool, code: str) -> str:
         """The name of a module's constant of the dtype."""
-        dtype = CODES[code]
-        if dtype.kind in "ib" and isinstance(value, float) and not value.is_integer():
-            raise Unsupported(f"{value} is no number of {dtype}")
-        with np.errstate(over="ignore"):
-            number = np.asarray(value).astype(dtype)
-        digits = number.tobytes()[::-1].hex()
+        number = rounded(value, CODES[code])
         if code == "b1":
-            return str(bool(number))
-        if dtype.kind == "i":
-            text = repr(int(number))
-        else:
-            plain = float(number)
-            text = repr(plain) if math.isfinite(plain) else f'"{plain}"'
-        name = f"{code}_{digits}"
-        self.constants[name] = f"{CASTS[code]}({text})"
+            return str(number)
+        text = repr(number.item()) if math.isfinite(number) else f'"{number}"'
+        name = f"{code}_{number.tobytes()[::-1].hex()}"
+        self.constants[name] = f"{TYPES[code]}({text})"
         return name
 
+    def cast(self, text: str, source: str, target: str) -> str:
+        """``text`` of one dtype in another, as NumPy's ``astype``."""
+        if source == target:
+            return text
+        if target == "b1":
+            return f"({text} != {self.constant(0, source)})"
+        if source == "b1":
+            return f"select({text}, {self.constant(1, target)}, {self.constant(0, target)})"
+        return f"{TYPES[target]}({text})"
 
-def cast(scope: Scope, text: str, source: str, target: str) -> str:
-    """``text`` of one dtype in another, as NumPy's ``astype``."""
-    if source == target:
-        return text
-    if target == "b1":
-        return f"({text} != {scope.constant(0, source)})"
-    if source == "b1":
-        return f"select({text}, {scope.constant(1, target)}, {scope.constant(0, target)})"
-    return f"{CASTS[target]}({text})"
-
-
-class Operation:
-    """One operation on operands of one dtype."""
-
-    def __init__(self, scope: Scope, code: str):
-        self.scope, self.code = scope, code
-        self.float = code in ("f4", "f8")
-
-    def text(self, function: str, *operands: str) -> tuple[str, str]:
-        """What computes it in Python, and the code of its dtype."""
-        x = [self.scope.name(operand) for operand in operands]
-        if function in REDUCTIONS:
-            one, many = REDUCTIONS[function]
-            return (f"{many}({', '.join(x)})", self.code) if self.float else self.text(one, *x)
-        if function == "cast":
-            return x[0], self.code
-        if function in SIGNS:
-            return f"({x[0]} {SIGNS[function]} {x[1]})", "b1"
-        if function in ("isnan", "isfinite"):
-            return self.predicate(function, x[0]), "b1"
-        if function == "select":
-            return f"select({', '.join(x)})", self.code
-        if self.code == "b1":
-            return self.on_bools(function, *x), self.code
-        if function in ARITHMETIC:
-            return self.wrapped(f"({x[0]} {ARITHMETIC[function]} {x[1]})"), self.code
-        if function == "negative":
-            return self.wrapped(f"(-{x[0]})"), self.code
-        if function in BRANCHING:
-            return f"{function}_{'float' if self.float else self.code}({', '.join(x)})", self.code
-        write: Callable[..., str] = self.on_floats if self.float else self.on_integers
-        return write(function, *x), self.code
-
-    def number(self, value: float | int | bool) -> str:
-        return self.scope.constant(value, self.code)
-
-    def wrapped(self, text: str) -> str:
-        """Numba widens 32-bit integers; this narrows them again."""
-        return f"int32({text})" if self.code == "i4" else text
-
-    def unknown(self, function: str) -> Unsupported:
-        return Unsupported(f"{function} is not defined for {CODES[self.code]}")
-
-    def predicate(self, function: str, x: str) -> str:
-        if not self.float:
-            return str(function == "isfinite")
-        if function == "isnan":
-            return f"({x} != {x})"
-        return f"(fabs({x}) < {self.number(math.inf)})"
-
-    def on_bools(self, function: str, a: str, b: str = "") -> str:
-        if function == "invert":
-            return f"({a} ^ True)"
-        if function in ("abs", "floor", "ceil", "round"):
-            return a
-        sign = ON_BOOLS.get(function) or LOGIC.get(function)
-        if sign is None:
-            raise self.unknown(function)
-        return f"({a} {sign} {b})"
-
-    def on_floats(self, function: str, a: str, b: str = "") -> str:
-        if function == "divide":
-            return f"({a} / {b})"
-        if function == "sigmoid":
-            one = self.number(1)
-            return f"({one} / ({one} + {self.on_floats('exp', f'(-{a})')}))"
-        if function in FROM_LIBM or (function in OF_SINGLES and self.code == "f8"):
-            return f"math.{function}({a})"
-        if function in OF_SINGLES:
-            return f"{function}({a})"
-        if function in IN_LLVM:
-            return f"{IN_LLVM[function]}({a})"
-        if function in ("maximum", "minimum"):
-            return f"{function}({a}, {b})"
-        if function == "sign":
-            one, zero, less = self.number(1), self.number(0), self.number(-1)
-            rest = f"select({a} < {zero}, {less}, select({a} == {zero}, {zero}, {a}))"
-            return f"select({a} > {zero}, {one}, {rest})"
-        raise self.unknown(function)
-
-    def on_integers(self, function: str, a: str, b: str = "") -> str:
-        if function in LOGIC:
-            return self.wrapped(f"({a} {LOGIC[function]} {b})")
-        if function == "invert":
-            return self.wrapped(f"(~{a})")
-        if function in ("floor", "ceil", "round"):
-            return a
-        if function in ("maximum", "minimum"):
-            return f"select({a} {'>' if function == 'maximum' else '<'} {b}, {a}, {b})"
-        zero = self.number(0)
-        if function == "abs":
-            return f"select({a} < {zero}, {self.wrapped(f'(-{a})')}, {a})"
-        if function == "sign":
-            one, less = self.number(1), self.number(-1)
-            return f"select({a} > {zero}, {one}, select({a} < {zero}, {less}, {zero}))"
-        raise self.unknown(function)
+    def text(self, function: str, operands: Sequence[str], code: str) -> str:
+        """A function of operands of one dtype, which are not computed again where used twice."""
+        text = TEXTS[code[0]].get(function)
+        if text is None:
+            raise Unsupported(f"{function} is not defined for {CODES[code]}")
+        given = dict(zip("abc", map(self.name, operands), strict=False)) | {"type": TYPES[code]}
+        given |= SINGLE if code == "f4" else DOUBLE
+        given |= {
+            name: self.constant(number, code)
+            for name, number in NAMED.items()
+            if f"{{{name}}}" in text
+        }
+        text = text.format(**given)
+        # Numba widens 32-bit integers; this narrows them again.
+        is_bool = function in (*COMPARISONS, *PREDICATES)
+        return f"int32({text})" if code == "i4" and not is_bool else text

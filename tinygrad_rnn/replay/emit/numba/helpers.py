@@ -11,7 +11,7 @@ from tinygrad_rnn.replay.emit.numba.intrinsics import floor, fmod
 numba: Any = importlib.import_module("numba")
 
 njit: Any = numba.njit(error_model="numpy", nogil=True)
-int32, int64 = numba.int32, numba.int64
+int64 = numba.int64
 
 
 @njit
@@ -47,7 +47,7 @@ def power_float(a: Any, b: Any) -> Any:
 
 
 @njit
-def remainder_i8(a: Any, b: Any) -> Any:
+def remainder_integer(a: Any, b: Any) -> Any:
     """The remainder with the sign of b; 0 where b is 0."""
     if b in (0, -1):
         return int64(0)
@@ -55,7 +55,7 @@ def remainder_i8(a: Any, b: Any) -> Any:
 
 
 @njit
-def floor_divide_i8(a: Any, b: Any) -> Any:
+def floor_divide_integer(a: Any, b: Any) -> Any:
     """The quotient rounded down; 0 where b is 0."""
     if b == 0:
         return int64(0)
@@ -65,7 +65,7 @@ def floor_divide_i8(a: Any, b: Any) -> Any:
 
 
 @njit
-def power_i8(a: Any, b: Any) -> Any:
+def power_integer(a: Any, b: Any) -> Any:
     """A power by squaring, modulo 2^64; 0 for a negative exponent."""
     result = int64(1) if b >= 0 else int64(0)
     while b > 0:
@@ -74,18 +74,3 @@ def power_i8(a: Any, b: Any) -> Any:
         a *= a
         b >>= 1
     return result
-
-
-@njit
-def remainder_i4(a: Any, b: Any) -> Any:
-    return int32(remainder_i8(int64(a), int64(b)))
-
-
-@njit
-def floor_divide_i4(a: Any, b: Any) -> Any:
-    return int32(floor_divide_i8(int64(a), int64(b)))
-
-
-@njit
-def power_i4(a: Any, b: Any) -> Any:
-    return int32(power_i8(int64(a), int64(b)))

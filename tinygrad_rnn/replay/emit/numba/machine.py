@@ -10,7 +10,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -77,13 +77,8 @@ def loaded(code: Code) -> Run | None:
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     # A function of Numba takes the places of its result and of its exception, and has neither here.
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, number, number, number, number)
-    call = kind(engine.get_function_address(code.name))
-
-    def run(table: int, start: int, stop: int, step: int) -> None:
-        nowhere = (ctypes.c_int64 * 2)()
-        call(ctypes.addressof(nowhere), ctypes.addressof(nowhere) + 8, table, start, stop, step)
-
-    return run
+    nowhere = ctypes.byref(ctypes.c_int64())
+    return partial(kind(engine.get_function_address(code.name)), nowhere, nowhere)
 
 
 @cache

@@ -8,18 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from tinygrad_rnn.replay.emit.numba.expressions import (
-    CODES,
-    Operation,
-    Scope,
-    Unsupported,
-    cast,
-    code_of,
-)
+from tinygrad_rnn.replay.emit.common import Unsupported, identity
+from tinygrad_rnn.replay.emit.numba.expressions import CODES, Scope, code_of
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
@@ -28,13 +20,14 @@ import math
 
 from numba import float32, float64, int32, int64, njit
 
+from tinygrad_rnn.replay.emit.numba.gemm import gemm
 from tinygrad_rnn.replay.emit.numba.helpers import (
-    floor_divide_float, floor_divide_i4, floor_divide_i8, power_float, power_i4, power_i8,
-    remainder_float, remainder_i4, remainder_i8,
+    floor_divide_float, floor_divide_integer, power_float, power_integer, remainder_float,
+    remainder_integer,
 )
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
-    accumulate, apart, ceil, constant, fabs, floor, flush, gemm, greatest, least, load, maximum,
-    minimum, number, place, rint, select, set_mode, sqrt, store,
+    accumulate, address, ceil, fabs, floor, flush, greatest, least, load, maximum, minimum,
+    noinline, number, rint, select, set_mode, sqrt, store,
 )
 from tinygrad_rnn.replay.emit.numba.vector_math import exp, tanh
 
@@ -129,10 +122,10 @@ class _KernelWriter:
 
     def entry(self) -> str:
         self.entries += 1
-        return f"number(table, {self.entries - 1})"
+        return f'number("i8", table, {self.entries - 1})'
 
     def source(self) -> KernelSource:
-        self.add(1, "apart()")
+        self.add(1, "noinline()")
         for axis in range(self.axes):
             self.add(1, f"n{axis} = {self.entry()}")
         for k in range(len(self.kernel.phases)):
@@ -148,11 +141,11 @@ class _KernelWriter:
         indices = "".join(f", i{axis}" for axis in range(self.axes))
         for k in range(len(self.places)):
             position = start + k * (3 + self.axes)
-            self.add(1 + self.axes, f"p{k} = place(table, {position}, t{indices})")
+            self.add(1 + self.axes, f"p{k} = address(table, {position}, t{indices})")
         for k, phase in enumerate(self.kernel.phases):
             self.phase(k, phase)
         for k, (_, code) in enumerate(self.scope.numbers):
-            self.lines.insert(1, f'    c{k} = constant("{code}", table, {self.entries + k})')
+            self.lines.insert(1, f'    c{k} = number("{code}", table, {self.entries + k})')
         numbers = [number for number, _ in self.scope.numbers]
         entries = self.entries + len(numbers)
         return KernelSource("\n".join(self.lines), self.scope.constants, entries, numbers)
@@ -196,23 +189,24 @@ class _KernelWriter:
         self.scope.statements = inner
         for line in phase.lines:
             code, result = code_of(line.compute), code_of(line.dtype)
-            wanted = ["b1" if line.function == "select" else code, *[code] * 2]
+            wanted = ["b1" if line.function == "select" else code, code, code]
             operands = [
-                cast(self.scope, *self.operand(x, values, to), to)
-                for x, to in zip(line.operands, wanted, strict=False)
+                self.operand(x, values, to) for x, to in zip(line.operands, wanted, strict=False)
             ]
-            text, kind = Operation(self.scope, code).text(line.function, *operands)
-            values[line.target] = self.scope.name(cast(self.scope, text, kind, result)), result
+            text = self.scope.text(line.function, operands, code)
+            if line.function == "cast":
+                text = self.scope.cast(text, code, result)
+            values[line.target] = self.scope.name(text), result
         for value, ref in phase.writes:
             code = self.code(ref)
-            text = cast(self.scope, *self.operand(value, values, code), code)
+            text = self.operand(value, values, code)
             how = self.access(k, phase, ref)
             inner.append(f"store({how}, {self.address(ref)}, {self.index(ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
             code, total = self.code(ref), f"a{k}_{number}"
-            self.add(depth, f"{total} = {self.scope.constant(start(kind, code), code)}")
-            x = self.scope.name(cast(self.scope, *values[name], code))
-            inner.append(f"{total} = {Operation(self.scope, code).text(kind, total, x)[0]}")
+            self.add(depth, f"{total} = {self.scope.constant(identity(kind, CODES[code]), code)}")
+            text = self.scope.text(kind, [total, self.operand(name, values, code)], code)
+            inner.append(f"{total} = {text}")
         self.add(depth, f"for j in range(w{k}):")
         for statement in inner:
             self.add(depth + 1, statement)
@@ -222,26 +216,11 @@ class _KernelWriter:
 
     def operand(
         self, x: str | float | int | bool, values: dict[str, tuple[str, str]], code: str
-    ) -> tuple[str, str]:
-        """A value's text and dtype; a number is one of the dtype ``code``."""
+    ) -> str:
+        """A value or a number in the dtype ``code``."""
         if isinstance(x, str):
-            if x not in values:
-                raise Unsupported(f"the value {x} is read nowhere")
-            return values[x]
-        return self.scope.parameter(x, code), code
-
-
-def start(kind: Literal["sum", "max", "min"], code: str) -> float | int | bool:
-    """What a reduction begins with."""
-    dtype = CODES[code]
-    if kind == "sum":
-        return 0
-    if dtype.kind == "b":
-        return kind == "min"
-    if dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        return int(limits.min if kind == "max" else limits.max)
-    return -math.inf if kind == "max" else math.inf
+            return self.scope.cast(*values[x], code)
+        return self.scope.parameter(x, code)
 
 
 def kernel_source(kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> KernelSource:

@@ -1,11 +1,11 @@
 """Machine code on disk, in a folder that is this user's alone.
 
-What lies there is run. So nothing is taken that somebody else could have put there: the folder and
-each file are opened without following a link, and what was opened must belong to this user and be
-writable by nobody else; files are looked up in the open folder, wherever its path leads by then.
-Other folders and files are left as they are, with one warning. A file is put in place at once, and
-begins with a hash of its name and contents. A folder that cannot be written, or a broken file,
-costs the time to compile and nothing else.
+What lies there is run. So nothing is taken that somebody else could have put there: neither the
+folder nor a file may be a link, both must belong to this user and be writable by nobody else, and
+a file is looked at when it is open: it is the user's own, wherever its path leads by then. Other
+folders and files are left as they are, with one warning. A file is put in place at once, and begins
+with a hash of its name and contents. A folder that cannot be written, or a broken file, costs the
+time to compile and nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 LARGEST = 1 << 26
 """Bytes of a file; that of an LSTM has some ten thousand."""
@@ -27,15 +27,8 @@ LARGEST = 1 << 26
 POSIX = hasattr(os, "geteuid")
 """Elsewhere (Windows) the user's own folder is closed to others by other means than a mode."""
 
-
-def _flags(*names: str) -> int:
-    return sum(getattr(os, name, 0) for name in names)
-
-
-OPEN = _flags("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY", "O_NOINHERIT")
-FOLDER = OPEN | _flags("O_RDONLY", "O_DIRECTORY")
-READ = OPEN | _flags("O_RDONLY", "O_NONBLOCK")  # or a fifo would be waited for
-CREATE = OPEN | _flags("O_WRONLY", "O_CREAT", "O_EXCL")
+READ = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"))
+"""How a file is opened: not through a link, and a fifo is not waited for."""
 
 
 class Code(NamedTuple):
@@ -77,8 +70,7 @@ def folder() -> Path | None:
 def read(digest: str) -> Code | None:
     """What was written under this digest, None where nothing was that can be trusted."""
     try:
-        with _opened(make=False) as place:
-            content = place.content(_name(digest))
+        content = _content(_trusted() / _name(digest))
         head, names, machine = content.split(b"\n", 2)
         if head != _checksum(digest, names, machine):
             return None
@@ -92,11 +84,18 @@ def write(digest: str, code: Code) -> None:
     """Keep the code for other processes, if the folder can be trusted and written."""
     names = " ".join([code.name, *code.needs]).encode()
     content = b"\n".join([_checksum(digest, names, code.machine), names, code.machine])
-    try:
-        with _opened(make=True) as place:
-            place.put(_name(digest), content)
-    except OSError:
-        pass
+    with suppress(OSError):
+        place = _trusted(make=True)
+        file = place / _name(digest)
+        with suppress(FileNotFoundError):
+            _content(file)  # one that cannot be trusted is left as it is
+        written = place / f"{file.name}_{os.urandom(8).hex()}.tmp"
+        try:
+            with open(written, "xb", opener=partial(os.open, mode=0o600)) as new:
+                new.write(content)
+            os.replace(written, file)
+        except OSError:
+            written.unlink(missing_ok=True)
 
 
 def _name(digest: str) -> str:
@@ -108,100 +107,57 @@ def _checksum(*parts: bytes | str) -> bytes:
     return hashlib.sha256(b"\n".join(texts)).hexdigest().encode()
 
 
-class _Refused(OSError):
-    """Something that others may have written; the message says what."""
+def _trusted(make: bool = False) -> Path:
+    """The folder, which is no link and this user's alone; raises OSError for any other."""
+    path = folder()
+    if path is None:
+        raise FileNotFoundError("there is no folder of the user's")
+    if make:
+        missing = takewhile(lambda p: not p.exists(), [path, *path.parents])
+        for each in reversed(list(missing)):
+            each.mkdir(0o700, exist_ok=True)
+    found = path.lstat()
+    if POSIX and stat.S_ISLNK(found.st_mode):
+        _refuse(path, "it is a link")
+    _look(found, path, "it")
+    return path
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that nobody else can have written; raises OSError for any other."""
+    try:
+        handle = os.open(path, READ)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            _refuse(path.parent, "a file in it is a link")
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            _refuse(path.parent, "a file in it is none that was written there, or far too large")
+        _look(found, path.parent, "a file in it")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(LARGEST)
+    finally:
+        os.close(handle)
+
+
+def _look(found: os.stat_result, place: Path, what: str) -> None:
+    """Refuse what others could have written."""
+    if not POSIX:
+        return
+    if found.st_uid != os.geteuid():
+        _refuse(place, f"{what} belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        _refuse(place, f"others may write to {what} (chmod go-w takes that from them)")
+
+
+def _refuse(place: Path, why: str) -> NoReturn:
+    _complain(f"compiled loops are neither taken from {place} nor kept there: {why}")
+    raise PermissionError(why)
 
 
 def _complain(sentence: str) -> None:
     if sentence not in _said:
         _said.add(sentence)
         complaints.append(sentence)
-
-
-@contextmanager
-def _opened(make: bool) -> Generator[_Folder]:
-    """The folder, looked at; its refusals are noted for the user."""
-    path = folder()
-    if path is None:
-        raise FileNotFoundError("there is no folder of the user's")
-    try:
-        if make:
-            missing = takewhile(lambda p: not p.exists(), [path, *path.parents])
-            for each in reversed(list(missing)):
-                each.mkdir(0o700, exist_ok=True)
-        place = _Folder(path)
-        try:
-            yield place
-        finally:
-            place.close()
-    except _Refused as refusal:
-        _complain(f"compiled loops are neither taken from {path} nor kept there: {refusal}")
-        raise
-
-
-class _Folder:
-    """An open folder that is this user's alone."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: int | None = None
-        if not POSIX:
-            return
-        if path.is_symlink():
-            raise _Refused("it is a link")
-        self._handle = os.open(path, FOLDER)
-        try:
-            _look(os.fstat(self._handle), "it")
-        except _Refused:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-
-    def content(self, name: str) -> bytes:
-        """The bytes of a file."""
-        try:
-            handle = os.open(self._named(name), READ, dir_fd=self._handle)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EMLINK):
-                raise _Refused("a file in it is a link") from error
-            raise
-        try:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-                raise _Refused("a file in it is none that was written there, or far too large")
-            _look(found, "a file in it")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                return file.read(LARGEST)
-        finally:
-            os.close(handle)
-
-    def put(self, name: str, content: bytes) -> None:
-        """Write a file at once, in the place of none or of one that could be trusted."""
-        with suppress(FileNotFoundError):
-            self.content(name)
-        partial = f"{name}_{os.urandom(8).hex()}.tmp"
-        handle = os.open(self._named(partial), CREATE, 0o600, dir_fd=self._handle)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            ends = self._named(partial), self._named(name)
-            os.replace(*ends, src_dir_fd=self._handle, dst_dir_fd=self._handle)
-        except OSError:
-            os.unlink(self._named(partial), dir_fd=self._handle)
-            raise
-
-    def _named(self, name: str) -> str:
-        return name if POSIX else str(self._path / name)
-
-
-def _look(found: os.stat_result, what: str) -> None:
-    """Raise where others could have written what was opened."""
-    if not POSIX:
-        return
-    if found.st_uid != os.geteuid():
-        raise _Refused(f"{what} belongs to another user")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _Refused(f"others may write to {what} (chmod go-w takes that from them)")

@@ -19,10 +19,10 @@ from tinygrad_rnn.backends.blas import (
     one_thread,
     openblas,
 )
+from tinygrad_rnn.backends.mkl_threads import thread_count
 from tinygrad_rnn.backends.pool import POOL
-from tinygrad_rnn.backends.team import team_size
+from tinygrad_rnn.replay.emit.common import Unsupported
 from tinygrad_rnn.replay.emit.numba.cache import Run
-from tinygrad_rnn.replay.emit.numba.expressions import Unsupported
 from tinygrad_rnn.replay.emit.numba.source import (
     kernel_source,
     phase_refs,
@@ -109,6 +109,11 @@ class Table:
                 self._kernel(step)
             elif isinstance(step, Product):
                 self._product(step)
+        mine = [(p, math.prod(p.b.shape)) for p in self._by_mkl]  # at each step
+        self._work = sum(2 * p.a.shape[0] * size for p, size in mine)
+        self._size = max(
+            (size * loop.arrays[p.b.array].dtype.itemsize for p, size in mine), default=0
+        )
         self._template = np.array(self._entries or [0], dtype=np.int64)
         self._index = np.array(self._slots, dtype=np.intp)
         self._which = np.array(self._owners, dtype=np.intp)
@@ -166,9 +171,8 @@ class Table:
             packing = Packing(code, m, n, k, right.transposed, right.stride)
             self._packs.append(_Pack(packing, position, provider))
 
-    def bind(self, arrays: Sequence[np.ndarray]) -> Bound:
-        """The table with the addresses of these arrays."""
-        starts = np.array([address(array) for array in arrays], dtype=np.int64)
+    def bind(self, starts: np.ndarray) -> Bound:
+        """The table for arrays that begin at these addresses."""
         table = self._template.copy()
         table[self._index] += starts[self._which]
         single = self._largest > SMALL and (self._single or self._largest < LARGE)
@@ -176,15 +180,11 @@ class Table:
 
     def useful_threads(self, length: int) -> int:
         """Among how many threads it pays to divide the rows of a loop over so many steps."""
-        count = team_size() if self._by_mkl else 1
+        count = thread_count() if self._by_mkl else 1
         if count == 1:
             return 1
-        work = sum(2 * p.a.shape[0] * math.prod(p.b.shape) for p in self._by_mkl)
-        size = max(
-            math.prod(p.b.shape) * self._arrays[p.b.array].dtype.itemsize for p in self._by_mkl
-        )
         rows = self._by_mkl[0].a.shape[0] // count
-        pays = length * work >= WORTH and rows and (size <= NEAR or rows >= REUSED)
+        pays = length * self._work >= WORTH and rows and (self._size <= NEAR or rows >= REUSED)
         return count if pays else 1
 
 
@@ -196,7 +196,7 @@ class Bound:
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
         self._unpacked = table
-        self._start = address(table)
+        self._start: int = table.ctypes.data
         self._held: list[np.ndarray] = []
         self._undo: list[Callable[[], object]] = []
         self._single = single
@@ -214,7 +214,7 @@ class Bound:
             self._unpacked = self._table.copy()
         memory = POOL.take(how.size(blas) + 64)
         self._held.append(memory)
-        start = -(-address(memory) // 64) * 64
+        start = -(-memory.ctypes.data // 64) * 64
         how.pack(blas, int(self._table[position + 10]), start)
         self._table[position + 1] = blas.compute[how.code]
         self._table[position + 10 : position + 12] = start, 0
@@ -242,13 +242,14 @@ class Bound:
         self._function(self._start, t, t + 1, 1)
 
 
-def address(array: np.ndarray) -> int:
-    """Where a contiguous array begins."""
-    memory: Any = array
+def addresses(arrays: Sequence[Any]) -> np.ndarray:
+    """Where contiguous arrays begin."""
+    start = ctypes.c_char.from_buffer
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        places = [ctypes.addressof(start(array)) for array in arrays]
     except (TypeError, ValueError):  # read-only, or empty; this way takes four times as long
-        return array.ctypes.data
+        places = [array.ctypes.data for array in arrays]
+    return np.array(places, dtype=np.int64)
 
 
 def flipped(ref: Ref) -> Ref:

@@ -7,13 +7,10 @@ below 2^-20 and is 0 in the end. Infinities and nan as in NumPy.
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
-ir: Any = importlib.import_module("llvmlite.ir")
-extending: Any = importlib.import_module("numba.core.extending")
-types: Any = importlib.import_module("numba.core.types")
+from tinygrad_rnn.replay.emit.numba.intrinsics import ir, of_floats
 
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
 KEEP = ("contract",)  # may fuse a product and a sum, and no more
@@ -98,21 +95,5 @@ def write_tanh(builder: Any, x: Any) -> Any:
     return w.limit(y, 1.0)
 
 
-def _write_exp(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    return write_exp(builder, values[0])
-
-
-@extending.intrinsic
-def exp(typing: Any, x: Any) -> Any:
-    """Exp of a float32."""
-    return types.float32(types.float32), _write_exp
-
-
-def _write_tanh(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    return write_tanh(builder, values[0])
-
-
-@extending.intrinsic
-def tanh(typing: Any, x: Any) -> Any:
-    """Tanh of a float32."""
-    return types.float32(types.float32), _write_tanh
+exp, tanh = of_floats(1, write_exp), of_floats(1, write_tanh)
+"""Of a float32."""

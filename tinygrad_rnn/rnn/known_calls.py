@@ -1,36 +1,53 @@
-"""When the trace of a cell's step may be used again without tracing.
+"""Calls of a layer that are like an earlier one: made without checks and without tracing.
 
-That saves a fraction of a millisecond per call, which is what a small layer takes. It is for cells
-that say ``pure = True``, as the built-in ones do: their step depends on its arguments, on their
-parameters and on plain attributes alone. These are compared by value, and the trace is used while
-all of them are as they were.
+A layer's memory has the kinds of arguments (containers, shapes, dtypes, devices) that it was called
+with, and the traced steps that ran. Another call with such arguments is these steps again, on a
+tape or without one, for any number of time steps.
+
+That is for cells that say ``pure = True``, as the built-in ones do: their step depends on its
+arguments, on their parameters and on plain attributes alone. These are compared by value, and a
+traced step is used while all of them are as they were. It saves a fraction of a millisecond per
+call, which is what a small layer takes.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 import numpy as np
 
-from tinygrad_rnn.backends import device_of
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.replay import TracedStep
+from tinygrad_rnn.rnn.arguments import kind_of
 from tinygrad_rnn.rnn.cells import Cell
-from tinygrad_rnn.rnn.per_module import PerModule
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
-KEPT = 16
-"""Recipes per cell; beyond, those that were not used for longest go."""
+KEPT = 64
+"""Calls that are known per layer; beyond, those that were not made for longest go."""
 
 _PLAIN = (bool, int, str, type(None), type, Primitive)
 
 
+class HasCells(Protocol):
+    """A layer of cells."""
+
+    def cells(self) -> list[Cell]: ...
+
+
+class KnownCall(NamedTuple):
+    """The traced step of each cell, and the kinds of first states, where the cells made these."""
+
+    steps: list[TracedStep]
+    starts: Any
+
+
 class Settings:
-    """All that the steps of the cells in a module may depend on, as it is now.
+    """All that the steps of a layer's cells may depend on, as it is now.
 
     A parameter stands for itself: its values may change, but neither another one in its place nor
     what is wanted of it.
@@ -41,12 +58,12 @@ class Settings:
     is_plain : whether there is nothing else: every cell is pure, every attribute plain.
     """
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, cells: Iterable[Cell], *around: Mapping[str, Any]) -> None:
         self.values: list[Any] = []
-        self._held: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = []
+        self._held = [(held, (*held.values(),)) for held in around]
         self._tensors: dict[int, tuple[Tensor, bool, Any, type]] = {}
         self._modules: set[int] = set()
-        self.is_plain = self._note(module)
+        self.is_plain = all(map(self._note_module, cells))
 
     def hold(self) -> bool:
         """Whether nothing has been assigned since; a quick look at what is there, not at equals."""
@@ -55,12 +72,15 @@ class Settings:
         for held, values in self._held:
             if len(held) != len(values) or not all(map(is_, held.values(), values)):
                 return False
-        return all(
-            tensor.needs_grad is wanted
-            and tensor.array.dtype is dtype
-            and tensor.array.__class__ is kind
-            for tensor, wanted, dtype, kind in self._tensors.values()
-        )
+        for tensor, wanted, dtype, kind in self._tensors.values():
+            array = tensor.array
+            if (
+                tensor.needs_grad is not wanted
+                or array.dtype is not dtype
+                or array.__class__ is not kind
+            ):
+                return False
+        return True
 
     def _note(self, value: Any) -> bool:
         """Note a value and what is in it; says whether it is plain."""
@@ -70,8 +90,7 @@ class Settings:
             return True
         if isinstance(value, Tensor):
             array = value.array
-            where = None if type(array) is np.ndarray else device_of(array)
-            self.values += (id(value), value.needs_grad, array.dtype, where)
+            self.values += (id(value), *kind_of(value))
             self._tensors[id(value)] = value, value.needs_grad, array.dtype, type(array)
             return True
         if isinstance(value, float | np.number | np.dtype):
@@ -103,7 +122,7 @@ class Settings:
         return all(map(self._note, self._of_class(type(module))))
 
     def _hold(self, held: Mapping[str, Any]) -> None:
-        self._held.append((held, tuple(held.values())))
+        self._held.append((held, (*held.values(),)))
 
     def _of_class(self, kind: type) -> Iterator[Any]:
         """The attributes that a user's class gives to its objects."""
@@ -116,32 +135,38 @@ class Settings:
                     yield member
 
 
-class Remembered:
-    """What is remembered of a module for its settings as they were last."""
+class Memory:
+    """The calls that are known of a layer, for the settings of its cells as they were last."""
 
-    def __init__(self) -> None:
-        self.settings: Settings | None = None
-        self.known: OrderedDict[Any, Any] = OrderedDict()
+    def __init__(self, layer: Any, settings: Settings) -> None:
+        key = id(layer)
+        self.of = ref(layer, lambda _: _memories.pop(key, None))
+        self.settings = settings
+        self.calls: OrderedDict[Any, KnownCall] = OrderedDict()
 
-    def holds(self, module: Module) -> bool:
-        """Whether anything may be remembered; what is there is forgotten if that was before."""
-        if self.settings is not None and self.settings.hold():
-            return True
-        now = Settings(module)
-        if self.settings is None or not now.is_plain or now.values != self.settings.values:
-            self.known.clear()
-        self.settings = now
-        return now.is_plain
-
-    def keep(self, key: Any, value: Any, count: int) -> None:
-        """Remember a value, and no more than so many."""
-        self.known[key] = value
-        while len(self.known) > count:
-            self.known.popitem(last=False)
+    def keep(self, key: Any, call: KnownCall) -> None:
+        """Know a call, and no more than so many."""
+        self.calls[key] = call
+        while len(self.calls) > KEPT:
+            self.calls.popitem(last=False)
 
 
-TRACED_STEPS = PerModule(Remembered)
-"""The traced steps of each cell."""
+_memories: dict[int, Memory] = {}
+"""By what a layer is, and not by what it equals: it may say that, and need not be hashable."""
+
+
+def memory_of(layer: HasCells) -> Memory | None:
+    """What may be used again of a layer's calls; None where nothing may."""
+    memory = _memories.get(id(layer))
+    if memory is not None and memory.settings.hold() and memory.of() is layer:
+        return memory
+    now = Settings(layer.cells(), vars(layer))
+    if memory is None or memory.of() is not layer:
+        memory = _memories[id(layer)] = Memory(layer, now)
+    elif not now.is_plain or now.values != memory.settings.values:
+        memory.calls.clear()
+    memory.settings = now
+    return memory if now.is_plain else None
 
 
 def depends_on(traced: TracedStep, cell: Module) -> bool:

@@ -1,0 +1,216 @@
+"""Cells over time: all that the recurrent layers share, from a call's arguments to its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tinygrad_rnn.nn import Module
+from tinygrad_rnn.ops import concat
+from tinygrad_rnn.replay import TracedStep, segment_length
+from tinygrad_rnn.rnn.arguments import Layout, fit_probe, keep_valid, with_axis, without_axis
+from tinygrad_rnn.rnn.cells import Cell
+from tinygrad_rnn.rnn.known_calls import KnownCall, kind_of, memory_of
+from tinygrad_rnn.rnn.loop import CellRun, How, over_time, over_time_again
+from tinygrad_rnn.tape import Traced, is_quiet, is_recording, is_tracing, leaves, rebuild, tree_map
+from tinygrad_rnn.tensor import Tensor
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call, see :meth:`Recurrent.forward`; ``single`` for one step of a stream.
+
+    ``reverse`` is the direction of the first cell of each level.
+    """
+
+    x: Any
+    state: Any = None
+    lengths: Any = None
+    record: tuple[str, ...] = ()
+    reverse: bool = False
+    probe: Any = None
+    single: bool = False
+
+
+class CellLayer(Module):
+    """Cells over time, at each level one or two side by side, each level on top of the one below.
+
+    Attributes
+    ----------
+    ways : how many cells are side by side; of two the second runs the other way.
+    batch_axis : which axis of the layer's states is that of the batch.
+    """
+
+    ways: int = 1
+    batch_axis: int = 0
+    batch_first: bool
+    unroll: bool
+    checkpoint: int | str | None
+
+    def check_options(self) -> None:
+        """Refuse what the loop cannot do."""
+        segment_length(self.checkpoint, 1)
+        if self.unroll and self.checkpoint is not None:
+            who = type(self).__name__
+            raise ValueError(f"{who}: checkpoint needs the replayed loop, got unroll=True")
+
+    def cells(self) -> list[Cell]:
+        """The cells from below, in each level that of the forward direction first."""
+        raise NotImplementedError
+
+    def called(self) -> str:
+        """What errors call the layer."""
+        return type(self).__name__
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state that a call without one begins with."""
+        raise NotImplementedError
+
+    def parted(self, value: Any) -> Sequence[Any]:
+        """What each cell has of a Tensor of the state."""
+        return (value,)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """A value of the layer from those of its cells: the inverse of :meth:`parted`."""
+        return parts[0]
+
+    def between(self, k: int, x: Any) -> Any:
+        """The inputs of the k-th cell and of those beside it, from the outputs of those below."""
+        return x
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        output, state, _ = self.call(Arguments(x, state, single=True))
+        return output, state
+
+    def over(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        record: Sequence[str],
+        reverse: bool,
+        probe: Any = None,
+    ) -> tuple[Any, ...]:
+        """What :meth:`forward` of the subclasses is."""
+        if isinstance(record, str):
+            raise TypeError(f"record: expected a list of names, got the string {record!r}")
+        names = tuple(record)
+        output, state, values = self.call(Arguments(x, state, lengths, names, reverse, probe))
+        if not names:
+            return output, state
+        return output, state, dict(zip(names, values, strict=True))
+
+    def call(self, given: Arguments) -> tuple[Any, Any, list[Any]]:
+        """(output, last state, recorded values).
+
+        A call that is like an earlier one is made without checks and without tracing.
+        """
+        layout = Layout.of(given.x, self.batch_first, given.single)
+        memory = None if self.unroll or is_tracing() else memory_of(self)
+        if memory is None:
+            return self._anew(given, layout)[0]
+        options = given.record, given.reverse, given.lengths is None, is_recording()
+        key = layout, options, layout.kind_of(given.x), kind_of(given.state), kind_of(given.probe)
+        known = memory.calls.get(key)
+        found = None if known is None else self._again(given, layout, known)
+        if found is None:
+            found, known = self._anew(given, layout)
+            if known is not None:
+                memory.keep(key, known)
+        return found
+
+    def _anew(self, given: Arguments, layout: Layout) -> tuple[Any, KnownCall | None]:
+        """A call with all checks and a trace of each cell, and what may be known of it."""
+        who, cells = self.called(), self.cells()
+        layout.check(who + ".step" * given.single, given.x, cells[0].input_size, self)
+        x, valid = layout.enter(given.x), layout.valid_steps(who, given.lengths, given.x)
+        if given.state is None:
+            states = [cell.initial_state(x.shape[1]) for cell in cells]
+        else:
+            state = layout.fit_state(who, given.state, self, x.shape[1], self.batch_axis)
+            states = [rebuild(state, part) for part in self._parts(layout, leaves(state))]
+        beside: dict[str, Any] = {} if valid is None else {"valid": valid}
+        if given.probe is not None:
+            beside["probe"] = fit_probe(who, given.probe, states[0], len(x))
+        steps: list[TracedStep] = []
+
+        def run(k: int, x: Any, how: How) -> CellRun:
+            found, step = over_time(cells[k], {"x": x, **beside}, states[k], how)
+            steps.extend([] if step is None else [step])
+            return found
+
+        found = self._through(given, x, valid, len(cells), run)
+        starts = None if given.state is not None else kind_of([leaves(s) for s in states])
+        known = KnownCall(steps, starts) if len(steps) == len(cells) else None
+        return self._results(layout, states[0], *found), known
+
+    def _again(self, given: Arguments, layout: Layout, known: KnownCall) -> Any:
+        """A call that is known, on bare arrays where nobody records or looks."""
+        x, state, beside = given.x, leaves(given.state), leaves(given.probe)
+        if given.lengths is not None:
+            beside.append(layout.valid_steps(self.called(), given.lengths, x))
+        bare = is_quiet()
+        if bare:
+            x, state, beside = x.array, _bare(state), _bare(beside)
+        x = layout.enter(x)
+        if given.state is None:
+            starts = [leaves(cell.initial_state(x.shape[1])) for cell in self.cells()]
+            if kind_of(starts) != known.starts:
+                return None
+            starts = [*map(_bare, starts)] if bare else starts
+        else:
+            starts = self._parts(layout, state)
+
+        def run(k: int, x: Any, how: How) -> CellRun:
+            return over_time_again(known.steps[k], [*beside, x], starts[k], how)
+
+        valid = None if given.lengths is None else beside[-1]
+        found = self._through(given, x, valid, len(starts), run)
+        return self._results(layout, known.steps[0].state_form, *found)
+
+    def _parts(self, layout: Layout, state: Sequence[Any]) -> list[list[Any]]:
+        """The values of the layer's state for each cell, with an axis for the batch."""
+        if not layout.batched:
+            state = [with_axis(s, self.batch_axis) for s in state]
+        columns = [self.parted(s) for s in state]
+        return [[column[k] for column in columns] for k in range(len(self.cells()))]
+
+    def _through(
+        self,
+        given: Arguments,
+        x: Any,
+        valid: Any,
+        count: int,
+        run: Callable[[int, Any, How], CellRun],
+    ) -> tuple[Any, list[CellRun]]:
+        """From level to level: the outputs of the last one, and what each cell gives."""
+        runs: list[CellRun] = []
+        ways = self.ways
+        x = x if valid is None else keep_valid(valid, x, 0)
+        for k in range(0, count, ways):
+            x = self.between(k, x)
+            for way in range(ways):
+                turned = given.reverse != (way == 1)
+                how = How(given.record, turned, self.unroll, self.checkpoint)
+                runs.append(run(k + way, x, how))
+            x = runs[k].output if ways == 1 else concat([one.output for one in runs[k:]], -1)
+        return x, runs
+
+    def _results(
+        self, layout: Layout, form: Any, output: Any, runs: Sequence[CellRun]
+    ) -> tuple[Any, Any, list[Any]]:
+        """What a call gives, laid out as its arguments are; arrays as Tensors."""
+        state = [*map(self.joined, zip(*[one.end for one in runs], strict=True))]
+        if not layout.batched:
+            state = [without_axis(s, self.batch_axis) for s in state]
+        output, recorded = layout.leave(output), list[Any]()
+        for values in zip(*[one.series for one in runs], strict=True):
+            recorded.append(self.joined([layout.leave(v) for v in values]))
+        if not isinstance(output, Traced):
+            output, state, recorded = tree_map(Tensor.output_type, (output, state, recorded))
+        return output, rebuild(form, state), recorded
+
+
+def _bare(values: Sequence[Any]) -> list[Any]:
+    """The arrays of Tensors."""
+    return [value.array for value in values]

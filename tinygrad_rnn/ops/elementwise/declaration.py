@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class TypedPrimitive(Primitive, Generic[P, R]):
-    """A primitive that is called as the function which it was written as."""
+    """A primitive with the arguments of the function that declares it."""
 
     __wrapped__: Callable[P, R]
     """The function, whose signature ``inspect.signature`` tells."""

@@ -6,17 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+from elementwise import PRIMITIVES
 from loop_cases import DOUBLE, FLOAT, HALF, Written, fused, line, spec, whole
 
-from tinygrad_rnn.ops import elementwise
 from tinygrad_rnn.replay.emit.numba.emitter import compile_loop
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop
-from tinygrad_rnn.tape import Primitive
 
 inf, nan = np.inf, np.nan
-PRIMITIVES = {
-    p.name: p for p in vars(elementwise).values() if isinstance(p, Primitive) and p.kernel
-}
 PARAMS: dict[str, dict[str, float]] = {"leaky_relu": {"slope": 0.1}, "clip": {"low": -1, "high": 2}}
 FLOATS = [nan, inf, -inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, -2.5, 2, -7, 88, -800, 1e-3, 6e4, -3e-5]
 INTEGERS = [0, 1, -1, 2, -3, 7, -8, 100]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.backends.interface import Array, Backend, DeviceError, KernelLaunch
+from tinygrad_rnn.backends.interface import Backend, DeviceError, KernelLaunch
 from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
 try:
@@ -18,6 +18,9 @@ except ImportError as error:
         'device "cuda" needs CuPy, which is not installed: pip install "tinygrad_rnn[cuda12]" '
         'for a CUDA 12 driver, or "tinygrad_rnn[cuda13]" for CUDA 13'
     ) from error
+
+CuPyArray: TypeAlias = Any
+"""``cupy.ndarray``, which is unknown to type checkers where CuPy is not installed."""
 
 _SEGMENT_SUM = """
     const long long row = i / width, column = i % width;
@@ -52,20 +55,20 @@ class CuPyBackend(Backend):
     def devices(self) -> list[str]:
         return [f"cuda:{k}" for k in range(cupy.cuda.runtime.getDeviceCount())]
 
-    def device_of(self, array: Array) -> str:
+    def device_of(self, array: CuPyArray) -> str:
         return f"cuda:{array.device.id}"
 
-    def from_host(self, array: np.ndarray, device: str) -> Array:
+    def from_host(self, array: np.ndarray, device: str) -> CuPyArray:
         _, _, number = device.partition(":")
         if number and not (number.isdecimal() and device in self.devices()):
             raise DeviceError(f"device {device!r} does not exist; there are {self.devices()}")
         with cupy.cuda.Device(int(number) if number else None):
             return cupy.asarray(array)
 
-    def to_host(self, array: Array) -> np.ndarray:
+    def to_host(self, array: CuPyArray) -> np.ndarray:
         return array.get()
 
-    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+    def scatter_add(self, target: CuPyArray, index: Any, values: CuPyArray) -> None:
         """Sorted segment sums over flat positions: no float atomics, so runs are bit-equal."""
         positions = cupy.arange(target.size, dtype=np.int64).reshape(target.shape)[index]
         rows, width = positions.reshape(-1), 1
@@ -81,8 +84,8 @@ class CuPyBackend(Backend):
         self._segment_sum(starts, order, flat, width, target.reshape(-1))
 
     def strided(
-        self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
-    ) -> Array:
+        self, array: CuPyArray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
+    ) -> CuPyArray:
         size = array.itemsize
         steps = tuple(size * stride for stride in strides)
         return cupy.ndarray(shape, array.dtype, array.data + offset * size, steps)
@@ -94,7 +97,7 @@ class CuPyBackend(Backend):
             kernel = self._kernels[source, name] = cupy.RawKernel(source, name)
         return kernel
 
-    def fetch(self, array: Array) -> Callable[[], np.ndarray]:
+    def fetch(self, array: CuPyArray) -> Callable[[], np.ndarray]:
         """Through pinned memory, with an event behind the copy: the device is not waited for."""
         with array.device:
             pinned = cupyx.empty_pinned(array.shape, array.dtype)
@@ -112,10 +115,10 @@ class CuPyBackend(Backend):
         self,
         rule: Callable[..., None],
         dtype: np.dtype[Any],
-        targets: Sequence[Array | None],
-        g: Array,
+        targets: Sequence[CuPyArray | None],
+        g: CuPyArray,
         numbers: Mapping[str, float],
-        keep: Array | None = None,
+        keep: CuPyArray | None = None,
     ) -> None:
         """One generated kernel per rule, dtypes, and choice of numbers that are 0."""
         given = [t for t in targets if t is not None]

@@ -8,8 +8,11 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
-Array: TypeAlias = Any
-"""A raw array of some backend (``numpy.ndarray``, ``cupy.ndarray``)."""
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""A raw array of some backend (``numpy.ndarray``, ``cupy.ndarray``).
+
+A type checker takes it for NumPy's, of whose notation every backend's arrays are.
+"""
 
 
 T = TypeVar("T")

@@ -1,67 +1,60 @@
 """The mathematics: each operation's forward and its gradient rule, side by side.
 
-Functions take Tensors or raw arrays and know no classes. Imports tape/ and backends/ only. Read
-elementwise.py first.
+Functions take Tensors or raw arrays (arrays.py) and know no classes. Imports tape/ and backends/
+only. Read elementwise/ first: declaration.py, then arithmetic.py.
 """
 
-from tinygrad_rnn.ops.elementwise import (
-    abs,
+from tinygrad_rnn.ops.elementwise.activations import (
+    gelu,
+    leaky_relu,
+    relu,
+    sigmoid,
+    softplus,
+    tanh,
+)
+from tinygrad_rnn.ops.elementwise.arithmetic import (
     add,
+    divide,
+    floor_divide,
+    multiply,
+    negative,
+    power,
+    remainder,
+    subtract,
+)
+from tinygrad_rnn.ops.elementwise.choice import clip, maximum, minimum, where
+from tinygrad_rnn.ops.elementwise.comparison import (
     bitwise_and,
     bitwise_or,
     bitwise_xor,
-    ceil,
-    clip,
-    copy,
-    cos,
-    divide,
     equal,
-    erf,
-    exp,
-    expm1,
-    floor,
-    floor_divide,
-    gelu,
     greater,
     greater_equal,
-    identity,
     invert,
     isfinite,
     isnan,
-    leaky_relu,
     less,
     less_equal,
+    not_equal,
+)
+from tinygrad_rnn.ops.elementwise.copies import copy, identity, to_device
+from tinygrad_rnn.ops.elementwise.erf import erf
+from tinygrad_rnn.ops.elementwise.functions import (
+    abs,
+    ceil,
+    cos,
+    exp,
+    expm1,
+    floor,
     log,
     log1p,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    power,
-    relu,
-    remainder,
     round,
-    sigmoid,
     sign,
     sin,
-    softplus,
     sqrt,
     square,
-    subtract,
-    tanh,
-    to_device,
-    where,
 )
-from tinygrad_rnn.ops.indexing import (
-    At,
-    check_range,
-    getitem,
-    place,
-    scatter,
-    scatter_add,
-    take,
-)
+from tinygrad_rnn.ops.indexing import getitem, place, scatter_add, take
 from tinygrad_rnn.ops.joining import chunk, concat, split, stack, unstack
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
@@ -108,7 +101,9 @@ from tinygrad_rnn.ops.shaping import (
     tile,
     transpose,
 )
+from tinygrad_rnn.ops.templates import check_range
 from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
+from tinygrad_rnn.ops.writing import At, scatter
 
 __all__ = [
     "READS",

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import (
     indexing,
     joining,
@@ -22,6 +21,7 @@ from tinygrad_rnn.ops import (
     shaping,
     whole_axis,
 )
+from tinygrad_rnn.ops.arrays import AnyArray
 from tinygrad_rnn.tape import Primitive
 
 Stacked = Sequence[bool]
@@ -57,7 +57,7 @@ def _all_stacked(stacked: Stacked, inputs: Sequence[Any]) -> list[Any]:
 def _along_axis(primitive: Primitive) -> Callable[..., Any]:
     """The rule of an operation along one axis or several."""
 
-    def rule(stacked: Stacked, x: Array, *, axis: Any, **params: Any) -> Any:
+    def rule(stacked: Stacked, x: AnyArray, *, axis: Any, **params: Any) -> Any:
         axes = tuple(a + 1 for a in axis) if isinstance(axis, tuple) else axis + 1  # pyright: ignore
         return primitive(x, axis=axes, **params)
 
@@ -65,13 +65,13 @@ def _along_axis(primitive: Primitive) -> Callable[..., Any]:
 
 
 def _joining(primitive: Primitive) -> Callable[..., Any]:
-    def rule(stacked: Stacked, *xs: Array, axis: int) -> Any:
+    def rule(stacked: Stacked, *xs: AnyArray, axis: int) -> Any:
         return primitive(*_all_stacked(stacked, xs), axis=axis + 1)
 
     return rule
 
 
-def linear_p(stacked: Stacked, x: Array, weight: Array, *bias: Array) -> Array:
+def linear_p(stacked: Stacked, x: AnyArray, weight: AnyArray, *bias: AnyArray) -> AnyArray:
     if stacked[1] or any(stacked[2:]):
         weight_t = shaping.swapaxes(weight, -1, -2)
         y = matmul_p((stacked[0], stacked[1]), x, weight_t)
@@ -84,7 +84,7 @@ def linear_p(stacked: Stacked, x: Array, weight: Array, *bias: Array) -> Array:
     return shaping.reshape(y, (*x.shape[:-1], weight.shape[0]))
 
 
-def matmul_p(stacked: Stacked, a: Array, b: Array) -> Array:
+def matmul_p(stacked: Stacked, a: AnyArray, b: AnyArray) -> AnyArray:
     if stacked[0] and not stacked[1] and b.ndim == 2:
         rows = shaping.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
         y = linear_algebra.matmul(rows, b)
@@ -92,7 +92,7 @@ def matmul_p(stacked: Stacked, a: Array, b: Array) -> Array:
     return linear_algebra.matmul(*_aligned(stacked, (a, b)))
 
 
-def sum_to_p(stacked: Stacked, x: Array, shape: tuple[int, ...]) -> Array:
+def sum_to_p(stacked: Stacked, x: AnyArray, shape: tuple[int, ...]) -> AnyArray:
     lead = x.ndim - 1 - len(shape)
     axes = tuple(
         k for k in range(1, x.ndim) if k <= lead or (shape[k - 1 - lead] == 1 and x.shape[k] != 1)
@@ -100,20 +100,22 @@ def sum_to_p(stacked: Stacked, x: Array, shape: tuple[int, ...]) -> Array:
     return shaping.reshape(reductions.sum(x, axes), (x.shape[0], *shape))
 
 
-def broadcast_to_p(stacked: Stacked, x: Array, shape: tuple[int, ...]) -> Array:
+def broadcast_to_p(stacked: Stacked, x: AnyArray, shape: tuple[int, ...]) -> AnyArray:
     aligned = shaping.reshape(x, (x.shape[0], *(1,) * (len(shape) + 1 - x.ndim), *x.shape[1:]))
     return shaping.broadcast_to(aligned, (x.shape[0], *shape))
 
 
-def getitem_p(stacked: Stacked, x: Array, *arrays: Array, template: Any) -> Array:
+def getitem_p(stacked: Stacked, x: AnyArray, *arrays: AnyArray, template: Any) -> AnyArray:
     return indexing.getitem(x, (slice(None), *template))
 
 
-def take_p(stacked: Stacked, x: Array, indices: Array) -> Array:
+def take_p(stacked: Stacked, x: AnyArray, indices: AnyArray) -> AnyArray:
     return indexing.take(x, indices, 0)
 
 
-def einsum_p(stacked: Stacked, *operands: Array, terms: tuple[str, ...], output: str) -> Array:
+def einsum_p(
+    stacked: Stacked, *operands: AnyArray, terms: tuple[str, ...], output: str
+) -> AnyArray:
     letter = next(c for c in "zyxwvutsrqponmlkjihgfedcba" if c not in "".join(terms))
     new = [letter + t if s else t for t, s in zip(terms, stacked, strict=True)]
     return linear_algebra.einsum(f"{','.join(new)}->{letter}{output}", *operands)

@@ -8,12 +8,13 @@ from typing import Any, Never
 import numpy as np
 
 from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.arrays import A, AnyArray
 from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.shaping import as_shape, dimensions, normalise_axis
 from tinygrad_rnn.tape import Primitive
 
 
-def _filled(gs: Sequence[Any], ys: Sequence[Array]) -> list[Array]:
+def _filled(gs: Sequence[Any], ys: Sequence[AnyArray]) -> list[AnyArray]:
     """Cotangents with zeros in place of those of results that nothing depends on."""
     return [zeros_like_p(y) if g is None else g for g, y in zip(gs, ys, strict=True)]
 
@@ -28,7 +29,9 @@ def _split_forward(xp: Any, x: Array, sizes: tuple[int, ...], axis: int) -> tupl
     return tuple(parts)
 
 
-def _concat_rule(needed: Any, gs: Sequence[Any], ys: Any, *xs: Array, axis: int) -> Sequence[Array]:
+def _concat_rule(
+    needed: Any, gs: Sequence[Any], ys: Any, *xs: AnyArray, axis: int
+) -> Sequence[AnyArray]:
     return split_p(gs[0], sizes=tuple(x.shape[axis] for x in xs), axis=axis)
 
 
@@ -36,7 +39,9 @@ def _concat_forward(xp: Any, *xs: Array, axis: int) -> Array:
     return xp.concatenate(xs, axis=axis)
 
 
-def _stack_rule(needed: Any, gs: Sequence[Any], ys: Any, *xs: Array, axis: int) -> Sequence[Array]:
+def _stack_rule(
+    needed: Any, gs: Sequence[Any], ys: Any, *xs: AnyArray, axis: int
+) -> Sequence[AnyArray]:
     return unstack(gs[0], axis)
 
 
@@ -61,7 +66,7 @@ unstack_p = Primitive(
 )
 
 
-def concat(xs: Sequence[Array], axis: int = 0) -> Array:
+def concat(xs: Sequence[A], axis: int = 0) -> A:
     """Arrays joined along an existing axis; the other sizes must agree."""
     xs = _several(xs, "concat")
     k = normalise_axis(axis, xs[0], "concat")
@@ -75,12 +80,12 @@ def concat(xs: Sequence[Array], axis: int = 0) -> Array:
 
 
 def split(
-    x: Array,
+    x: A,
     *places: Never,
     parts: int | None = None,
     sizes: Sequence[int] | None = None,
     axis: int = -1,
-) -> tuple[Array, ...]:
+) -> tuple[A, ...]:
     """X cut along an axis into so many equal ``parts``, or into parts of the given ``sizes``.
 
     What is wanted is said by name: in PyTorch ``split(x, 2)`` are chunks of 2 along axis 0, in
@@ -125,7 +130,7 @@ def _count(number: Any, who: str, name: str) -> int:
     return number.__index__()
 
 
-def chunk(x: Array, chunks: int, axis: int = 0) -> tuple[Array, ...]:
+def chunk(x: A, chunks: int, axis: int = 0) -> tuple[A, ...]:
     """X cut along an axis into parts of ceil(size / chunks), the last of them smaller.
 
     They may be fewer than ``chunks``: 5 entries give 2, 2 and 1 for 3 and for 4 chunks.
@@ -139,7 +144,7 @@ def chunk(x: Array, chunks: int, axis: int = 0) -> tuple[Array, ...]:
     return split_p(x, sizes=(each,) * (size // each) + rest, axis=k)
 
 
-def stack(xs: Sequence[Array], axis: int = 0) -> Array:
+def stack(xs: Sequence[A], axis: int = 0) -> A:
     """Arrays of one shape joined along a new axis."""
     xs = _several(xs, "stack")
     k = normalise_axis(axis, xs[0], "stack", new=1)
@@ -149,12 +154,12 @@ def stack(xs: Sequence[Array], axis: int = 0) -> Array:
     return stack_p(*xs, axis=k)
 
 
-def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
+def unstack(x: A, axis: int = 0) -> tuple[A, ...]:
     """The slices of x along an axis, which disappears."""
     return unstack_p(x, axis=normalise_axis(axis, x, "unstack"))
 
 
-def _several(xs: Sequence[Array], who: str) -> Sequence[Array]:
+def _several(xs: Sequence[A], who: str) -> Sequence[A]:
     if not isinstance(xs, list | tuple) or not xs:
         what = "an empty one" if isinstance(xs, list | tuple) else f"a {type(xs).__name__}"
         raise TypeError(f"{who}: expected a list or tuple of Tensors, got {what}")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of
-from tinygrad_rnn.ops.elementwise import multiply
+from tinygrad_rnn.ops.arrays import A, AnyArray
+from tinygrad_rnn.ops.elementwise.arithmetic import multiply
 from tinygrad_rnn.ops.joining import concat
 from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.reductions import sum
@@ -40,23 +41,23 @@ def _in_float32(function: Any, *arrays: Array) -> Array:
     return function(*(a.astype(np.float32) for a in arrays)).astype(np.float16)
 
 
-def _rows(x: Array) -> Array:
+def _rows(x: A) -> A:
     return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> Array:
+def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> AnyArray:
     """Sum over all parts (a, b) of a^T b, as one product of the stacked rows."""
     left = concat([_rows(a) for a, _ in parts]) if len(parts) > 1 else _rows(parts[0][0])
     right = concat([_rows(b) for _, b in parts]) if len(parts) > 1 else _rows(parts[0][1])
     return matmul_p(transpose(left), right)
 
 
-def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> Array:
+def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> AnyArray:
     """Sum of all rows of all parts."""
     return sum(concat([_rows(a) for (a,) in parts]) if len(parts) > 1 else _rows(parts[0][0]), 0)
 
 
-def _matmul_right(g: Array, y: Array, a: Array, b: Array) -> Any:
+def _matmul_right(g: AnyArray, y: AnyArray, a: AnyArray, b: AnyArray) -> Any:
     if b.ndim == 2:
         return Deferred(_row_products, a, g)
     return matmul_p(swapaxes(a, -1, -2), g)
@@ -80,10 +81,10 @@ def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array) -> Array:
 def _linear_rule(
     needed: Sequence[bool],
     gs: Sequence[Any],
-    ys: Sequence[Array],
-    x: Array,
-    weight: Array,
-    *bias: Array,
+    ys: Sequence[AnyArray],
+    x: AnyArray,
+    weight: AnyArray,
+    *bias: AnyArray,
 ) -> list[Any]:
     (g,) = gs
     return [
@@ -96,7 +97,7 @@ def _linear_rule(
 linear_p = Primitive("linear", _linear_forward, joint_rule=_linear_rule, promote=together)
 
 
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: A, b: A) -> A:
     """The matrix product over the last two axes, broadcasting the leading ones.
 
     As in NumPy a 1-d operand is a row on the left and a column on the right, and its axis
@@ -119,7 +120,7 @@ def matmul(a: Array, b: Array) -> Array:
     return squeeze(y, -1) if b.ndim == 1 else y
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+def linear(x: A, weight: A, bias: A | None = None) -> A:
     """Y = x W^T + b, for x (..., I), W (O, I), b (O,): the affine map of a layer, (..., O)."""
     if dimensions(weight, "linear") != 2:
         raise ValueError(f"linear: the weight must have shape (O, I), got {tuple(weight.shape)}")
@@ -136,7 +137,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     return linear_p(x, weight, bias)
 
 
-def outer(a: Array, b: Array) -> Array:
+def outer(a: A, b: A) -> A:
     """a_i b_j for two vectors."""
     if dimensions(a, "outer") != 1 or dimensions(b, "outer") != 1:
         raise ValueError(f"outer: expected two vectors, got {tuple(a.shape)} and {tuple(b.shape)}")
@@ -149,8 +150,8 @@ def outer(a: Array, b: Array) -> Array:
 def _einsum_rule(
     needed: Sequence[bool],
     gs: Sequence[Any],
-    ys: Sequence[Array],
-    *operands: Array,
+    ys: Sequence[AnyArray],
+    *operands: AnyArray,
     terms: tuple[str, ...],
     output: str,
 ) -> list[Any]:
@@ -178,7 +179,7 @@ def _einsum_forward(xp: Any, *operands: Array, terms: tuple[str, ...], output: s
 einsum_p = Primitive("einsum", _einsum_forward, joint_rule=_einsum_rule, promote=together)
 
 
-def einsum(equation: str, *operands: Array) -> Array:
+def einsum(equation: str, *operands: A) -> A:
     """Einstein summation, such as ``einsum("tbi,oi->tbo", x, w)``.
 
     Letters name axes; ``...`` is not taken, and neither is a letter repeated in one operand (a

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.indexing import check_range
+from tinygrad_rnn.ops.arrays import A, AnyArray, raw
 from tinygrad_rnn.ops.promotion import as_floats
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import dimensions, expand_dims
+from tinygrad_rnn.ops.templates import check_range
 from tinygrad_rnn.ops.whole_axis import softmax
-from tinygrad_rnn.tape import Primitive, Traced
+from tinygrad_rnn.tape import Primitive
 
 
 def _float_logits(who: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -47,7 +48,11 @@ def _forward(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array, Array
 
 
 def _rule(
-    needed: Sequence[bool], gs: Sequence[Any], ys: Sequence[Array], logits: Array, labels: Array
+    needed: Sequence[bool],
+    gs: Sequence[Any],
+    ys: Sequence[AnyArray],
+    logits: AnyArray,
+    labels: AnyArray,
 ) -> list[Any]:
     """(softmax(logits) - one_hot(labels)) g."""
     return [cross_entropy_cotangent_p(logits, labels, gs[0], *ys[1:]), None]
@@ -68,12 +73,12 @@ def _cotangent_forward(
 def _cotangent_rule(
     needed: Sequence[bool],
     gs: Sequence[Any],
-    ys: Sequence[Array],
-    logits: Array,
-    labels: Array,
-    g: Array,
-    top: Array,
-    mass: Array,
+    ys: Sequence[AnyArray],
+    logits: AnyArray,
+    labels: AnyArray,
+    g: AnyArray,
+    top: AnyArray,
+    mass: AnyArray,
 ) -> list[Any]:
     """Top and mass say nothing that the logits do not, which get the whole cotangent."""
     share = softmax(logits)
@@ -93,21 +98,20 @@ cross_entropy_cotangent_p = Primitive(
 )
 
 
-def _check_labels(labels: Array, who: str) -> None:
+def _check_labels(labels: AnyArray, who: str) -> None:
     dimensions(labels, who)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: labels must be integers, got {labels.dtype}")
 
 
-def one_hot(labels: Array, classes: int, dtype: Any = np.float32) -> Array:
+def one_hot(labels: A, classes: int, dtype: Any = np.float32) -> A:
     """1 at the label and 0 elsewhere, along a new last axis of size ``classes``."""
     _check_labels(labels, "one_hot")
-    raw = labels.array if isinstance(labels, Traced) else labels
-    check_range(raw, classes, "one_hot", names=("label", "classes"))
+    check_range(raw(labels), classes, "one_hot", names=("label", "classes"))
     return one_hot_p(labels, classes=classes, dtype=np.dtype(dtype))
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(logits: A, labels: AnyArray) -> A:
     """-log softmax(logits)[label], in nats, for logits (..., C) and integer labels (...)."""
     _check_labels(labels, "cross_entropy")
     if dimensions(logits, "cross_entropy") == 0 or logits.shape[:-1] != labels.shape:

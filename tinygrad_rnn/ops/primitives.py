@@ -1,6 +1,6 @@
 """The primitives behind the functions, by name, for who looks at a tape and asks what is on it."""
 
-from tinygrad_rnn.ops.elementwise import identity
+from tinygrad_rnn.ops.elementwise.copies import identity
 from tinygrad_rnn.ops.indexing import getitem_p as getitem
 from tinygrad_rnn.ops.indexing import place_p as place
 from tinygrad_rnn.ops.indexing import scatter_add_p as scatter_add

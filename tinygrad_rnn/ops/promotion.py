@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.arrays import A
 from tinygrad_rnn.ops.kernel_language import plain
 from tinygrad_rnn.tape import Primitive, Promotion, Traced
 
@@ -35,7 +35,7 @@ cast_p = Primitive(
 )
 
 
-def cast(x: Array, dtype: Any) -> Array:
+def cast(x: A, dtype: Any) -> A:
     """The same values in another dtype; the gradient is cast back."""
     return cast_p(x, dtype=np.dtype(dtype))
 
@@ -126,7 +126,7 @@ def promotion(lowest: int = BOOL, start: int = 0) -> Promotion:
     return promote
 
 
-def as_float(x: Array) -> Array:
+def as_float(x: A) -> A:
     """X itself, or in float32 where it holds integers or bools."""
     return x if x.dtype.kind == "f" else cast(x, DEFAULTS[FLOAT])
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, Switch, backend_of
+from tinygrad_rnn.ops.arrays import A, AnyArray, raw
 from tinygrad_rnn.ops.promotion import as_float
-from tinygrad_rnn.tape import Traced
 
 _generator = np.random.default_rng()
 
@@ -145,11 +145,11 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
     )
 
 
-def dropout_mask(like: Array, rate: float, shape: tuple[int, ...] | None = None) -> Array:
+def dropout_mask(like: AnyArray, rate: float, shape: tuple[int, ...] | None = None) -> Array:
     """0 with probability ``rate``, else 1 / (1 - rate); device and dtype are those of ``like``."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
-    array = like.array if isinstance(like, Traced) else like
+    array = raw(like)
     size = tuple(array.shape if shape is None else shape)
     backend, dtype = backend_of(array), array.dtype
     make = partial(_draw_mask, rate, size, dtype, backend, backend.device_of(array))
@@ -164,7 +164,7 @@ def _draw_mask(
     return backend.from_host(np.asarray(mask), device)
 
 
-def dropout(x: Array, rate: float) -> Array:
+def dropout(x: A, rate: float) -> A:
     """X with each element zeroed with probability ``rate``, the others scaled by 1 / (1 - rate).
 
     Source: Srivastava et al. 2014, in its inverted form: the expectation is x.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinygrad_rnn.ops import elementwise as e
 from tinygrad_rnn.ops import (
     indexing,
     joining,
@@ -19,32 +18,36 @@ from tinygrad_rnn.ops import (
     scaled,
     shaping,
     whole_axis,
+    writing,
 )
+from tinygrad_rnn.ops.elementwise import activations, arithmetic, choice, copies, erf
+from tinygrad_rnn.ops.elementwise import functions as f
 from tinygrad_rnn.ops.promotion import cast_p
 from tinygrad_rnn.tape import Primitive
 
 READS: dict[Primitive, str | Sequence[str]] = {
     # Arithmetic
-    e.add: "",
-    e.subtract: "",
-    e.negative: "",
-    e.multiply: ("x1", "x0"),
-    e.divide: ("x1", "y x1"),
-    e.power: ("x", "y x"),
-    e.remainder: ("", "x"),
+    arithmetic.add: "",
+    arithmetic.subtract: "",
+    arithmetic.negative: "",
+    arithmetic.multiply: ("x1", "x0"),
+    arithmetic.divide: ("x1", "y x1"),
+    arithmetic.power: ("x", "y x"),
+    arithmetic.remainder: ("", "x"),
     # Functions of one argument, by what their derivative is written in
-    **dict.fromkeys((e.abs, e.log, e.log1p, e.square, e.sin, e.cos, e.erf), "x"),
-    **dict.fromkeys((e.relu, e.leaky_relu_p, e.softplus, e.clip_p), "x"),
-    **dict.fromkeys((e.exp, e.expm1, e.sqrt, e.tanh, e.sigmoid), "y"),
-    **dict.fromkeys((e.identity, e.copy, cast_p, e.to_device_p), ""),
+    **dict.fromkeys((f.abs, f.log, f.log1p, f.square, f.sin, f.cos, erf.erf), "x"),
+    **dict.fromkeys((f.exp, f.expm1, f.sqrt, activations.tanh, activations.sigmoid), "y"),
+    **dict.fromkeys((activations.relu, activations.leaky_relu_p, activations.softplus), "x"),
     # Choice
-    **dict.fromkeys((e.maximum, e.minimum), "x"),
-    e.where: "x0",
+    **dict.fromkeys((choice.maximum, choice.minimum, choice.clip_p), "x"),
+    choice.where: "x0",
+    # The same values once more
+    **dict.fromkeys((copies.identity, copies.copy, copies.to_device_p, cast_p), ""),
     # Moving values
     **dict.fromkeys((shaping.broadcast_to_p, shaping.sum_to_p, shaping.reshape_p), ""),
     **dict.fromkeys((shaping.transpose_p, shaping.flip_p, shaping.pad_p, shaping.unpad_p), ""),
     **dict.fromkeys((joining.concat_p, joining.split_p, joining.stack_p, joining.unstack_p), ""),
-    **dict.fromkeys((indexing.getitem_p, indexing.place_p, indexing.put_p), "indices"),
+    **dict.fromkeys((indexing.getitem_p, indexing.place_p, writing.put_p), "indices"),
     **dict.fromkeys((indexing.take_p, indexing.scatter_add_p), "x1"),
     # Reductions and functions of a whole axis
     **dict.fromkeys((reductions.sum_p, reductions.mean_p, reductions.cumsum_p), ""),

@@ -6,16 +6,19 @@ float16 is accumulated in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Never
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.elementwise import square, where
+from tinygrad_rnn.ops.arrays import A, AnyArray
+from tinygrad_rnn.ops.elementwise.choice import where
+from tinygrad_rnn.ops.elementwise.functions import square
 from tinygrad_rnn.ops.promotion import as_float, as_floats, cast
 from tinygrad_rnn.ops.scaled import ldexp_p, product_of_others
 from tinygrad_rnn.ops.shaping import (
+    Axis,
     broadcast_to,
     dimensions,
     flip,
@@ -26,15 +29,13 @@ from tinygrad_rnn.ops.shaping import (
 )
 from tinygrad_rnn.tape import Function, Primitive, Promotion
 
-Axis = int | Sequence[int] | None
 
-
-def spread(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
+def spread(g: A, x: A, axis: tuple[int, ...]) -> A:
     """A value per reduced group, with the reduced axes back as size one."""
     return reshape(g, tuple(1 if k in axis else size for k, size in enumerate(x.shape)))
 
 
-def _wide(x: Array) -> Array:
+def _wide(x: A) -> A:
     """X itself, or float16 as float32, in which counts and squares neither overflow nor round."""
     return cast(x, np.float32) if x.dtype == np.float16 else x
 
@@ -48,19 +49,19 @@ def _accumulated(name: str, xp: Any, x: Array, axis: tuple[int, ...], keepdims: 
     return function(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
 
-def _sum_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+def _sum_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
     return broadcast_to(spread(g, x, axis), x.shape)
 
 
-def _mean_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+def _mean_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
     return broadcast_to(_wide(spread(g, x, axis)) / (_count(x, axis) or 1), x.shape)
 
 
-def _count(x: Array, axis: tuple[int, ...]) -> int:
+def _count(x: AnyArray, axis: tuple[int, ...]) -> int:
     return math.prod(x.shape[k] for k in axis)
 
 
-def _freedom(x: Array, axis: tuple[int, ...], ddof: int) -> float:
+def _freedom(x: AnyArray, axis: tuple[int, ...], ddof: int) -> float:
     """The count less ddof, or NaN where that leaves nothing to divide by."""
     left = _count(x, axis) - ddof
     return left if left > 0 else math.nan
@@ -79,14 +80,14 @@ def _cumsum_forward(xp: Any, x: Array, axis: int) -> Array:
     return xp.cumsum(x, axis=axis, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
-def _extreme_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+def _extreme_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
     """The cotangent goes to the extreme value, in equal shares where several are equal."""
     g = _wide(g)
     hit = cast(x == spread(y, x, axis), g.dtype)
     return hit * (spread(g, x, axis) / sum(hit, axis, keepdims=True))
 
 
-def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+def _prod_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
     """Each element's cotangent is the product of all others; zeros are no special case."""
     kept = tuple(k for k in range(x.ndim) if k not in axis)
     order = kept + axis
@@ -97,7 +98,7 @@ def _prod_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bo
     return ldexp_p(spread(g, x, axis) * mantissa, exponent)
 
 
-def _norm_rule(g: Array, y: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+def _norm_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
     length = spread(y, x, axis)
     return spread(g, x, axis) * (x / where(length == 0, 1.0, length))
 
@@ -150,32 +151,32 @@ argmax_p = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))
 argmin_p = Primitive("argmin", lambda xp, x, axis: xp.argmin(x, axis=axis))
 
 
-def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def sum(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """The sum over ``axis`` (all axes by default)."""
     return sum_p(x, axis=reduced_axes(axis, x, "sum"), keepdims=keepdims)
 
 
-def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def mean(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """The arithmetic mean over ``axis`` (all axes by default)."""
     return mean_p(x, axis=reduced_axes(axis, x, "mean"), keepdims=keepdims)
 
 
-def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def max(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """The largest value over ``axis``; its gradient is shared equally between equal maxima."""
     return max_p(x, axis=_nonempty(x, axis, "max"), keepdims=keepdims)
 
 
-def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def min(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """The smallest value over ``axis``; its gradient is shared equally between equal minima."""
     return min_p(x, axis=_nonempty(x, axis, "min"), keepdims=keepdims)
 
 
-def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def prod(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """The product over ``axis``; gradients are right for zeros too."""
     return prod_p(x, axis=reduced_axes(axis, x, "prod"), keepdims=keepdims)
 
 
-def norm(x: Array, *places: Never, axis: Axis = None, keepdims: bool = False) -> Array:
+def norm(x: A, *places: Never, axis: Axis = None, keepdims: bool = False) -> A:
     """The Euclidean norm over ``axis``, without overflow; its gradient at 0 is 0."""
     if places:
         raise TypeError(
@@ -186,36 +187,36 @@ def norm(x: Array, *places: Never, axis: Axis = None, keepdims: bool = False) ->
     return _in_float32(x, lambda x: norm_p(x, axis=axes, keepdims=keepdims))
 
 
-def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+def var(x: A, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A:
     """The variance over ``axis``: sum (x - mean)^2 / (n - ddof)."""
     axes = reduced_axes(axis, x, "var")
 
-    def function(x: Array) -> Array:
+    def function(x: A) -> A:
         centred = x - mean(x, axes, keepdims=True)
         return sum(square(centred), axes, keepdims) / _freedom(x, axes, ddof)
 
     return _in_float32(x, function)
 
 
-def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+def std(x: A, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A:
     """The standard deviation over ``axis``; its gradient is 0 where all values are equal."""
     axes = reduced_axes(axis, x, "std")
 
-    def function(x: Array) -> Array:
+    def function(x: A) -> A:
         centred = x - mean(x, axes, keepdims=True)
         return norm_p(centred, axis=axes, keepdims=keepdims) / math.sqrt(_freedom(x, axes, ddof))
 
     return _in_float32(x, function)
 
 
-def _in_float32(x: Array, function: Callable[[Array], Array]) -> Array:
+def _in_float32(x: A, function: Callable[[A], A]) -> A:
     """A function of floats, computed in float32 where x holds float16, whose squares overflow."""
     x = as_float(x)
     y = function(_wide(x))
     return y if y.dtype == x.dtype else cast(y, x.dtype)
 
 
-def cumsum(x: Array, axis: int | None = 0) -> Array:
+def cumsum(x: A, axis: int | None = 0) -> A:
     """Running sums along one axis, or of the flat array for None, as of a single number."""
     if not dimensions(x, "cumsum") or axis is None:
         normalise_axis(0 if axis is None else axis, x, "cumsum", new=1)
@@ -223,34 +224,34 @@ def cumsum(x: Array, axis: int | None = 0) -> Array:
     return cumsum_p(x, axis=normalise_axis(axis, x, "cumsum"))
 
 
-def any(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def any(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """Whether any element over ``axis`` is true."""
     return any_p(x, axis=reduced_axes(axis, x, "any"), keepdims=keepdims)
 
 
-def all(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def all(x: A, axis: Axis = None, keepdims: bool = False) -> A:
     """Whether all elements over ``axis`` are true."""
     return all_p(x, axis=reduced_axes(axis, x, "all"), keepdims=keepdims)
 
 
-def argmax(x: Array, axis: int | None = None) -> Array:
+def argmax(x: A, axis: int | None = None) -> A:
     """The index of the first largest value along ``axis`` (into the flat array by default)."""
     return _index(argmax_p, x, axis)
 
 
-def argmin(x: Array, axis: int | None = None) -> Array:
+def argmin(x: A, axis: int | None = None) -> A:
     """The index of the first smallest value along ``axis`` (into the flat array by default)."""
     return _index(argmin_p, x, axis)
 
 
-def _index(primitive: Primitive, x: Array, axis: int | None) -> Array:
+def _index(primitive: Primitive, x: A, axis: int | None) -> A:
     axes = _nonempty(x, axis, primitive.name)
     if axis is None or not axes:
         return primitive(reshape(x, (-1,)), axis=0)
     return primitive(x, axis=axes[0])
 
 
-def _nonempty(x: Array, axis: Axis, who: str) -> tuple[int, ...]:
+def _nonempty(x: AnyArray, axis: Axis, who: str) -> tuple[int, ...]:
     axes = reduced_axes(axis, x, who)
     if _count(x, axes) == 0:
         raise ValueError(f"{who}: there is no element over axes {axes} of shape {tuple(x.shape)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.arrays import AnyArray
 from tinygrad_rnn.ops.joining import concat, split, zeros_like_p
 from tinygrad_rnn.tape import Primitive
 
@@ -17,11 +17,11 @@ ldexp_p = Primitive(
     [lambda g, y, x, exponent: ldexp_p(g, exponent), None],
 )
 
-Scaled = tuple[Array, Array]
+Scaled = tuple[AnyArray, AnyArray]
 """Mantissas, and the exponents of the powers of two that they are to be multiplied with."""
 
 
-def _scaled(mantissa: Array, exponent: Array | int = 0) -> Scaled:
+def _scaled(mantissa: AnyArray, exponent: AnyArray | int = 0) -> Scaled:
     """The same numbers with mantissas of 0.5 to 1 in size."""
     found = exponent_p(mantissa)
     return ldexp_p(mantissa, -found), found + exponent
@@ -40,7 +40,7 @@ def _joined(*xs: Scaled) -> Scaled:
     return concat(mantissas, -1), concat(exponents, -1)
 
 
-def product_of_others(x: Array) -> Scaled:
+def product_of_others(x: AnyArray) -> Scaled:
     """For each element of the last axis the product of all others, found without a division.
 
     The elements are multiplied in pairs up to the root; on the way down each child is handed its

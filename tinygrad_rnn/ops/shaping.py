@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.arrays import A, AnyArray
 from tinygrad_rnn.ops.promotion import cast
 from tinygrad_rnn.tape import Primitive, register_conform
 
+Axis: TypeAlias = "int | Sequence[int] | None"
+"""One axis, several, or all of them for None."""
 
-def dimensions(x: Array, who: str) -> int:
+
+def dimensions(x: AnyArray, who: str) -> int:
     """How many axes x has, or one sentence on what it is if no array."""
     try:
         return x.ndim
@@ -25,7 +29,7 @@ def dimensions(x: Array, who: str) -> int:
         raise TypeError(f"{who}: expected a Tensor or an array, got {kind}") from None
 
 
-def normalise_axis(axis: int, x: Array, who: str, new: int = 0) -> int:
+def normalise_axis(axis: int, x: AnyArray, who: str, new: int = 0) -> int:
     """An axis of x counted from the front, or one sentence on why there is no such axis.
 
     ``new`` says how many axes the result will have beyond those of x.
@@ -39,7 +43,7 @@ def normalise_axis(axis: int, x: Array, who: str, new: int = 0) -> int:
     return int(axis) % ndim
 
 
-def normalise_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tuple[int, ...]:
+def normalise_axes(axis: Axis, x: AnyArray, who: str) -> tuple[int, ...]:
     """The axes of x named, counted from the front and sorted; all of them for None."""
     if axis is None:
         return tuple(range(dimensions(x, who)))
@@ -50,7 +54,7 @@ def normalise_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tupl
     return tuple(axes)
 
 
-def reduced_axes(axis: int | Sequence[int] | None, x: Array, who: str) -> tuple[int, ...]:
+def reduced_axes(axis: Axis, x: AnyArray, who: str) -> tuple[int, ...]:
     """The axes to be rid of: a single number has none, but is taken for 0 and -1 as in NumPy."""
     is_number = isinstance(axis, int | np.integer) and not isinstance(axis, bool)
     if is_number and axis in (0, -1) and not dimensions(x, who):
@@ -92,17 +96,17 @@ broadcast_to_p = Primitive(
 sum_to_p = Primitive("sum_to", _sum_to_forward, [lambda g, y, x, shape: broadcast_to(g, x.shape)])
 
 
-def broadcast_to(x: Array, shape: Any) -> Array:
+def broadcast_to(x: A, shape: Any) -> A:
     """X repeated along new and size-one axes up to ``shape``."""
     return broadcast_to_p(x, shape=as_shape(shape, "broadcast_to"))
 
 
-def sum_to(x: Array, shape: Any) -> Array:
+def sum_to(x: A, shape: Any) -> A:
     """X summed over the axes along which ``shape`` would be broadcast to that of x."""
     return sum_to_p(x, shape=as_shape(shape, "sum_to"))
 
 
-def _conform(g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def _conform(g: A, shape: tuple[int, ...], dtype: Any) -> A:
     """A cotangent in the shape and dtype of the value it belongs to."""
     if tuple(g.shape) != tuple(shape):
         g = sum_to(g, shape)
@@ -129,7 +133,7 @@ flip_p = Primitive(
 )
 
 
-def reshape(x: Array, shape: Any) -> Array:
+def reshape(x: A, shape: Any) -> A:
     """The same values in row-major order under another shape; one size may be -1."""
     sizes = as_shape(shape, "reshape")
     dimensions(x, "reshape")
@@ -144,7 +148,7 @@ def reshape(x: Array, shape: Any) -> Array:
     return reshape_p(x, shape=sizes)
 
 
-def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
+def transpose(x: A, axes: Sequence[int] | None = None) -> A:
     """The axes in another order, by default reversed."""
     if axes is None:
         order = tuple(range(dimensions(x, "transpose")))[::-1]
@@ -157,7 +161,7 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
     return transpose_p(x, axes=order)
 
 
-def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
+def swapaxes(x: A, axis1: int, axis2: int) -> A:
     """Two axes exchanged."""
     a, b = (normalise_axis(k, x, "swapaxes") for k in (axis1, axis2))
     order = list(range(x.ndim))
@@ -165,7 +169,7 @@ def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
     return transpose_p(x, axes=tuple(order))
 
 
-def moveaxis(x: Array, source: int, destination: int) -> Array:
+def moveaxis(x: A, source: int, destination: int) -> A:
     """One axis moved to another place, the others in their order."""
     a, b = (normalise_axis(k, x, "moveaxis") for k in (source, destination))
     order = [k for k in range(x.ndim) if k != a]
@@ -173,18 +177,18 @@ def moveaxis(x: Array, source: int, destination: int) -> Array:
     return transpose_p(x, axes=tuple(order))
 
 
-def flip(x: Array, axis: int | Sequence[int] | None = None) -> Array:
+def flip(x: A, axis: Axis = None) -> A:
     """The order of the values reversed along the given axes, by default all."""
     return flip_p(x, axis=normalise_axes(axis, x, "flip"))
 
 
-def expand_dims(x: Array, axis: int) -> Array:
+def expand_dims(x: A, axis: int) -> A:
     """A new axis of size one at ``axis``."""
     k = normalise_axis(axis, x, "expand_dims", new=1)
     return reshape_p(x, shape=(*x.shape[:k], 1, *x.shape[k:]))
 
 
-def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
+def squeeze(x: A, axis: Axis = None) -> A:
     """Axes of size one removed, by default all of them."""
     if axis is None:
         axes = tuple(k for k, size in enumerate(x.shape) if size == 1)
@@ -212,7 +216,7 @@ unpad_p = Primitive(
 )
 
 
-def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
+def pad(x: A, widths: Sequence[tuple[int, int]], value: float = 0) -> A:
     """``widths[k] = (before, after)`` elements of ``value`` added along each axis k."""
     ndim = dimensions(x, "pad")
     try:
@@ -224,7 +228,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
     return pad_p(x, widths=pairs, value=value)
 
 
-def tile(x: Array, repeats: int | Sequence[int]) -> Array:
+def tile(x: A, repeats: int | Sequence[int]) -> A:
     """X laid side by side ``repeats[k]`` times along each axis, as ``numpy.tile`` does."""
     counts = as_shape(repeats, "tile")
     ndim = max(len(counts), dimensions(x, "tile"))

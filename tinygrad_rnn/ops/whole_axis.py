@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.elementwise import exp, multiply, where
+from tinygrad_rnn.ops.arrays import A
+from tinygrad_rnn.ops.elementwise.arithmetic import multiply
+from tinygrad_rnn.ops.elementwise.choice import where
+from tinygrad_rnn.ops.elementwise.functions import exp
 from tinygrad_rnn.ops.promotion import as_floats
 from tinygrad_rnn.ops.reductions import spread, sum
 from tinygrad_rnn.ops.shaping import dimensions, normalise_axis, reshape
@@ -39,7 +42,7 @@ def _softmax_forward(xp: Any, x: Array, axis: int) -> Array:
         return (weight / total).astype(x.dtype)
 
 
-def _softmax_rule(g: Array, y: Array, x: Array, axis: int) -> Array:
+def _softmax_rule(g: A, y: A, x: A, axis: int) -> A:
     weighted = multiply(g, y)
     return weighted - y * sum(weighted, axis, keepdims=True)
 
@@ -65,7 +68,7 @@ def _logsumexp_forward(xp: Any, x: Array, axis: int, keepdims: bool) -> Array:
         return xp.reshape((xp.log(total) + top).astype(x.dtype), kept)
 
 
-def _logsumexp_rule(g: Array, y: Array, x: Array, axis: int, keepdims: bool) -> Array:
+def _logsumexp_rule(g: A, y: A, x: A, axis: int, keepdims: bool) -> A:
     """The softmax of x; beside an infinite x the finite ones have no share."""
     y = spread(y, x, (axis,))
     beside = (y == math.inf) & (x < y)
@@ -82,7 +85,7 @@ log_softmax_p = Primitive(
 )
 
 
-def logsumexp(x: Array, axis: int = -1, keepdims: bool = False) -> Array:
+def logsumexp(x: A, axis: int = -1, keepdims: bool = False) -> A:
     """Log sum exp(x) along an axis, without overflow; -inf (with gradient 0) if all x are -inf."""
     if not dimensions(x, "logsumexp"):
         normalise_axis(axis, x, "logsumexp", new=1)
@@ -90,7 +93,7 @@ def logsumexp(x: Array, axis: int = -1, keepdims: bool = False) -> Array:
     return logsumexp_p(x, axis=normalise_axis(axis, x, "logsumexp"), keepdims=keepdims)
 
 
-def _along(primitive: Primitive, x: Array, axis: int) -> Array:
+def _along(primitive: Primitive, x: A, axis: int) -> A:
     """An operation that keeps the shape, along one axis; that of one number is axis 0."""
     if not dimensions(x, primitive.name):
         normalise_axis(axis, x, primitive.name, new=1)
@@ -98,11 +101,11 @@ def _along(primitive: Primitive, x: Array, axis: int) -> Array:
     return primitive(x, axis=normalise_axis(axis, x, primitive.name))
 
 
-def softmax(x: Array, axis: int = -1) -> Array:
+def softmax(x: A, axis: int = -1) -> A:
     """exp(x) / sum exp(x) along an axis; an element at -inf gets 0, also where all of them are."""
     return _along(softmax_p, x, axis)
 
 
-def log_softmax(x: Array, axis: int = -1) -> Array:
+def log_softmax(x: A, axis: int = -1) -> A:
     """X - logsumexp(x) along an axis; -inf where x is -inf."""
     return _along(log_softmax_p, x, axis)

@@ -98,7 +98,7 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def rule(xp: Any, g: Array, p: Array, *slots: Array, **numbers: Any) -> None:
+    def rule(xp: Any, g: Array, p: Array, *slots: Any, **numbers: Any) -> None:
         """Change p and the slots (None: one that is not kept) in place, given the gradient g.
 
         Elementwise: arithmetic and functions of ``xp`` only, so that a backend can make one

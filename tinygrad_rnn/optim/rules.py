@@ -86,6 +86,7 @@ def rmsprop(
 
 
 def adagrad(xp: Any, g: Array, p: Array, total: Array, *, lr: float, eps: float) -> None:
+    """A step is smaller the larger all squares have been together."""
     total += g * g
     p -= lr * g / (xp.sqrt(total) + eps)
 
@@ -93,6 +94,7 @@ def adagrad(xp: Any, g: Array, p: Array, total: Array, *, lr: float, eps: float)
 def adadelta(
     xp: Any, g: Array, p: Array, v: Array, u: Array, *, lr: float, rho: float, eps: float
 ) -> None:
+    """The root of the mean square of the steps, over that of the gradients, makes the step."""
     v *= rho
     v += (1 - rho) * (g * g)
     step = xp.sqrt(u + eps) / xp.sqrt(v + eps) * g

@@ -1,6 +1,7 @@
 """The notation: Tensor with its operators, creation, derivatives as functions, the checker.
 
-Imports ops/, tape/ and backends/ only.
+Imports ops/, tape/ and backends/ only. A Tensor is written in layers, each a class on top of the
+one before: values.py, operators.py, methods.py, overwriting.py, tensor.py.
 """
 
 from tinygrad_rnn.tensor.check import GradientError, check_gradients

@@ -1,13 +1,14 @@
-"""The notation of a NumPy array: operators and methods, each of them one operation of ops/."""
+"""The operators of a NumPy array, each of them one operation of ops/."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Never, Self
+from collections.abc import Iterator
+from typing import Any, NoReturn, Self, TypeAlias
 
-from tinygrad_rnn import ops, tape
+from tinygrad_rnn import ops
+from tinygrad_rnn.tensor.values import Values
 
-Operand = Any
+Operand: TypeAlias = Any
 """A Tensor, an array of the same device, or a number."""
 
 _OPERATORS = {
@@ -17,17 +18,12 @@ _OPERATORS = {
 }  # fmt: skip
 _OTHER_NAMES = {"absolute": "abs", "rint": "round", "logical_not": "invert"}
 
-_UNCLEAR = ((0, 1), (0, -1), (-2, 1), (-2, -1))
-"""What leaves the axes of a matrix alone in NumPy, and in PyTorch exchanges them."""
 
-
-class Notation(tape.Traced):
-    """What a Tensor can be written with."""
+class Operators(Values):
+    """What can be written with a Tensor: operators, an index, a loop over its first axis."""
 
     __slots__ = ()
     __hash__ = object.__hash__
-
-    # Operators
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Operand, **options: Any) -> Any:
         """An operator whose left side is an array; no other function of NumPy takes a Tensor."""
@@ -116,10 +112,10 @@ class Notation(tape.Traced):
 
     __rxor__ = __xor__
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: Any) -> Any:
         return NotImplemented if other is None or isinstance(other, str) else ops.equal(self, other)
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: Any) -> Any:
         if other is None or isinstance(other, str):
             return NotImplemented
         return ops.not_equal(self, other)
@@ -136,134 +132,21 @@ class Notation(tape.Traced):
     def __ge__(self, other: Operand) -> Self:
         return ops.greater_equal(self, other)
 
-    # Methods, as a NumPy array has them. NumPy's functions call them with dtype and out.
+    # Elements
 
-    def sum(
-        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
-    ) -> Self:
-        return ops.sum(_asked(self, "sum", out, dtype), axis, keepdims)
+    def __getitem__(self, index: Any) -> Self:
+        return ops.getitem(self, index)
 
-    def mean(
-        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
-    ) -> Self:
-        return ops.mean(_asked(self, "mean", out, dtype), axis, keepdims)
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            "a Tensor is not assigned to in place, since the tape may need its old values: write "
+            "x = x.at[index].set(values)"
+        )
 
-    def var(
-        self,
-        axis: Any = None,
-        ddof: int = 0,
-        keepdims: bool = False,
-        *,
-        dtype: Any = None,
-        out: None = None,
-    ) -> Self:
-        return ops.var(_asked(self, "var", out, dtype), axis, ddof, keepdims)
+    def __iter__(self) -> Iterator[Self]:
+        if self.array.ndim == 0:
+            raise TypeError("a 0-d Tensor cannot be iterated over")
+        return iter(ops.unstack(self))
 
-    def std(
-        self,
-        axis: Any = None,
-        ddof: int = 0,
-        keepdims: bool = False,
-        *,
-        dtype: Any = None,
-        out: None = None,
-    ) -> Self:
-        return ops.std(_asked(self, "std", out, dtype), axis, ddof, keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
-        return ops.max(_asked(self, "max", out), axis, keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
-        return ops.min(_asked(self, "min", out), axis, keepdims)
-
-    def prod(
-        self, axis: Any = None, keepdims: bool = False, *, dtype: Any = None, out: None = None
-    ) -> Self:
-        return ops.prod(_asked(self, "prod", out, dtype), axis, keepdims)
-
-    def any(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
-        return ops.any(_asked(self, "any", out), axis, keepdims)
-
-    def all(self, axis: Any = None, keepdims: bool = False, *, out: None = None) -> Self:
-        return ops.all(_asked(self, "all", out), axis, keepdims)
-
-    def cumsum(self, axis: int | None = 0, *, dtype: Any = None, out: None = None) -> Self:
-        return ops.cumsum(_asked(self, "cumsum", out, dtype), axis)
-
-    def argmax(self, axis: int | None = None, *, out: None = None) -> Self:
-        return ops.argmax(_asked(self, "argmax", out), axis)
-
-    def argmin(self, axis: int | None = None, *, out: None = None) -> Self:
-        return ops.argmin(_asked(self, "argmin", out), axis)
-
-    def clip(
-        self, low: float | None = None, high: float | None = None, *, out: None = None
-    ) -> Self:
-        return ops.clip(_asked(self, "clip", out), low, high)
-
-    def exp(self) -> Self:
-        return ops.exp(self)
-
-    def log(self) -> Self:
-        return ops.log(self)
-
-    def sqrt(self) -> Self:
-        return ops.sqrt(self)
-
-    def tanh(self) -> Self:
-        return ops.tanh(self)
-
-    def sigmoid(self) -> Self:
-        return ops.sigmoid(self)
-
-    def relu(self) -> Self:
-        return ops.relu(self)
-
-    def reshape(self, *shape: Any) -> Self:
-        return ops.reshape(self, _variadic(shape))
-
-    def transpose(self, *axes: Any) -> Self:
-        if axes in _UNCLEAR and self.array.ndim == 2:
-            raise TypeError(
-                f"transpose: x.transpose{axes} exchanges both axes in PyTorch and none in NumPy; "
-                "write x.T or x.swapaxes(0, 1) for PyTorch's, and nothing for NumPy's"
-            )
-        return ops.transpose(self, _variadic(axes) if axes else None)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Self:
-        return ops.swapaxes(self, axis1, axis2)
-
-    def squeeze(self, axis: int | Sequence[int] | None = None) -> Self:
-        return ops.squeeze(self, axis)
-
-    def flatten(self) -> Self:
-        return ops.reshape(self, (-1,))
-
-    def split(
-        self,
-        *places: Never,
-        parts: int | None = None,
-        sizes: Sequence[int] | None = None,
-        axis: int = -1,
-    ) -> tuple[Self, ...]:
-        return ops.split(self, *places, parts=parts, sizes=sizes, axis=axis)
-
-    def chunk(self, chunks: int, axis: int = 0) -> tuple[Self, ...]:
-        return ops.chunk(self, chunks, axis)
-
-    @property
-    def T(self) -> Self:
-        """The axes reversed."""
-        return ops.transpose(self)
-
-
-def _asked(x: Any, who: str, out: object, dtype: Any = None) -> Any:
-    """X in the dtype that NumPy's function of the name was asked for; nothing is written to."""
-    if out is not None:
-        raise TypeError(f"{who}: out= is not taken, as a result is a new Tensor; use tg.{who}(x)")
-    return x if dtype is None else x.astype(dtype)
-
-
-def _variadic(arguments: tuple[Any, ...]) -> Any:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same, as with a NumPy array's methods."""
-    return arguments[0] if len(arguments) == 1 and not isinstance(arguments[0], int) else arguments
+    def __contains__(self, value: Operand) -> bool:
+        return bool(ops.any(ops.equal(self, value)))

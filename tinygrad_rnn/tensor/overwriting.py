@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_rnn import backends, ops, tape
-from tinygrad_rnn.tensor.operators import Notation
+from tinygrad_rnn.tensor.methods import Methods
 
 KINDS = "biuf"
 """Kinds of dtypes that can be cast, each without loss only to its own or to one behind it."""
@@ -57,7 +57,7 @@ def _can_cast(given: np.dtype[Any], own: np.dtype[Any]) -> bool:
     return given.kind == own.kind and (own.kind == "f" or np.can_cast(given, own))
 
 
-class InPlace(Notation):
+class InPlace(Methods):
     """Arithmetic in place: ``x += y`` and its kin.
 
     Within ``no_grad`` the values of a leaf change, in its own memory and dtype, and with them all

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 
@@ -61,32 +61,6 @@ class Tensor(InPlace):
         tape.mark_overwritten(self.array)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self.array.size
-
-    @property
-    def nbytes(self) -> int:
-        return self.array.nbytes
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def device(self) -> str:
-        """The name of the device that holds the values: ``"cpu"``, ``"cuda:0"``."""
-        return backends.device_of(self.array)
-
-    @property
     def requires_grad(self) -> bool:
         """Whether a gradient is wanted for this value."""
         return self.needs_grad
@@ -109,85 +83,6 @@ class Tensor(InPlace):
     def is_leaf(self) -> bool:
         """Whether no record computed this value."""
         return self.record is None
-
-    def numpy(self) -> np.ndarray:
-        """The values as a NumPy array: shared memory on the CPU, a copy from a GPU."""
-        tape.reading(self)
-        return backends.to_host(self.array)
-
-    def item(self) -> Any:
-        """The single element as a Python number."""
-        if self.array.size != 1:
-            raise ValueError(f"item: expected one element, got shape {tuple(self.shape)}")
-        return self.numpy().item()
-
-    def tolist(self) -> Any:
-        """The values as nested lists of Python numbers."""
-        return self.numpy().tolist()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        tape.reading(self)
-        if self.needs_grad:
-            raise TypeError(
-                "a NumPy function would lose the gradient of this Tensor: use a function of "
-                "tinygrad_rnn, or tensor.detach().numpy() for its values"
-            )
-        if self.device != "cpu":
-            raise TypeError(f"the Tensor is on {self.device}: copy its values with .numpy()")
-        return np.array(self.array, dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        tape.reading(self)
-        if self.needs_grad:
-            raise TypeError("DLPack would lose the gradient of this Tensor: pass tensor.detach()")
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.array.__dlpack_device__()
-
-    def __bool__(self) -> bool:
-        if self.array.size != 1:
-            raise ValueError(
-                f"the truth of a Tensor of shape {tuple(self.shape)} is ambiguous; use "
-                ".any() or .all()"
-            )
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if self.array.dtype.kind not in "iu":
-            raise TypeError(f"only an integer Tensor can be an index, got {self.dtype}")
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if self.array.ndim == 0:
-            raise TypeError("a 0-d Tensor has no length")
-        return self.array.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.array.ndim == 0:
-            raise TypeError("a 0-d Tensor cannot be iterated over")
-        return iter(ops.unstack(self))
-
-    def __contains__(self, value: Operand) -> bool:
-        return bool(ops.any(ops.equal(self, value)))
-
-    def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
-        notes = f", dtype={self.dtype}"
-        if self.device != "cpu":
-            notes += f", device={self.device!r}"
-        if self.needs_grad:
-            notes += ", requires_grad=True"
-        return f"tensor({values}{notes})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else str(self)
 
     def __reduce__(self) -> Any:
         """A copy carries the values and not the tape."""
@@ -277,18 +172,9 @@ class Tensor(InPlace):
         return ops.copy(self)
 
     @property
-    def at(self) -> At:
+    def at(self) -> At[Self]:
         """``x.at[index].set(values)`` and ``.add(values)``: writing that returns a new Tensor."""
         return At(self)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "a Tensor is not assigned to in place, since the tape may need its old values: write "
-            "x = x.at[index].set(values)"
-        )
 
 
 def _computed(

@@ -13,6 +13,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import data, nn, rnn
+from tinygrad_rnn.rnn.known_calls import memory_of
 
 T, B, I, H = 5, 2, 3, 4
 
@@ -167,15 +168,16 @@ def test_fault_32_streams_are_remembered_while_others_change() -> None:
     """An attribute of another module voids nothing: no step is traced again."""
     layer, other = rnn.LSTM(I, H), nn.Dropout(0.5)
     x, state = tg.ones((B, I)), layer.initial_state(B)
-    from tinygrad_rnn.rnn import calls
-
     with tg.no_grad():
         layer.step(x, state)
         for k in range(3):
             other.state = k
-            assert calls.again(layer, x, state, single=True, stacked=True) is not None
+            memory = memory_of(layer)
+            assert memory is not None
+            assert len(memory.calls) == 1
         layer.eval()
-        assert calls.again(layer, x, state, single=True, stacked=True) is None
+        assert memory_of(layer) is memory
+        assert not memory.calls
 
 
 PROBE = tg.zeros((T, B, H))

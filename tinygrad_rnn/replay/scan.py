@@ -30,6 +30,8 @@ class TracedStep:
         self.asked = asked
         self.replay = replay
         self.y_form, self.state_form = containers(y, state)
+        fields: tuple[Any, ...] = getattr(self.state_form, "_fields", ())
+        self._is_flat = bool(fields) and all(isinstance(part, int) for part in self.state_form)
 
     def run(
         self,
@@ -51,6 +53,11 @@ class TracedStep:
         found = self.replay.forward(consts, xs, state, steps, None)
         count = len(self.replay.program.ys)
         return found[:count], found[count : count + len(state)]
+
+    def state_of(self, values: Sequence[Any]) -> Any:
+        """The values of a state in the containers of the step's."""
+        form = self.state_form
+        return form._make(values) if self._is_flat else tape.rebuild(form, values)
 
     def draw(self, steps: int) -> list[Any]:
         """New random numbers for another run."""
@@ -159,4 +166,4 @@ def scan(
         return found.unrolled()
     traced, blocks = found
     ys, ends = traced.run(tape.leaves(xs), tape.leaves(state), blocks, steps, every)
-    return tape.rebuild(traced.y_form, ys), tape.rebuild(traced.state_form, ends)
+    return tape.rebuild(traced.y_form, ys), traced.state_of(ends)

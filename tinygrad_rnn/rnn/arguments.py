@@ -97,13 +97,16 @@ class Layout(NamedTuple):
         return shape[:time], shape[time : time + 1] > (0,), shape[time + 1 :], *kind
 
 
+_SEQUENCE: Any = (tuple, list)  # quicker to ask for than a union
+
+
 def kind_of(tree: Any) -> Any:
     """Containers, shapes, dtypes, devices and wanted gradients, to be compared."""
     if isinstance(tree, Tensor):
         array = tree.array
         where = None if type(array) is np.ndarray else device_of(array)
         return array.shape, array.dtype, where, tree.needs_grad
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, _SEQUENCE):
         return type(tree), *map(kind_of, tree)
     if isinstance(tree, dict):
         return dict, *((key, kind_of(tree[key])) for key in sorted(tree, key=repr))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.nn import Module
@@ -65,13 +66,13 @@ class CellLayer(Module):
         """The state that a call without one begins with."""
         raise NotImplementedError
 
-    def parted(self, value: Any) -> Sequence[Any]:
-        """What each cell has of a Tensor of the state."""
-        return (value,)
+    def parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """From the values of the layer's state those of each cell's."""
+        return [values]
 
-    def joined(self, parts: Sequence[Any]) -> Any:
-        """A value of the layer from those of its cells: the inverse of :meth:`parted`."""
-        return parts[0]
+    def joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """From values of each cell those of the layer: the inverse of :meth:`parted`."""
+        return of_cells[0]
 
     def between(self, k: int, x: Any) -> Any:
         """The inputs of the k-th cell and of those beside it, from the outputs of those below."""
@@ -130,7 +131,7 @@ class CellLayer(Module):
             states = [cell.initial_state(x.shape[1]) for cell in cells]
         else:
             state = layout.fit_state(who, given.state, self, x.shape[1], self.batch_axis)
-            parts = self._parts(layout, leaves(state), len(cells))
+            parts = self._parts(layout, leaves(state))
             states = [rebuild(state, part) for part in parts]
         beside: dict[str, Any] = {} if valid is None else {"valid": valid}
         if given.probe is not None:
@@ -146,7 +147,7 @@ class CellLayer(Module):
         found = self._through(given, x, valid, len(cells), run)
         starts = None if given.state is not None else kind_of([leaves(s) for s in states])
         known = KnownCall(steps, starts) if len(steps) == len(cells) else None
-        return self._results(layout, states[0], *found), known
+        return self._results(layout, partial(rebuild, states[0]), *found), known
 
     def _again(self, given: Arguments, layout: Layout, known: KnownCall, bare: bool) -> Any:
         """A call that is known, on ``bare`` arrays where nobody records or looks."""
@@ -163,7 +164,7 @@ class CellLayer(Module):
                 return None
             starts = [[s.array for s in start] for start in starts] if bare else starts
         else:
-            starts = self._parts(layout, state, len(known.steps))
+            starts = self._parts(layout, state)
 
         def run(k: int, x: Any, reverse: bool) -> CellRun:
             step, inputs = known.steps[k], [*beside, x]
@@ -171,13 +172,13 @@ class CellLayer(Module):
 
         valid = None if given.lengths is None else beside[-1]
         found = self._through(given, x, valid, len(starts), run)
-        return self._results(layout, known.steps[0].state_form, *found)
+        return self._results(layout, known.steps[0].state_of, *found)
 
-    def _parts(self, layout: Layout, state: Sequence[Any], count: int) -> Sequence[Sequence[Any]]:
+    def _parts(self, layout: Layout, state: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The values of the layer's state for each cell, with an axis for the batch."""
         if not layout.batched:
             state = [with_axis(s, self.batch_axis) for s in state]
-        return [*zip(*map(self.parted, state), strict=True)] or [()] * count
+        return self.parted(state)
 
     def _through(
         self,
@@ -198,17 +199,21 @@ class CellLayer(Module):
         return x, runs
 
     def _results(
-        self, layout: Layout, form: Any, output: Any, runs: Sequence[CellRun]
+        self,
+        layout: Layout,
+        state_of: Callable[[Sequence[Any]], Any],
+        output: Any,
+        runs: Sequence[CellRun],
     ) -> tuple[Any, Any, list[Any]]:
         """What a call gives, laid out as its arguments are; arrays as Tensors."""
-        state = [*map(self.joined, zip(*[end for _, _, end in runs], strict=True))]
+        state = self.joined([end for _, _, end in runs])
         if not layout.batched:
             state = [without_axis(s, self.batch_axis) for s in state]
-        output, recorded = layout.leave(output), list[Any]()
-        for values in zip(*[series for _, series, _ in runs], strict=True):
-            recorded.append(self.joined([layout.leave(v) for v in values]))
+        output, recorded = layout.leave(output), []
+        if runs[0][1]:
+            recorded = self.joined([[*map(layout.leave, series)] for _, series, _ in runs])
         if not isinstance(output, Traced):
             wrap = Tensor.output_type
-            output, state = tree_map(wrap, output), [*map(wrap, state)]
-            recorded = [*map(wrap, recorded)]
-        return output, rebuild(form, state), recorded
+            output = wrap(output) if hasattr(output, "dtype") else tree_map(wrap, output)
+            state, recorded = [*map(wrap, state)], [*map(wrap, recorded)]
+        return output, state_of(state), [*recorded]

@@ -81,20 +81,23 @@ class StackedCells(CellLayer):
     def initial_state(self, batch_size: int) -> Any:
         """Zeros: every Tensor of the state is (num_layers, B, H), twice as many both ways."""
         states = [cell.initial_state(batch_size) for cell in self.cells()]
-        columns = zip(*map(leaves, states), strict=True)
-        return rebuild(states[0], [self.joined(column) for column in columns])
+        return rebuild(states[0], self.joined([leaves(state) for state in states]))
 
-    def parted(self, value: Any) -> Sequence[Any]:
-        """The rows of a value along its first axis, which is that of the cells."""
-        if not isinstance(value, Tensor):
-            return [value[k] for k in range(len(value))]
-        return unstack(value, 0) if len(value) > 1 else [without_axis(value, 0)]
+    def parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """The rows of each value along its first axis, which is that of the cells."""
+        if len(self._cells) == 1:
+            return [[without_axis(v, 0) for v in values]]
+        if not all(isinstance(v, Tensor) for v in values):
+            return [[v[k] for v in values] for k in range(len(self._cells))]
+        return [*zip(*[unstack(v, 0) for v in values], strict=True)]
 
-    def joined(self, parts: Sequence[Any]) -> Any:
+    def joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
         """The values of all cells along a first axis."""
-        if len(parts) == 1:
-            return with_axis(parts[0], 0)
-        return (stack if isinstance(parts[0], Tensor) else backend_of(parts[0]).xp.stack)(parts)
+        if len(of_cells) == 1:
+            return [with_axis(v, 0) for v in of_cells[0]]
+        first = of_cells[0][0]
+        put = stack if isinstance(first, Tensor) else backend_of(first).xp.stack
+        return [put(values) for values in zip(*of_cells, strict=True)]
 
     def between(self, k: int, x: Any) -> Any:
         """In training, dropout of the outputs between two layers."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 _SEQUENCE: Any = (tuple, list)  # quicker to ask for than a union
 _MAPPING: Any = dict
+_CONTAINER: Any = (tuple, list, dict)
 
 
 def in_order(mapping: Mapping[Any, Any]) -> list[Any]:
@@ -31,7 +32,10 @@ def leaves(tree: Any) -> list[Any]:
 def _collect(tree: Any, found: list[Any]) -> None:
     if isinstance(tree, _SEQUENCE):
         for child in tree:
-            _collect(child, found)
+            if isinstance(child, _CONTAINER):
+                _collect(child, found)
+            elif child is not None:
+                found.append(child)
     elif isinstance(tree, _MAPPING):
         for key in in_order(tree):
             _collect(tree[key], found)
@@ -129,7 +133,11 @@ def rebuild(tree: Any, new_leaves: Iterable[Any]) -> Any:
 
 def _filled(tree: Any, items: Iterator[Any]) -> Any:
     if isinstance(tree, _SEQUENCE):
-        return _like(tree, [_filled(child, items) for child in tree])
+        values: list[Any] = []
+        for child in tree:
+            inner = child is None or isinstance(child, _CONTAINER)
+            values.append(_filled(child, items) if inner else next(items))
+        return _like(tree, values)
     if isinstance(tree, _MAPPING):
         filled = {key: _filled(tree[key], items) for key in in_order(tree)}
         return {key: filled[key] for key in tree}

@@ -184,11 +184,12 @@ def _computed(
     slot: int = 0,
 ) -> Tensor:
     """A Tensor for the result of a record: what came out of a primitive needs no checks."""
-    result = Tensor.__new__(Tensor)
-    tape.Traced.__init__(result, array, needs_grad, record, slot)
+    result = _new(Tensor)
+    _begin(result, array, needs_grad, record, slot)
     return result
 
 
+_new, _begin = Tensor.__new__, tape.Traced.__init__
 Tensor.output_type = staticmethod(_computed)
 
 

@@ -7,18 +7,15 @@ or gives lies there, and of the constants it holds no more than where they are.
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
-from operator import is_
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.replay.emit.choice import CompiledLoop, bind
 from tinygrad_rnn.replay.passes.plan import Plan
-from tinygrad_rnn.replay.program.loop import ArraySpec
 from tinygrad_rnn.replay.program.program import Program
 
 LARGEST = 1 << 22
@@ -38,10 +35,11 @@ class BoundLoop:
         plan: Plan,
         arrays: Sequence[np.ndarray],
         steps: int,
+        compiled: CompiledLoop,
         run: Callable[[], None],
     ) -> None:
         first, last = (steps, 0) if plan.loop.reverse else (0, steps)
-        specs = plan.loop.arrays
+        specs, inputs = plan.loop.arrays, plan.inputs
 
         def state(row: int) -> list[Any]:
             return [
@@ -49,19 +47,21 @@ class BoundLoop:
                 for k in plan.state
             ]
 
-        self.run = run
-        fixed = {plan.inputs[v]: n for n, v in enumerate(program.consts) if v in plan.inputs}
+        self.key, self.run = (steps, compiled), run
+        fixed = {inputs[v]: n for n, v in enumerate(program.consts) if v in inputs}
         self.constants = [(n, weakref.ref(arrays[k])) for k, n in fixed.items()]
         self.own = [array for k, array in enumerate(arrays) if k not in fixed]
-        self.xs = [arrays[plan.inputs[v]] if v in plan.inputs else None for v in program.xs]
-        self.starts, self.ends = state(first), state(last)
-        places = [plan.crossing[v] for v in program.ys]
-        self.ys = [arrays[k][rows] for k, rows in places]
+        targets = [arrays[inputs[v]] if v in inputs else None for v in program.xs] + state(first)
+        self.targets = [(k, t) for k, t in enumerate(targets) if t is not None]
+        self.ys = [arrays[k][rows] for k, rows in map(plan.crossing.__getitem__, program.ys)]
+        self.ends = state(last)
 
     def fits(self, consts: Sequence[np.ndarray]) -> bool:
         """Whether the loop is bound to these constants."""
-        now = [seen() for _, seen in self.constants]
-        return all(map(is_, now, [consts[n] for n, _ in self.constants]))
+        for n, seen in self.constants:  # noqa: SIM110 - quicker than all()
+            if seen() is not consts[n]:
+                return False
+        return True
 
     @property
     def is_of_use(self) -> bool:
@@ -70,84 +70,73 @@ class BoundLoop:
 
     def call(self, xs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> Results:
         """(ys, final state, no totals)."""
-        for target, x in zip(self.xs, xs, strict=True):
-            if target is not None:
-                target[...] = x
-        for target, s in zip(self.starts, state, strict=True):
-            if target is not None:
-                target[...] = s
+        given = [*xs, *state]
+        for k, target in self.targets:
+            target[...] = given[k]
         self.run()
         ends = zip(self.ends, state, strict=True)
-        ys = [y.copy() for y in self.ys]
-        return ys, [(s if end is None else end).copy() for end, s in ends], []
+        return [y.copy() for y in self.ys], [(s if e is None else e).copy() for e, s in ends], []
 
 
 class BoundLoops:
-    """The bound loops of one program, around which there is nothing to be done. Each is used by one
-    call at a time, the others wait here.
+    """The bound loops of one program, around which there is nothing to be done.
+
+    Each is used by one call at a time, the others wait here.
     """
 
     def __init__(self, program: Program, plan: Plan) -> None:
         self.program, self.plan = program, plan
-        self.constants = {
-            plan.inputs[v]: n for n, v in enumerate(program.consts) if v in plan.inputs
-        }
         self._lock = threading.Lock()
-        self._idle: list[tuple[Hashable, BoundLoop]] = []
+        self._idle: list[BoundLoop] = []
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def run(
         self,
-        runner: CompiledLoop,
+        compiled: CompiledLoop,
         consts: Sequence[np.ndarray],
         xs: Sequence[np.ndarray],
         state: Sequence[np.ndarray],
         steps: int,
     ) -> Results | None:
         """(ys, final state, totals), or None where there can be none."""
-        key = (steps, runner, *map(id, consts))
-        bound = self._take(key)
-        if bound is None or not bound.fits(consts):
-            with self._lock:
-                self._idle = [known for known in self._idle if known[1].is_of_use]
-            bound = self._made(runner, consts, steps)
-            if bound is None:
-                return None
+        bound = self._take((steps, compiled), consts) or self._made(compiled, consts, steps)
+        if bound is None:
+            return None
         found = bound.call(xs, state)
         with self._lock:
-            self._idle.append((key, bound))
+            self._idle.append(bound)
             del self._idle[:-KEPT]
         return found
 
-    def _take(self, key: Hashable) -> BoundLoop | None:
+    def _take(self, key: Any, consts: Sequence[np.ndarray]) -> BoundLoop | None:
         with self._lock:
             for k in reversed(range(len(self._idle))):
-                if self._idle[k][0] == key:
-                    return self._idle.pop(k)[1]
+                if self._idle[k].key == key and self._idle[k].fits(consts):
+                    return self._idle.pop(k)
+            self._idle = [known for known in self._idle if known.is_of_use]
         return None
 
     def _made(
-        self, runner: CompiledLoop, consts: Sequence[np.ndarray], steps: int
+        self, compiled: CompiledLoop, consts: Sequence[np.ndarray], steps: int
     ) -> BoundLoop | None:
-        specs = self.plan.loop.arrays
-        size = sum(
-            math.prod(self._shape(k, spec, steps)) * spec.dtype.itemsize
-            for k, spec in enumerate(specs)
-            if k not in self.constants
-        )
-        if size > LARGEST or not all(consts[n].flags.c_contiguous for n in self.constants.values()):
+        inputs = self.plan.inputs
+        arrays: list[np.ndarray] = []
+        size = 0
+        given = {inputs[v]: n for n, v in enumerate(self.program.consts) if v in inputs}
+        for k, spec in enumerate(self.plan.loop.arrays):
+            if k in given:
+                arrays.append(consts[given[k]])
+                if not arrays[k].flags.c_contiguous:
+                    return None
+            else:
+                rows = (steps + self.plan.is_state(k),) if spec.stacked else ()
+                arrays.append(np.empty((*rows, *spec.shape), spec.dtype))
+                size += arrays[k].nbytes
+                if size > LARGEST:
+                    return None
+        run = bind(compiled, arrays, steps)
+        if run is None:
             return None
-        arrays = [
-            consts[self.constants[k]]
-            if k in self.constants
-            else np.empty(self._shape(k, spec, steps), spec.dtype)
-            for k, spec in enumerate(specs)
-        ]
-        run = bind(runner, arrays, steps)
-        return None if run is None else BoundLoop(self.program, self.plan, arrays, steps, run)
-
-    def _shape(self, k: int, spec: ArraySpec, steps: int) -> tuple[int, ...]:
-        rows = (steps + self.plan.is_state(k),) if spec.stacked else ()
-        return (*rows, *spec.shape)
+        return BoundLoop(self.program, self.plan, arrays, steps, compiled, run)

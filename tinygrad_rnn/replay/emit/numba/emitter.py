@@ -134,7 +134,7 @@ class _Program:
             run()
             return
         starts = addresses(arrays)
-        bounds = [part.bind(starts) if isinstance(part, Table) else None for part in self._parts]
+        bounds = [p.bind(starts, length) if isinstance(p, Table) else None for p in self._parts]
         runs: list[Callable[[int], None]] = []
         for part, bound in zip(self._parts, bounds, strict=True):
             if bound is not None:
@@ -144,7 +144,7 @@ class _Program:
         try:
             for bound in bounds:
                 if bound is not None:
-                    bound.begin(length)
+                    bound.begin()
             for t in range(*self._times(length)):
                 for run in runs:
                     run(t)
@@ -159,10 +159,8 @@ class _Program:
         if len(self._parts) != 1 or not isinstance(self._parts[0], Table) or length <= 0:
             return None
         starts, times = addresses(arrays), self._times(length)
-        runs = [
-            partial(table.bind(starts).run, length, *times)
-            for table in self._divided(self._parts[0], length)
-        ]
+        tables = self._divided(self._parts[0], length)
+        runs = [table.bind(starts, length).through(*times) for table in tables]
         return partial(run_in_threads, runs) if len(runs) > 1 else runs[0]
 
     def _divided(self, whole: Table, length: int) -> list[Table]:

@@ -20,8 +20,11 @@ from tinygrad_rnn.backends import subnormal
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, switched_off
 from tinygrad_rnn.replay.emit.numba.store import Code
 
-Run: TypeAlias = Callable[[int, int, int, int], None]
-"""``run(table, start, stop, step)``; it lets other Python threads run meanwhile."""
+Run: TypeAlias = Callable[[Any, int, int, int], Any]
+"""``run(table, start, stop, step)``, the table by its address or as an array of C's.
+
+It lets other Python threads run meanwhile.
+"""
 
 COMPILED_IN = (Path(subnormal.__file__), *sorted(Path(__file__).parent.glob("*.py")))
 """Our files that machine code depends on: what they say is part of its name."""
@@ -76,7 +79,7 @@ def loaded(code: Code) -> Run | None:
     _engines.append(engine)
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     # A function of Numba takes the places of its result and of its exception, and has neither here.
-    kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, number, number, number, number)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, number, number, number)
     nowhere = ctypes.byref(ctypes.c_int64())
     return partial(kind(engine.get_function_address(code.name)), nowhere, nowhere)
 

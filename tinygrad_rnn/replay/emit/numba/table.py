@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,12 +172,13 @@ class Table:
             packing = Packing(code, m, n, k, right.transposed, right.stride)
             self._packs.append(_Pack(packing, position, provider))
 
-    def bind(self, starts: np.ndarray) -> Bound:
-        """The table for arrays that begin at these addresses."""
+    def bind(self, starts: np.ndarray, length: int) -> Bound:
+        """The table for arrays that begin at these addresses, and for so many steps."""
         table = self._template.copy()
         table[self._index] += starts[self._which]
         single = self._largest > SMALL and (self._single or self._largest < LARGE)
-        return Bound(self.function, table, self._packs, openblas() if single else None)
+        packs = [pack for pack in self._packs if length * pack.how.m >= PACKED_ROWS]
+        return Bound(self.function, table, packs, openblas() if single else None)
 
     def useful_threads(self, length: int) -> int:
         """Among how many threads it pays to divide the rows of a loop over so many steps."""
@@ -196,18 +198,18 @@ class Bound:
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
         self._unpacked = table
-        self._start: int = table.ctypes.data
+        memory: Any = table
+        self._start = (ctypes.c_int64 * len(table)).from_buffer(memory)  # which holds the table
         self._held: list[np.ndarray] = []
         self._undo: list[Callable[[], object]] = []
         self._single = single
 
-    def begin(self, length: int) -> None:
-        """Pack what is worth it for so many steps, and set the numbers of threads."""
+    def begin(self) -> None:
+        """Pack what is worth it, and set the numbers of threads."""
         if self._single is not None:
             self._undo.append(one_thread(self._single))
         for pack in self._packs:
-            if length * pack.how.m >= PACKED_ROWS:
-                self._pack(*pack)
+            self._pack(*pack)
 
     def _pack(self, how: Packing, position: int, blas: Blas) -> None:
         if not self._held:
@@ -229,10 +231,15 @@ class Bound:
             POOL.give(self._held)
             self._held = []
 
-    def run(self, length: int, start: int, stop: int, step: int) -> None:
+    def through(self, start: int, stop: int, step: int) -> Callable[[], None]:
         """All time steps from ``start`` to ``stop``, which is not among them."""
+        if self._packs or self._single is not None:
+            return partial(self._run, start, stop, step)
+        return partial(self._function, self._start, start, stop, step)
+
+    def _run(self, start: int, stop: int, step: int) -> None:
         try:
-            self.begin(length)
+            self.begin()
             self._function(self._start, start, stop, step)
         finally:
             self.end()

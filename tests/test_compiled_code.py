@@ -374,7 +374,7 @@ def test_threads_that_need_one_text_compile_it_once(counted: list[str]) -> None:
     found: list[Any] = []
     texts = [SOURCE.format(name=k) for k in (1, 2)]
     threads = [
-        threading.Thread(target=lambda text=text: found.append(cache.function(text)))
+        threading.Thread(target=lambda text=text: found.append(cache.compiled_function(text)))
         for text in 4 * texts
     ]
     for thread in threads:
@@ -402,9 +402,9 @@ def test_fault_53_an_interrupt_ends_the_wait_alone(
     texts = replaced(monkeypatch, interrupt)
     text = SOURCE.format(name="interrupted")
     with pytest.raises(KeyboardInterrupt):
-        cache.function(text)
+        cache.compiled_function(text)
     left.set()
-    assert callable(cache.function(text))
+    assert callable(cache.compiled_function(text))
     assert texts == [text]
 
 

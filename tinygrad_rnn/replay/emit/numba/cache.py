@@ -14,9 +14,9 @@ from threading import Thread
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit.numba import store
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, give_up
-from tinygrad_rnn.replay.emit.numba.machine import Run, compiled, digest_of, loaded
+from tinygrad_rnn.replay.emit.numba.machine import CompiledFunction, compiled, digest_of, loaded
 
-_loaded: dict[str, Run] = {}
+_loaded: dict[str, CompiledFunction] = {}
 _compiled_here = 0
 
 
@@ -25,7 +25,7 @@ def compiled_here() -> int:
     return _compiled_here
 
 
-def function(source: str) -> Run:
+def compiled_function(source: str) -> CompiledFunction:
     """The compiled ``run`` of a module's source.
 
     Raises
@@ -36,9 +36,9 @@ def function(source: str) -> Run:
     return _wait_for(source) if found is None else found
 
 
-def _wait_for(source: str) -> Run:
+def _wait_for(source: str) -> CompiledFunction:
     """The function of a text, looked for and else compiled by a thread of its own."""
-    found: Future[Run] = Future()
+    found: Future[CompiledFunction] = Future()
     try:
         # Python waits for it at its end, too: LLVM must not be torn down at work.
         Thread(target=_work, args=(source, found), name="tinygrad_rnn", daemon=False).start()
@@ -54,7 +54,7 @@ def _wait_for(source: str) -> Run:
     return found.result()
 
 
-def _work(source: str, found: Future[Run]) -> None:
+def _work(source: str, found: Future[CompiledFunction]) -> None:
     try:
         with undivided():
             if source not in _loaded:
@@ -64,7 +64,7 @@ def _work(source: str, found: Future[Run]) -> None:
         found.set_exception(error)
 
 
-def _made(source: str) -> Run:
+def _made(source: str) -> CompiledFunction:
     """The function of a text that this process has not met."""
     global _compiled_here
     digest = digest_of(source)
@@ -88,4 +88,4 @@ def _sentence(error: Exception) -> str:
     return f"Numba failed with {type(error).__name__}: {first[:200]}"
 
 
-__all__ = ["Run", "compiled_here", "function"]
+__all__ = ["CompiledFunction", "compiled_function", "compiled_here"]

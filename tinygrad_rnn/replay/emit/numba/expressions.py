@@ -70,11 +70,11 @@ def code_of(dtype: DType) -> str:
     return code
 
 
-class Scope:
+class Statements:
     """The statements of one kernel and the numbers that they use."""
 
     def __init__(self) -> None:
-        self.statements: list[str] = []
+        self.lines: list[str] = []
         self.constants: dict[str, str] = {}
         self.numbers: list[tuple[int, str]] = []
         self.count = 0
@@ -85,7 +85,7 @@ class Scope:
             return text
         self.count += 1
         name = f"v{self.count}"
-        self.statements.append(f"{name} = {text}")
+        self.lines.append(f"{name} = {text}")
         return name
 
     def parameter(self, value: float | int | bool, code: str) -> str:

@@ -45,11 +45,11 @@ def emit(loop: Loop, backend: Backend, known: dict[Any, CompiledLoop]) -> Compil
     """The loop's function, compiled at the first call for each choice of extras."""
     chosen = extras()
     if chosen not in known:
-        known.setdefault(chosen, _compiled(loop, backend, chosen))
+        known.setdefault(chosen, _compile(loop, backend, chosen))
     return known[chosen]
 
 
-def _compiled(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
+def _compile(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
     one_step = array_calls.one_step(loop, backend)
     if backend.xp is np and chosen.jit and has_numba():
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tinygrad_rnn.replay.emit.common import Unsupported, identity
-from tinygrad_rnn.replay.emit.numba.expressions import CODES, Statements, code_of
+from tinygrad_rnn.replay.emit.numba.expressions import CODES, Statements, cast, code_of, constant
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Kernel,
@@ -95,10 +95,9 @@ def _span(ref: Ref, sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 class KernelSource(NamedTuple):
-    """The body of a kernel's function, its constants, and the length and end of its table."""
+    """The body of a kernel's function, and the length and end of its table."""
 
     body: str
-    constants: dict[str, str]
     entries: int
     numbers: list[int]  # the last entries of the table
 
@@ -112,7 +111,7 @@ class _KernelWriter:
         self.number = {ref: k for k, ref in enumerate(self.places)}
         self.axes = len(kernel.lead)
         self.lines: list[str] = []
-        self.text = Statements()
+        self.statements = Statements()
         self.entries = 0
 
     def add(self, depth: int, text: str) -> None:
@@ -142,11 +141,11 @@ class _KernelWriter:
             self.add(1 + self.axes, f"p{k} = address(table, {position}, t{indices})")
         for k, phase in enumerate(self.kernel.phases):
             self.phase(k, phase)
-        for k, (_, code) in enumerate(self.text.numbers):
+        for k, (_, code) in enumerate(self.statements.numbers):
             self.lines.insert(1, f'    c{k} = number("{code}", table, {self.entries + k})')
-        numbers = [number for number, _ in self.text.numbers]
+        numbers = [number for number, _ in self.statements.numbers]
         entries = self.entries + len(numbers)
-        return KernelSource("\n".join(self.lines), self.text.constants, entries, numbers)
+        return KernelSource("\n".join(self.lines), entries, numbers)
 
     def code(self, ref: Ref) -> str:
         return code_of(self.arrays[ref.array].dtype)
@@ -177,25 +176,25 @@ class _KernelWriter:
                 else:
                     inner.append(text)
             values[name] = variable, self.code(ref)
-        self.text.lines = inner
+        self.statements.lines = inner
         for line in phase.lines:
             code, result = code_of(line.compute), code_of(line.dtype)
             operands = [
                 self.operand(x, values, code_of(to))
                 for x, to in zip(line.operands, line.operand_dtypes, strict=True)
             ]
-            text = self.text.text(line.function, operands, code)
+            text = self.statements.apply(line.function, operands, code)
             if line.function == "cast":
-                text = self.text.cast(text, code, result)
-            values[line.target] = self.text.name(text), result
+                text = cast(text, code, result)
+            values[line.target] = self.statements.name(text), result
         for value, ref in phase.writes:
             code = self.code(ref)
             text = self.operand(value, values, code)
             inner.append(f"store({self.access(k, phase, ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
             code, total = self.code(ref), f"a{k}_{number}"
-            self.add(depth, f"{total} = {self.text.constant(identity(kind, CODES[code]), code)}")
-            text = self.text.text(kind, [total, self.operand(name, values, code)], code)
+            self.add(depth, f"{total} = {constant(identity(kind, CODES[code]), code)}")
+            text = self.statements.apply(kind, [total, self.operand(name, values, code)], code)
             inner.append(f"{total} = {text}")
         self.add(depth, f"for j in range(w{k}):")
         for statement in inner:
@@ -208,8 +207,8 @@ class _KernelWriter:
     ) -> str:
         """A value or a number in the dtype ``code``."""
         if isinstance(x, str):
-            return self.text.cast(*values[x], code)
-        return self.text.parameter(x, code)
+            return cast(*values[x], code)
+        return self.statements.number(x, code)
 
 
 def kernel_source(kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> KernelSource:
@@ -231,7 +230,6 @@ def module_source(
 ) -> str:
     """The module whose ``run(table, start, stop, step)`` does the steps for every t."""
     bodies: dict[str, str] = {}
-    constants: dict[str, str] = {}
     calls: list[str] = []
     position = 0
     for step in steps:
@@ -240,12 +238,10 @@ def module_source(
             calls.append(f'        gemm("{product_code(step, arrays)} {bits}", {table}, t)')
             position += PRODUCT_ENTRIES
             continue
-        body, used, entries, _ = kernel_source(step, arrays)
-        constants.update(used)
+        body, entries, _ = kernel_source(step, arrays)
         name = bodies.setdefault(body, f"kernel_{len(bodies)}")
         calls.append(f"        {name}({table}, t)")
         position += entries
-    parts = [HEADER, "\n".join(f"{name} = {text}" for name, text in sorted(constants.items()))]
-    for body, name in bodies.items():
-        parts.append(f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n")
-    return "".join([*parts, RUN, "\n".join(calls), "\n        t += step\n    set_mode(mode)\n"])
+    kernels = [f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n" for body, name in bodies.items()]
+    end = "\n        t += step\n    set_mode(mode)\n"
+    return "".join([HEADER, *kernels, RUN, "\n".join(calls), end])

@@ -8,8 +8,7 @@ finished, and found by the next call.
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit.numba import store
@@ -38,30 +37,37 @@ def compiled_function(source: str) -> CompiledFunction:
 
 def _wait_for(source: str) -> CompiledFunction:
     """The function of a text, looked for and else compiled by a thread of its own."""
-    found: Future[CompiledFunction] = Future()
+    made: list[CompiledFunction | BaseException] = []
+    waiting = Lock()  # and no Event: Ctrl-C within one's wait can leave its lock taken
+    waiting.acquire()
+
+    def work() -> None:
+        try:
+            with undivided():
+                if source not in _loaded:
+                    _loaded[source] = _made(source)
+            made.append(_loaded[source])
+        except BaseException as error:
+            made.append(error)
+        finally:
+            waiting.release()
+
     try:
         # Python waits for it at its end, too: LLVM must not be torn down at work.
-        Thread(target=_work, args=(source, found), name="tinygrad_rnn", daemon=False).start()
+        Thread(target=work, name="tinygrad_rnn", daemon=False).start()
     except RuntimeError:  # there are no more threads, or Python is about to end
-        _work(source, found)
-    error = found.exception()  # waits
+        work()
+    waiting.acquire()
     while store.complaints:
         warnings.warn(store.complaints.pop(), RuntimeWarning, stacklevel=2)
-    if isinstance(error, Exception):
-        failure = Unusable(_sentence(error))
+    (found,) = made
+    if isinstance(found, Exception):
+        failure = Unusable(_sentence(found))
         give_up(str(failure))
-        raise failure from error
-    return found.result()
-
-
-def _work(source: str, found: Future[CompiledFunction]) -> None:
-    try:
-        with undivided():
-            if source not in _loaded:
-                _loaded[source] = _made(source)
-            found.set_result(_loaded[source])
-    except BaseException as error:
-        found.set_exception(error)
+        raise failure from found
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _made(source: str) -> CompiledFunction:

@@ -29,7 +29,8 @@ _OF_FLOATS = {
     "sign": "select({a} > {zero}, {one}, "
     "select({a} < {zero}, {minus_one}, select({a} == {zero}, {zero}, {a})))",
     **{name: f"{name}({{a}}, {{b}})" for name in ("maximum", "minimum")},
-    **{name: f"{name}_float({{a}}, {{b}})" for name in ("power", "remainder", "floor_divide")},
+    "power": "({a} ** {b})",
+    **{name: f"{name}_float({{a}}, {{b}})" for name in ("remainder", "floor_divide")},
     "sum": "accumulate({a}, {b})",
     "max": "greatest({a}, {b})",
     "min": "least({a}, {b})",

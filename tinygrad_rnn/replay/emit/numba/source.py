@@ -30,8 +30,7 @@ from numba import float32, float64, int32, int64, njit
 
 from tinygrad_rnn.replay.emit.numba.gemm import gemm
 from tinygrad_rnn.replay.emit.numba.helpers import (
-    floor_divide_float, floor_divide_integer, power_float, power_integer, remainder_float,
-    remainder_integer,
+    floor_divide_float, floor_divide_integer, power_integer, remainder_float, remainder_integer,
 )
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
     accumulate, address, ceil, fabs, floor, flush, greatest, least, load, maximum, minimum,

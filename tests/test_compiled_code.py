@@ -364,7 +364,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> l
 
 def test_threads_that_need_one_text_compile_it_once(counted: list[str]) -> None:
     texts = [SOURCE.format(name=k) for k in (1, 2)]
-    found = at_once([partial(cache.function, text) for text in 4 * texts])
+    found = at_once([partial(cache.compiled_function, text) for text in 4 * texts])
     assert sorted(counted) == texts
     assert len(found) == 8
     assert len(set(map(id, found))) == 2
@@ -386,9 +386,9 @@ def test_fault_53_an_interrupt_ends_the_wait_alone(
     texts = replaced(monkeypatch, interrupt)
     text = SOURCE.format(name="interrupted")
     with pytest.raises(KeyboardInterrupt):
-        cache.function(text)
+        cache.compiled_function(text)
     left.set()
-    assert callable(cache.function(text))
+    assert callable(cache.compiled_function(text))
     assert texts == [text]
 
 

@@ -19,6 +19,7 @@ from strict import StrictArray
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import kernel_language as language
+from tinygrad_rnn.replay.passes.kernel_lines import kernel_lines
 
 inf, nan = np.inf, np.nan
 SUPPORTED = (
@@ -188,6 +189,26 @@ def test_the_tables_of_the_emitters_have_every_function() -> None:
     """What the language has is used by an operation of ours or by one of the cases above."""
     text = " ".join([*SUPPORTED, *(p.kernel or "" for p in PRIMITIVES.values())])
     assert set(re.findall(r"([a-z]\w*)\(", text)) >= set(language.FUNCTIONS)
+
+
+@pytest.mark.parametrize("compute", [np.dtype("i8"), np.dtype("f4")], ids=str)
+def test_lines_of_bools_and_integers_are_plain(compute: Any) -> None:
+    """What NumPy makes of arithmetic between bools is decided with the lines, for all emitters."""
+    of_bools = {"cast", "select", "bitwise_and", "bitwise_or", "bitwise_xor", *language.COMPARISONS}
+    more = (
+        "abs(x0 > 1)", "floor(x0 > x1) + ceil(x1)", "~(x0 > 1) * (x1 > 0)", "isnan(x0 > 0)",
+        "maximum(x0 > 0, x1 > 0)", "minimum(x0 > 0, isfinite(x1))", "round(x0 > 0)",
+    )  # fmt: skip
+    seen: set[str] = set()
+    for expression in (*SUPPORTED, *more):
+        for line in kernel_lines("y", expression, ["a", "b"], {"gain": 1.5}, compute, compute):
+            compared = line.function in (*language.COMPARISONS, *language.PREDICATES)
+            kind = line.compute.kind
+            assert line.dtype == ("?" if compared else line.compute) or line.function == "cast"
+            assert kind != "b" or line.function in of_bools, expression
+            assert kind != "i" or line.function not in ("floor", "ceil", "round", "isnan")
+            seen.add(f"{line.function} of {kind}")
+    assert {"bitwise_or of b", "bitwise_xor of b", "cast of b"} <= seen
 
 
 class Level(enum.IntEnum):

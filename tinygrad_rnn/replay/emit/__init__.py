@@ -1,4 +1,4 @@
 """A loop as data becomes one that runs: array calls, one function by Numba, or CUDA kernels.
 
-Imports passes/ and what stands to its left. choice.py says which emitter runs a loop.
+Imports passes/ and what stands to its left. Read choice.py first: which emitter runs a loop.
 """

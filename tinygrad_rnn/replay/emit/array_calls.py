@@ -28,8 +28,6 @@ from tinygrad_rnn.replay.program.loop import (
     Step,
 )
 
-BOOL = np.dtype(np.bool_)
-
 
 def compile_loop(loop: Loop, backend: Backend) -> CompiledLoop:
     """The loop as a function of its arrays and T."""
@@ -217,8 +215,7 @@ class _PhaseWriter:
         """One operation; operands of another dtype are brought to that of the operation."""
         given: list[str] = []
         held: list[str] = []
-        for k, x in enumerate(line.operands):
-            dtype = BOOL if line.function == "select" and k == 0 else line.compute
+        for x, dtype in zip(line.operands, line.operand_dtypes, strict=True):
             if not isinstance(x, str):
                 given.append(self.writer.number(x))
             elif self.dtypes[x] == dtype or (line.function == "cast" and dtype == line.dtype):

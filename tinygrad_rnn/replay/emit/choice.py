@@ -1,4 +1,14 @@
-"""Which emitter runs a loop: compiled by Numba, CUDA kernels, or array calls."""
+"""Which emitter runs a loop, and why no faster one. To be read first in this room.
+
+===================  ==============================================================================
+``numba/``           one compiled function, where Numba can be used and the arrays are NumPy's
+``cuda/``            one kernel for each of the loop's, where the backend has kernels
+``array_calls.py``   calls of the array namespace: whatever is left
+===================  ==============================================================================
+
+The first two hand single steps that they cannot compile to the third. What they share is in
+``common.py``.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +41,25 @@ def has_numba() -> bool:
     return why_not() is None
 
 
-def bind(runner: CompiledLoop, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
+def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
+    """The loop's function, by the best emitter that is there and may be used."""
+    one_step = array_calls.one_step(loop, backend)
+    if backend.xp is np and chosen.jit and has_numba():
+        try:
+            return _numba_emitter().compile_loop(loop, one_step, packed=chosen.packed)
+        except Unusable as failure:
+            warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
+    if not _why_no_kernels(loop, backend):
+        return cuda_emitter.compile_loop(loop, backend, one_step)
+    return array_calls.compile_loop(loop, backend)
+
+
+def bind(compiled: CompiledLoop, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
     """The loop bound to the memory of these arrays, to be run any number of times.
 
     It does not hold the arrays. None where the loop is more than one compiled function.
     """
-    binds: Any = getattr(runner, "bind", None)
+    binds: Any = getattr(compiled, "bind", None)
     return None if binds is None else binds(arrays, steps)
 
 
@@ -49,28 +72,9 @@ def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
     missing = why_not()
     if missing is not None:
         return [f"runs as NumPy calls, since {missing}"]
-    with undivided():
-        from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
-
-    slow = [(step, numba_emitter.reason(step, loop)) for step in loop.steps]
-    why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for _, text in slow if text))
+    reasons = [_numba_emitter().reason(step, loop) for step in loop.steps]
+    why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for text in reasons if text))
     return why or ["the loop is one compiled function"]
-
-
-def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
-    """The loop's function, by the first emitter that is there and may be used."""
-    if backend.xp is np and chosen.jit and has_numba():
-        with undivided():
-            from tinygrad_rnn.replay.emit.numba import emitter as numba_emitter
-
-        try:
-            one_step = array_calls.one_step(loop, backend)
-            return numba_emitter.compile_loop(loop, one_step, packed=chosen.packed)
-        except Unusable as failure:
-            warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
-    if not _why_no_kernels(loop, backend):
-        return cuda_emitter.compile_loop(loop, backend, array_calls.one_step(loop, backend))
-    return array_calls.compile_loop(loop, backend)
 
 
 def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
@@ -84,6 +88,14 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     except Unsupported as problem:
         return [f"runs as array calls: {problem}"]
     return []
+
+
+def _numba_emitter() -> Any:
+    """Its files are imported when they are needed, with no fork meanwhile."""
+    with undivided():
+        from tinygrad_rnn.replay.emit.numba import emitter
+
+    return emitter
 
 
 __all__ = ["CompiledLoop", "bind", "emit", "has_numba", "using"]

@@ -29,9 +29,9 @@ def view(ref: Ref, array: Array, backend: Backend, first: int, steps: int) -> Ar
     """A Ref as an array; where it is stacked, at so many time steps from ``first`` on."""
     if ref.time is None:
         return backend.strided(array, ref.shape, ref.strides, ref.offset)
-    row = array.size // max(array.shape[0], 1)
-    offset = ref.offset + (first + ref.time) * row
-    return backend.strided(array, (steps, *ref.shape), (row, *ref.strides), offset)
+    per_step = array.size // max(array.shape[0], 1)
+    offset = ref.offset + (first + ref.time) * per_step
+    return backend.strided(array, (steps, *ref.shape), (per_step, *ref.strides), offset)
 
 
 # What Python for Numba and CUDA C write alike

@@ -24,14 +24,14 @@ from tinygrad_rnn.replay.program.loop import (
 )
 
 
-def divided(loop: Loop, parts: int) -> list[Loop] | None:
+def divided(loop: Loop, count: int) -> list[Loop] | None:
     """The loop over the first rows, over the next, and so on; None where rows depend on another."""
     rows = independent_rows(loop)
-    if rows is None or rows < parts:
+    if rows is None or rows < count:
         return None
-    cuts = [rows * k // parts for k in range(parts + 1)]
+    cuts = [rows * k // count for k in range(count + 1)]
     return [
-        loop._replace(steps=tuple(_part(step, a, b) for step in loop.steps))
+        loop._replace(steps=tuple(_of_rows(step, a, b) for step in loop.steps))
         for a, b in itertools.pairwise(cuts)
     ]
 
@@ -65,15 +65,15 @@ def _count(step: Step) -> int | None:
 
 
 def _keeps_to_rows(ref: Ref, spec: ArraySpec, rows: int) -> bool:
-    """Whether element i along the first axis of a place lies in the i-th part of its array."""
-    row = math.prod(spec.shape) // rows
+    """Whether element i along the first axis of a place lies in the i-th row of its array."""
+    size = math.prod(spec.shape) // rows
     moves = [(n - 1) * s for n, s in zip(ref.shape[1:], ref.strides[1:], strict=True)]
     low = ref.offset + sum(move for move in moves if move < 0)
     high = ref.offset + sum(move for move in moves if move > 0)
-    return ref.shape[0] == rows and ref.strides[0] == row and 0 <= low <= high < row
+    return ref.shape[0] == rows and ref.strides[0] == size and 0 <= low <= high < size
 
 
-def _part(step: Step, start: int, stop: int) -> Step:
+def _of_rows(step: Step, start: int, stop: int) -> Step:
     """A step for the rows from ``start`` to ``stop``, which is not among them."""
 
     def cut(ref: Ref) -> Ref:

@@ -74,8 +74,8 @@ def kernel_lines(
     if found == dtype and lines.lines and lines.lines[-1].target == operand:
         lines.lines[-1] = lines.lines[-1]._replace(target=target)
     else:
-        found = found or compute
-        lines.lines.append(Line(target, "cast", (_as(operand, found),), found, dtype))
+        source = compute if found is None else found
+        lines.lines.append(Line(target, "cast", (_as(operand, source),), source, dtype))
     return lines.lines
 
 

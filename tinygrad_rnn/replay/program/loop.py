@@ -57,6 +57,12 @@ class Line(NamedTuple):
     compute: DType
     dtype: DType
 
+    @property
+    def operand_dtypes(self) -> list[DType]:
+        """What the operands are brought to."""
+        first = np.dtype(np.bool_) if self.function == "select" else self.compute
+        return [first, self.compute, self.compute][: len(self.operands)]
+
 
 class Phase(NamedTuple):
     """One run along the last axis of a kernel: read, compute, write, reduce.
@@ -116,13 +122,18 @@ class Loop(NamedTuple):
     reverse: bool
 
 
+def phase_refs(phase: Phase) -> Iterator[Ref]:
+    """Everything that a phase reads or writes."""
+    yield from (ref for _, ref in phase.reads)
+    yield from (ref for _, ref in phase.writes)
+    yield from (ref for _, _, ref in phase.reduces)
+
+
 def refs(step: Step) -> Iterator[Ref]:
     """Everything that a step reads or writes."""
     if isinstance(step, Kernel):
         for phase in step.phases:
-            yield from (ref for _, ref in phase.reads)
-            yield from (ref for _, ref in phase.writes)
-            yield from (ref for _, _, ref in phase.reduces)
+            yield from phase_refs(phase)
     elif isinstance(step, Product):
         yield from (step.a, step.b, step.out)
     else:

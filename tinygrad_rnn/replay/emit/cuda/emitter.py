@@ -58,7 +58,7 @@ def compile_loop(loop: Loop, backend: Backend, fallback: Fallback) -> CompiledLo
 
 
 def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
-    source, places, numbers, grid, block = cuda_kernel(kernel, specs)
+    source, used, numbers, grid, block = cuda_kernel(kernel, specs)
     if grid == 0:
         return None
     compiled = backend.compile_kernel(source, NAME)
@@ -66,7 +66,7 @@ def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Pre
         raise ValueError(f"the backend {backend.name!r} has no kernels of its own")
 
     def prepare(arrays: Sequence[Array], T: int) -> StepAt:
-        fixed = (*(arrays[k] for k in places), numbers)
+        fixed = (*(arrays[k] for k in used), numbers)
         return lambda t: compiled((grid,), (block,), (*fixed, t))
 
     return prepare

@@ -115,10 +115,9 @@ def operation(function: str, operands: Sequence[str], compute: DType) -> str:
 
 def line_text(line: Line, values: dict[str, tuple[str, DType]]) -> str:
     """The value of a line in its dtype, for values of which texts and dtypes are known."""
-    given = [BOOL if line.function == "select" else line.compute, line.compute, line.compute]
     operands = [
         cast(*values[x], to) if isinstance(x, str) else literal(x, to)
-        for x, to in zip(line.operands, given, strict=False)
+        for x, to in zip(line.operands, line.operand_dtypes, strict=True)
     ]
     text = operation(line.function, operands, line.compute)
     if line.function in ("cast", "select"):

@@ -23,13 +23,13 @@ from tinygrad_rnn.replay.emit.cuda.expressions import (
     value_type,
 )
 from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
-from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Phase, Ref
+from tinygrad_rnn.replay.program.loop import ArraySpec, DType, Kernel, Phase, Ref, phase_refs
 
 NAME = "tinygrad_rnn_loop"
 """The name of every kernel."""
 
 FLAT_BLOCK = 256
-ROW_BLOCK = 512
+RUN_BLOCK = 512
 MOST_BLOCKS = 65_536
 
 
@@ -83,7 +83,7 @@ class _Writer:
         self.accumulators = 0
         self.lead = [self.number(size) for size in kernel.lead]
         self.widths = [self.number(phase.width) for phase in kernel.phases]
-        self.body = self._flat() if self.flat else self._rows()
+        self.body = self._flat() if self.flat else self._by_run()
 
     def number(self, value: int) -> str:
         """A number of the launch, by its name in the source."""
@@ -93,19 +93,19 @@ class _Writer:
     def written(self) -> CudaKernel:
         structure = np.dtype([("at", np.int64, (len(self.numbers),))])
         numbers = np.array(self.numbers, np.int64).view(structure)
-        rows = prod(self.kernel.lead)
+        runs = prod(self.kernel.lead)
         widest = max(phase.width for phase in self.kernel.phases)
         if self.flat:
-            grid, block = -(-rows * widest // FLAT_BLOCK), FLAT_BLOCK
+            grid, block = -(-runs * widest // FLAT_BLOCK), FLAT_BLOCK
         else:
             idle = widest == 0 and not any(phase.reduces for phase in self.kernel.phases)
-            grid = 0 if idle else rows
-            block = min(max(1 << (widest - 1).bit_length(), 32), ROW_BLOCK)
+            grid = 0 if idle else runs
+            block = min(max(1 << (widest - 1).bit_length(), 32), RUN_BLOCK)
         return CudaKernel(self._source(), tuple(self.used), numbers, min(grid, MOST_BLOCKS), block)
 
     def _source(self) -> str:
         arguments = [f"{stored_type(self.arrays[k].dtype)}* a{k}" for k in self.used]
-        block = FLAT_BLOCK if self.flat else ROW_BLOCK
+        block = FLAT_BLOCK if self.flat else RUN_BLOCK
         return "\n".join(
             [
                 f"{PREAMBLE}struct Numbers {{ long long at[{len(self.numbers)}]; }};",
@@ -125,24 +125,24 @@ class _Writer:
     def _flat(self) -> list[str]:
         (phase,) = self.kernel.phases
         count = " * ".join([*self.lead, self.widths[0]])
-        place = self._place("i", [*self.lead, self.widths[0]], [*self._axes(), "j"])
+        indices = self._unravelled("i", [*self.lead, self.widths[0]], [*self._axes(), "j"])
         return [
             f"const long long count = {count};",
             "const long long stride = (long long)gridDim.x * blockDim.x;",
             "const long long start = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
             "for (long long i = start; i < count; i += stride) {",
-            *_indented(place + self._pointers([phase]) + self._element(phase)),
+            *_indented(indices + self._pointers([phase]) + self._element(phase)),
             "}",
         ]
 
-    def _rows(self) -> list[str]:
-        place = self._place("row", self.lead, self._axes())
-        lines = place + self._pointers(self.kernel.phases)
+    def _by_run(self) -> list[str]:
+        lines = self._unravelled("run", self.lead, self._axes())
+        lines += self._pointers(self.kernel.phases)
         for phase, width in zip(self.kernel.phases, self.widths, strict=True):
             lines += ["{", *_indented(self._phase(phase, width)), "}", "__syncthreads();"]
         return [
-            f"const long long rows = {' * '.join(self.lead) or '1'};",
-            "for (long long row = blockIdx.x; row < rows; row += gridDim.x) {",
+            f"const long long runs = {' * '.join(self.lead) or '1'};",
+            "for (long long run = blockIdx.x; run < runs; run += gridDim.x) {",
             *_indented(lines),
             "}",
         ]
@@ -150,7 +150,7 @@ class _Writer:
     def _axes(self) -> list[str]:
         return [f"i{k}" for k in range(len(self.lead))]
 
-    def _place(self, flat: str, sizes: list[str], names: list[str]) -> list[str]:
+    def _unravelled(self, flat: str, sizes: list[str], names: list[str]) -> list[str]:
         """Take an index apart; the first axis needs no remainder."""
         lines: list[str] = []
         rest = flat
@@ -166,21 +166,17 @@ class _Writer:
         """One pointer to the start of the run for each place that the phases read or write."""
         lines: list[str] = []
         for phase in phases:
-            for ref in (
-                *(ref for _, ref in phase.reads),
-                *(ref for _, ref in phase.writes),
-                *(ref for _, _, ref in phase.reduces),
-            ):
+            for ref in phase_refs(phase):
                 if self._key(ref) in self.pointers:
                     continue
                 if ref.array not in self.used:
                     self.used.append(ref.array)
                 name = self.pointers[self._key(ref)] = f"p{len(self.pointers)}"
                 spec = self.arrays[ref.array]
-                row = prod(spec.shape)
-                terms = [self.number(ref.offset + (ref.time or 0) * row)]
+                per_step = prod(spec.shape)
+                terms = [self.number(ref.offset + (ref.time or 0) * per_step)]
                 if ref.time is not None:
-                    terms.append(f"t * {self.number(row)}")
+                    terms.append(f"t * {self.number(per_step)}")
                 leading = ref.strides[: len(self.lead)]
                 terms += [f"i{k} * {self.number(s)}" for k, s in enumerate(leading)]
                 kind = stored_type(spec.dtype)

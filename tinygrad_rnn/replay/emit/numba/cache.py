@@ -8,15 +8,14 @@ finished, and found by the next call.
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit.numba import store
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, give_up
-from tinygrad_rnn.replay.emit.numba.machine import Run, compiled, digest_of, loaded
+from tinygrad_rnn.replay.emit.numba.machine import CompiledFunction, compiled, digest_of, loaded
 
-_loaded: dict[str, Run] = {}
+_loaded: dict[str, CompiledFunction] = {}
 _compiled_here = 0
 
 
@@ -25,7 +24,7 @@ def compiled_here() -> int:
     return _compiled_here
 
 
-def function(source: str) -> Run:
+def compiled_function(source: str) -> CompiledFunction:
     """The compiled ``run`` of a module's source.
 
     Raises
@@ -36,35 +35,42 @@ def function(source: str) -> Run:
     return _wait_for(source) if found is None else found
 
 
-def _wait_for(source: str) -> Run:
+def _wait_for(source: str) -> CompiledFunction:
     """The function of a text, looked for and else compiled by a thread of its own."""
-    found: Future[Run] = Future()
+    made: list[CompiledFunction | BaseException] = []
+    waiting = Lock()  # and no Event: Ctrl-C within one's wait can leave its lock taken
+    waiting.acquire()
+
+    def work() -> None:
+        try:
+            with undivided():
+                if source not in _loaded:
+                    _loaded[source] = _made(source)
+            made.append(_loaded[source])
+        except BaseException as error:
+            made.append(error)
+        finally:
+            waiting.release()
+
     try:
         # Python waits for it at its end, too: LLVM must not be torn down at work.
-        Thread(target=_work, args=(source, found), name="tinygrad_rnn", daemon=False).start()
+        Thread(target=work, name="tinygrad_rnn", daemon=False).start()
     except RuntimeError:  # there are no more threads, or Python is about to end
-        _work(source, found)
-    error = found.exception()  # waits
+        work()
+    waiting.acquire()
     while store.complaints:
         warnings.warn(store.complaints.pop(), RuntimeWarning, stacklevel=2)
-    if isinstance(error, Exception):
-        failure = Unusable(_sentence(error))
+    (found,) = made
+    if isinstance(found, Exception):
+        failure = Unusable(_sentence(found))
         give_up(str(failure))
-        raise failure from error
-    return found.result()
+        raise failure from found
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
-def _work(source: str, found: Future[Run]) -> None:
-    try:
-        with undivided():
-            if source not in _loaded:
-                _loaded[source] = _made(source)
-            found.set_result(_loaded[source])
-    except BaseException as error:
-        found.set_exception(error)
-
-
-def _made(source: str) -> Run:
+def _made(source: str) -> CompiledFunction:
     """The function of a text that this process has not met."""
     global _compiled_here
     digest = digest_of(source)
@@ -88,4 +94,4 @@ def _sentence(error: Exception) -> str:
     return f"Numba failed with {type(error).__name__}: {first[:200]}"
 
 
-__all__ = ["Run", "compiled_here", "function"]
+__all__ = ["CompiledFunction", "compiled_function", "compiled_here"]

@@ -13,7 +13,7 @@ from tinygrad_rnn.backends.blas import openblas
 from tinygrad_rnn.backends.mkl_threads import run_in_threads
 from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, Unsupported
 from tinygrad_rnn.replay.emit.independent_rows import divided
-from tinygrad_rnn.replay.emit.numba.cache import function
+from tinygrad_rnn.replay.emit.numba.cache import compiled_function
 from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
 from tinygrad_rnn.replay.emit.numba.table import Table, addresses, matrix
@@ -102,7 +102,7 @@ def inside(ref: Ref, spec: ArraySpec) -> bool:
 def _stretch(steps: list[Kernel | Product], loop: Loop, packed: bool) -> Table:
     library = openblas()
     source = module_source(steps, loop.arrays, library.bits if library else 64)
-    return Table(tuple(steps), loop, function(source), packed)
+    return Table(tuple(steps), loop, compiled_function(source), packed)
 
 
 class _Program:

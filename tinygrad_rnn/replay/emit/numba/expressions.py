@@ -14,11 +14,7 @@ from tinygrad_rnn.replay.program.loop import DType
 
 CODES = {np.dtype(code).str[1:]: np.dtype(code) for code in ("f4", "f8", "i4", "i8", "?")}
 """The dtypes that can be compiled, by the codes that name them in the source."""
-TYPES = {"f4": "float32", "f8": "float64", "i4": "int32", "i8": "int64", "b1": "boolean"}
-"""What Numba calls them."""
 COMMON = (0, 1, -1, 2, 0.5, math.inf, -math.inf)
-NAMED = {"minus_one": -1, "zero": 0, "one": 1, "infinity": math.inf}
-"""Numbers that the texts below may name."""
 
 _OF_FLOATS = {
     "exp": "{exp}({a})",
@@ -29,11 +25,12 @@ _OF_FLOATS = {
     "round": "rint({a})",
     "abs": "fabs({a})",
     "isnan": "({a} != {a})",
-    "isfinite": "(fabs({a}) < {infinity})",
+    "isfinite": "(fabs({a}) < {type}(math.inf))",
     "sign": "select({a} > {zero}, {one}, "
     "select({a} < {zero}, {minus_one}, select({a} == {zero}, {zero}, {a})))",
     **{name: f"{name}({{a}}, {{b}})" for name in ("maximum", "minimum")},
-    **{name: f"{name}_float({{a}}, {{b}})" for name in ("power", "remainder", "floor_divide")},
+    "power": "({a} ** {b})",
+    **{name: f"{name}_float({{a}}, {{b}})" for name in ("remainder", "floor_divide")},
     "sum": "accumulate({a}, {b})",
     "max": "greatest({a}, {b})",
     "min": "least({a}, {b})",
@@ -70,12 +67,30 @@ def code_of(dtype: DType) -> str:
     return code
 
 
-class Scope:
+def constant(value: float | int | bool, code: str) -> str:
+    """A number of the dtype as it stands in the source."""
+    number = rounded(value, CODES[code])
+    if code == "b1":
+        return str(number)
+    return f"{CODES[code]}({number.item()})".replace("inf", "math.inf")
+
+
+def cast(text: str, source: str, target: str) -> str:
+    """``text`` of one dtype in another, as NumPy's ``astype``."""
+    if source == target:
+        return text
+    if target == "b1":
+        return f"({text} != {constant(0, source)})"
+    if source == "b1":
+        return f"select({text}, {constant(1, target)}, {constant(0, target)})"
+    return f"{CODES[target]}({text})"
+
+
+class Statements:
     """The statements of one kernel and the numbers that they use."""
 
     def __init__(self) -> None:
-        self.statements: list[str] = []
-        self.constants: dict[str, str] = {}
+        self.lines: list[str] = []
         self.numbers: list[tuple[int, str]] = []
         self.count = 0
 
@@ -85,55 +100,31 @@ class Scope:
             return text
         self.count += 1
         name = f"v{self.count}"
-        self.statements.append(f"{name} = {text}")
+        self.lines.append(f"{name} = {text}")
         return name
 
-    def parameter(self, value: float | int | bool, code: str) -> str:
+    def number(self, value: float | int | bool, code: str) -> str:
         """A number that is no part of the source, so that another needs no other source.
 
         The commonest are, as LLVM can make something of a product with 1.
         """
         if code == "b1" or value in COMMON:
-            return self.constant(value, code)
+            return constant(value, code)
         number = rounded(value, CODES[code])
         bits = int.from_bytes(number.tobytes(), sys.byteorder, signed=number.itemsize == 8)
         if (bits, code) not in self.numbers:
             self.numbers.append((bits, code))
         return f"c{self.numbers.index((bits, code))}"
 
-    def constant(self, value: float | int | bool, code: str) -> str:
-        """The name of a module's constant of the dtype."""
-        number = rounded(value, CODES[code])
-        if code == "b1":
-            return str(number)
-        text = repr(number.item()) if math.isfinite(number) else f'"{number}"'
-        name = f"{code}_{number.tobytes()[::-1].hex()}"
-        self.constants[name] = f"{TYPES[code]}({text})"
-        return name
-
-    def cast(self, text: str, source: str, target: str) -> str:
-        """``text`` of one dtype in another, as NumPy's ``astype``."""
-        if source == target:
-            return text
-        if target == "b1":
-            return f"({text} != {self.constant(0, source)})"
-        if source == "b1":
-            return f"select({text}, {self.constant(1, target)}, {self.constant(0, target)})"
-        return f"{TYPES[target]}({text})"
-
-    def text(self, function: str, operands: Sequence[str], code: str) -> str:
+    def apply(self, function: str, operands: Sequence[str], code: str) -> str:
         """A function of operands of one dtype, which are not computed again where used twice."""
         text = TEXTS[code[0]].get(function)
         if text is None:
             raise Unsupported(f"{function} is not defined for {CODES[code]}")
-        given = dict(zip("abc", map(self.name, operands), strict=False)) | {"type": TYPES[code]}
-        given |= SINGLE if code == "f4" else DOUBLE
-        given |= {
-            name: self.constant(number, code)
-            for name, number in NAMED.items()
-            if f"{{{name}}}" in text
-        }
-        text = text.format(**given)
+        kind = str(CODES[code])
+        given = dict(zip("abc", map(self.name, operands), strict=False)) | {"type": kind}
+        given |= {"zero": f"{kind}(0)", "one": f"{kind}(1)", "minus_one": f"{kind}(-1)"}
+        text = text.format(**given, **(SINGLE if code == "f4" else DOUBLE))
         # Numba widens 32-bit integers; this narrows them again.
         is_bool = function in (*COMPARISONS, *PREDICATES)
         return f"int32({text})" if code == "i4" and not is_bool else text

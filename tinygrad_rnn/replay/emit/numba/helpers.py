@@ -42,11 +42,6 @@ def floor_divide_float(a: Any, b: Any) -> Any:
 
 
 @njit
-def power_float(a: Any, b: Any) -> Any:
-    return a**b
-
-
-@njit
 def remainder_integer(a: Any, b: Any) -> Any:
     """The remainder with the sign of b; 0 where b is 0."""
     if b in (0, -1):

@@ -149,46 +149,51 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
     return a(condition, a, b), write
 
 
-def of_floats(arguments: int, write: Callable[..., Any]) -> Any:
-    """A function of one float or of two of one type, which ``write(builder, *floats)`` writes."""
+def of_floats(arguments: int) -> Callable[[Callable[..., Any]], Any]:
+    """A function of one float or of two of one type, written by ``write(builder, *floats)``."""
 
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return write(builder, *values)
+    def made(write: Callable[..., Any]) -> Any:
+        def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return write(builder, *values)
 
-    def of_one(typing: Any, x: Any) -> Any:
-        return x(x), lower
+        def of_one(typing: Any, x: Any) -> Any:
+            return x(x), lower
 
-    def of_two(typing: Any, x: Any, y: Any) -> Any:
-        return x(x, y), lower
+        def of_two(typing: Any, x: Any, y: Any) -> Any:
+            return x(x, y), lower
 
-    return extending.intrinsic(of_one if arguments == 1 else of_two)
+        return extending.intrinsic(of_one if arguments == 1 else of_two)
+
+    return made
 
 
 def _of_llvm(arguments: int, name: str, *flags: str) -> Any:
+    @of_floats(arguments)
     def write(builder: Any, *values: Any) -> Any:
         kind = values[0].type
         shape = ir.FunctionType(kind, [kind] * arguments)
         function = builder.module.declare_intrinsic(f"llvm.{name}", [kind], shape)
         return builder.call(function, values, fastmath=flags)
 
-    return of_floats(arguments, write)
-
-
-def _of_builder(name: str, **options: Any) -> Any:
-    def write(builder: Any, *values: Any) -> Any:
-        return getattr(builder, name)(*values, **options)
-
-    return of_floats(2, write)
+    return write
 
 
 floor, ceil, rint = (_of_llvm(1, name) for name in ("floor", "ceil", "rint"))
 sqrt, fabs = _of_llvm(1, "sqrt"), _of_llvm(1, "fabs")
 maximum, minimum = _of_llvm(2, "maximum"), _of_llvm(2, "minimum")
-fmod = _of_builder("frem")
-"""The remainder with the sign of the first, as C's fmod."""
-accumulate = _of_builder("fadd", flags=("contract", "reassoc", "nsz"))
 greatest, least = _of_llvm(2, "maximum", "nsz"), _of_llvm(2, "minimum", "nsz")
-"""What reduces a row, whose elements may be taken in another order."""
+
+
+@of_floats(2)
+def accumulate(builder: Any, total: Any, x: Any) -> Any:
+    """The sum of two floats, which may be taken in another order with the others of a row."""
+    return builder.fadd(total, x, flags=("contract", "reassoc", "nsz"))
+
+
+@of_floats(2)
+def fmod(builder: Any, x: Any, y: Any) -> Any:
+    """The remainder with the sign of x, as C's fmod."""
+    return builder.frem(x, y)
 
 
 def _mxcsr(builder: Any, name: str, place: Any) -> None:

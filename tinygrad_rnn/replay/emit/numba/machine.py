@@ -20,7 +20,7 @@ from tinygrad_rnn.backends import subnormal
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, switched_off
 from tinygrad_rnn.replay.emit.numba.store import Code
 
-Run: TypeAlias = Callable[[Any, int, int, int], Any]
+CompiledFunction: TypeAlias = Callable[[Any, int, int, int], Any]
 """``run(table, start, stop, step)``, the table by its address or as an array of C's.
 
 It lets other Python threads run meanwhile.
@@ -66,7 +66,7 @@ def compiled(source: str, digest: str) -> Code:
     return Code(name, tuple(needs), machine.emit_object(parsed))
 
 
-def loaded(code: Code) -> Run | None:
+def loaded(code: Code) -> CompiledFunction | None:
     """The function of an object file; None where the process lacks something that it calls."""
     llvm, _ = _target()
     machine = llvm.Target.from_default_triple().create_target_machine(opt=3, jit=True)

@@ -11,8 +11,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tinygrad_rnn.replay.emit.common import Unsupported, identity
-from tinygrad_rnn.replay.emit.numba.expressions import CODES, Scope, code_of
-from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Phase, Product, Ref
+from tinygrad_rnn.replay.emit.numba.expressions import CODES, Statements, cast, code_of, constant
+from tinygrad_rnn.replay.program.loop import (
+    ArraySpec,
+    Kernel,
+    Phase,
+    Product,
+    Ref,
+    phase_refs,
+    refs,
+)
 
 HEADER = '''"""Written by tinygrad_rnn.replay. Safe to delete."""
 
@@ -22,8 +30,7 @@ from numba import float32, float64, int32, int64, njit
 
 from tinygrad_rnn.replay.emit.numba.gemm import gemm
 from tinygrad_rnn.replay.emit.numba.helpers import (
-    floor_divide_float, floor_divide_integer, power_float, power_integer, remainder_float,
-    remainder_integer,
+    floor_divide_float, floor_divide_integer, power_integer, remainder_float, remainder_integer,
 )
 from tinygrad_rnn.replay.emit.numba.intrinsics import (
     accumulate, address, ceil, fabs, floor, flush, greatest, least, load, maximum, minimum,
@@ -48,7 +55,7 @@ def run(table, start, stop, step):
 PRODUCT_ENTRIES = 22
 
 
-def unit(ref: Ref) -> int | None:
+def known_stride(ref: Ref) -> int | None:
     """The last stride where it is 0 or 1, which the source knows."""
     last = ref.strides[-1] if ref.strides else 0
     return last if last in (0, 1) else None
@@ -56,17 +63,7 @@ def unit(ref: Ref) -> int | None:
 
 def places(kernel: Kernel) -> list[Ref]:
     """The different places of a kernel, in the order of its table."""
-    found: dict[Ref, None] = {}
-    for phase in kernel.phases:
-        for ref in phase_refs(phase):
-            found.setdefault(place(ref))
-    return list(found)
-
-
-def phase_refs(phase: Phase) -> list[Ref]:
-    reads = [ref for _, ref in phase.reads]
-    writes = [ref for _, ref in phase.writes]
-    return reads + writes + [ref for _, _, ref in phase.reduces]
+    return list(dict.fromkeys(map(place, refs(kernel))))
 
 
 def place(ref: Ref) -> Ref:
@@ -97,10 +94,9 @@ def _span(ref: Ref, sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 class KernelSource(NamedTuple):
-    """The body of a kernel's function, its constants, and the length and end of its table."""
+    """The body of a kernel's function, and the length and end of its table."""
 
     body: str
-    constants: dict[str, str]
     entries: int
     numbers: list[int]  # the last entries of the table
 
@@ -111,10 +107,10 @@ class _KernelWriter:
     def __init__(self, kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> None:
         self.kernel, self.arrays = kernel, arrays
         self.places = places(kernel)
-        self.numbers = {ref: k for k, ref in enumerate(self.places)}
+        self.number = {ref: k for k, ref in enumerate(self.places)}
         self.axes = len(kernel.lead)
         self.lines: list[str] = []
-        self.scope = Scope()
+        self.statements = Statements()
         self.entries = 0
 
     def add(self, depth: int, text: str) -> None:
@@ -134,7 +130,7 @@ class _KernelWriter:
         for k, ref in enumerate(self.places):
             self.entries += 2 + self.axes
             entry = self.entry()
-            if unit(ref) is None:
+            if known_stride(ref) is None:
                 self.add(1, f"u{k} = {entry}")
         for axis in range(self.axes):
             self.add(1 + axis, f"for i{axis} in range(n{axis}):")
@@ -144,29 +140,23 @@ class _KernelWriter:
             self.add(1 + self.axes, f"p{k} = address(table, {position}, t{indices})")
         for k, phase in enumerate(self.kernel.phases):
             self.phase(k, phase)
-        for k, (_, code) in enumerate(self.scope.numbers):
+        for k, (_, code) in enumerate(self.statements.numbers):
             self.lines.insert(1, f'    c{k} = number("{code}", table, {self.entries + k})')
-        numbers = [number for number, _ in self.scope.numbers]
+        numbers = [number for number, _ in self.statements.numbers]
         entries = self.entries + len(numbers)
-        return KernelSource("\n".join(self.lines), self.scope.constants, entries, numbers)
+        return KernelSource("\n".join(self.lines), entries, numbers)
 
     def code(self, ref: Ref) -> str:
         return code_of(self.arrays[ref.array].dtype)
 
     def access(self, k: int, phase: Phase, ref: Ref) -> str:
-        """Dtype, phase and place of an access, and the places that it is not."""
-        here = place(ref)
-        lead, width = self.kernel.lead, phase.width
-        others = {place(r) for r in phase_refs(phase)}
-        names = sorted(self.numbers[r] for r in others if r != here and apart(here, r, lead, width))
-        return f'"{" ".join([self.code(ref), str(k), str(self.numbers[here]), *map(str, names)])}"'
-
-    def index(self, ref: Ref) -> str:
-        by_unit = {0: "0", 1: "j", None: f"j * u{self.numbers[place(ref)]}"}
-        return by_unit[unit(ref)]
-
-    def address(self, ref: Ref) -> str:
-        return f"p{self.numbers[place(ref)]}"
+        """Dtype, phase and place of an access, the places that it is not; address and index."""
+        here, lead = place(ref), self.kernel.lead
+        others = {place(other) for other in phase_refs(phase)} - {here}
+        clear = [self.number[r] for r in others if apart(here, r, lead, phase.width)]
+        n, stride = self.number[here], known_stride(ref)
+        how = " ".join(map(str, [self.code(ref), k, n, *sorted(clear)]))
+        return f'"{how}", p{n}, {f"j * u{n}" if stride is None else "0j"[stride]}'
 
     def phase(self, k: int, phase: Phase) -> None:
         depth = 1 + self.axes
@@ -179,48 +169,45 @@ class _KernelWriter:
                 variable = loaded[place(ref)]
             else:
                 loaded[place(ref)] = variable
-                how = self.access(k, phase, ref)
-                text = f"{variable} = load({how}, {self.address(ref)}, {self.index(ref)})"
-                if unit(ref) == 0:
+                text = f"{variable} = load({self.access(k, phase, ref)})"
+                if known_stride(ref) == 0:
                     self.add(depth, text)
                 else:
                     inner.append(text)
             values[name] = variable, self.code(ref)
-        self.scope.statements = inner
+        self.statements.lines = inner
         for line in phase.lines:
             code, result = code_of(line.compute), code_of(line.dtype)
-            wanted = ["b1" if line.function == "select" else code, code, code]
             operands = [
-                self.operand(x, values, to) for x, to in zip(line.operands, wanted, strict=False)
+                self.operand(x, values, code_of(to))
+                for x, to in zip(line.operands, line.operand_dtypes, strict=True)
             ]
-            text = self.scope.text(line.function, operands, code)
+            text = self.statements.apply(line.function, operands, code)
             if line.function == "cast":
-                text = self.scope.cast(text, code, result)
-            values[line.target] = self.scope.name(text), result
+                text = cast(text, code, result)
+            values[line.target] = self.statements.name(text), result
         for value, ref in phase.writes:
             code = self.code(ref)
             text = self.operand(value, values, code)
-            how = self.access(k, phase, ref)
-            inner.append(f"store({how}, {self.address(ref)}, {self.index(ref)}, {text})")
+            inner.append(f"store({self.access(k, phase, ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
             code, total = self.code(ref), f"a{k}_{number}"
-            self.add(depth, f"{total} = {self.scope.constant(identity(kind, CODES[code]), code)}")
-            text = self.scope.text(kind, [total, self.operand(name, values, code)], code)
+            self.add(depth, f"{total} = {constant(identity(kind, CODES[code]), code)}")
+            text = self.statements.apply(kind, [total, self.operand(name, values, code)], code)
             inner.append(f"{total} = {text}")
         self.add(depth, f"for j in range(w{k}):")
         for statement in inner:
             self.add(depth + 1, statement)
         for number, (_, _, ref) in enumerate(phase.reduces):
-            how = self.access(k, phase, ref)
-            self.add(depth, f"store({how}, {self.address(ref)}, 0, a{k}_{number})")
+            self.add(depth, f"store({self.access(k, phase, ref)}, a{k}_{number})")
 
     def operand(
         self, x: str | float | int | bool, values: dict[str, tuple[str, str]], code: str
     ) -> str:
         """A value or a number in the dtype ``code``."""
         if isinstance(x, str):
-            return self.scope.cast(*values[x], code)
-        return self.scope.parameter(x, code)
+            return cast(*values[x], code)
+        return self.statements.number(x, code)
 
 
 def kernel_source(kernel: Kernel, arrays: tuple[ArraySpec, ...]) -> KernelSource:
@@ -242,7 +229,6 @@ def module_source(
 ) -> str:
     """The module whose ``run(table, start, stop, step)`` does the steps for every t."""
     bodies: dict[str, str] = {}
-    constants: dict[str, str] = {}
     calls: list[str] = []
     position = 0
     for step in steps:
@@ -251,12 +237,10 @@ def module_source(
             calls.append(f'        gemm("{product_code(step, arrays)} {bits}", {table}, t)')
             position += PRODUCT_ENTRIES
             continue
-        body, used, entries, _ = kernel_source(step, arrays)
-        constants.update(used)
+        body, entries, _ = kernel_source(step, arrays)
         name = bodies.setdefault(body, f"kernel_{len(bodies)}")
         calls.append(f"        {name}({table}, t)")
         position += entries
-    parts = [HEADER, "\n".join(f"{name} = {text}" for name, text in sorted(constants.items()))]
-    for body, name in bodies.items():
-        parts.append(f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n")
-    return "".join([*parts, RUN, "\n".join(calls), "\n        t += step\n    set_mode(mode)\n"])
+    kernels = [f"\n\n{DECORATOR}\ndef {name}(table, t):\n{body}\n" for body, name in bodies.items()]
+    end = "\n        t += step\n    set_mode(mode)\n"
+    return "".join([HEADER, *kernels, RUN, "\n".join(calls), end])

@@ -23,15 +23,14 @@ from tinygrad_rnn.backends.blas import (
 from tinygrad_rnn.backends.mkl_threads import thread_count
 from tinygrad_rnn.backends.pool import POOL
 from tinygrad_rnn.replay.emit.common import Unsupported
-from tinygrad_rnn.replay.emit.numba.cache import Run
+from tinygrad_rnn.replay.emit.numba.cache import CompiledFunction
 from tinygrad_rnn.replay.emit.numba.source import (
     kernel_source,
-    phase_refs,
     place,
     places,
     product_code,
 )
-from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step
+from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step, phase_refs
 
 PACKED_ROWS = 48
 """Rows over all steps from which packing the right matrix costs less than it saves."""
@@ -91,7 +90,7 @@ class Table:
         self,
         steps: tuple[Step, ...],
         loop: Loop,
-        function: Run,
+        function: CompiledFunction,
         packed: bool,
         single: bool = False,
     ) -> None:
@@ -194,7 +193,7 @@ class Bound:
     """A table with addresses. It holds the memory of packed matrices and the numbers of threads."""
 
     def __init__(
-        self, function: Run, table: np.ndarray, packs: list[_Pack], single: Blas | None
+        self, function: CompiledFunction, table: np.ndarray, packs: list[_Pack], single: Blas | None
     ) -> None:
         self._function, self._table, self._packs = function, table, packs
         self._unpacked = table

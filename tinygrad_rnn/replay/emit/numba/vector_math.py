@@ -68,8 +68,9 @@ class Writer:
         return x
 
 
-def write_exp(builder: Any, x: Any) -> Any:
-    """2^n exp(r), where x = n ln 2 + r; n is added to the exponent in the bits of exp(r)."""
+@of_floats(1)
+def exp(builder: Any, x: Any) -> Any:
+    """Of a float32: 2^n exp(r), x = n ln 2 + r; n is added to the exponent in the bits."""
     w = Writer(builder)
     shifted = w.fused(x, w.number(LOG2_E), w.number(SHIFT))
     n = w.minus(shifted, w.number(SHIFT))
@@ -85,15 +86,12 @@ def write_exp(builder: Any, x: Any) -> Any:
     return builder.select(high, w.plus(x, w.number(math.inf)), y)  # nan, too
 
 
-def write_tanh(builder: Any, x: Any) -> Any:
-    """X P(x^2) / Q(x^2), but no further from 0 than 1."""
+@of_floats(1)
+def tanh(builder: Any, x: Any) -> Any:
+    """Of a float32: x P(x^2) / Q(x^2), but no further from 0 than 1."""
     w = Writer(builder)
     x = w.limit(x, TANH_LIMIT)
     square = w.times(x, x)
     top = w.times(x, w.polynomial(TANH_TOP, square))
     y = builder.fdiv(top, w.polynomial(TANH_BOTTOM, square), flags=KEEP)
     return w.limit(y, 1.0)
-
-
-exp, tanh = of_floats(1, write_exp), of_floats(1, write_tanh)
-"""Of a float32."""

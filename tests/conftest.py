@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from strict import STRICT
 
-from tinygrad_rnn import backends
+from tinygrad_rnn import backends, replay
 
 backends.register(STRICT)
+replay.verifying().__enter__()  # what every pass makes of a step, in all that follows
 
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.register_profile(

@@ -21,7 +21,7 @@ from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.cache import CACHE, KEPT
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import has_numba
-from tinygrad_rnn.replay.passes.lower import is_product
+from tinygrad_rnn.replay.passes.plain import is_product
 
 B, I, H = 3, 4, 5
 

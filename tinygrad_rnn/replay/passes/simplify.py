@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygrad_rnn.replay.passes.lower import SLICE, Lowering, is_elementwise
+from tinygrad_rnn.replay.passes.lower import Lowering
+from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise
 from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, consumers, rewrite
+from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 
 
 def canonical(value: Any) -> Any:
@@ -36,6 +38,7 @@ def canonical(value: Any) -> Any:
     return value
 
 
+@verified(verify_rewritten)
 def merge_equal(program: Program) -> Program:
     """Lines that compute the same from the same are one line."""
     seen: dict[Any, Op] = {}
@@ -56,6 +59,7 @@ def merge_equal(program: Program) -> Program:
     return rewrite(program, rule)
 
 
+@verified(verify_rewritten)
 def raise_slices(program: Program) -> Program:
     """Slices of elementwise results are taken from the operands instead."""
     readers = consumers(program.ops)

@@ -23,13 +23,15 @@ from tinygrad_rnn.replay.program.verify_loop import verify_loop
 
 
 def _verify(loop: Loop, before: Loop, states: Sequence[tuple[Ref, Ref]]) -> None:
-    """Each read finds what it found before, and each state is written."""
+    """What reads an old state finds it, what reads a new one too, and each state is written."""
     places = {place.array for _, place in states}
     if places - {ref.array for step in loop.steps for ref in written(step)}:
         raise PassError("a state stays as it was")
-    sources = zip(verify_loop(before), verify_loop(loop, places), strict=False)
-    if any((old != new).any() for old, new in sources):
-        raise PassError("a state is read after it is overwritten")
+    reads = (ref for step in before.steps for ref in read(step))
+    for ref, (now, is_new) in zip(reads, verify_loop(loop, places), strict=False):
+        if now.array in places and (is_new == (ref.array in places)).any():
+            name = loop.arrays[now.array].name
+            raise PassError(f"{name} is read after it is overwritten, or before it is written")
 
 
 @verified(_verify)

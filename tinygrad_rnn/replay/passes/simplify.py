@@ -7,35 +7,20 @@ in between and every elementwise line of the cell has one shape.
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from tinygrad_rnn.replay.passes.lower import Lowering
 from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise
-from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, consumers, rewrite
+from tinygrad_rnn.replay.program.program import (
+    Op,
+    Program,
+    Rewriter,
+    Value,
+    canonical,
+    consumers,
+    rewrite,
+)
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
-
-
-def canonical(value: Any) -> Any:
-    """A parameter as something that can be hashed and compared."""
-    if isinstance(value, slice):
-        bounds = cast("slice[Any, Any, Any]", value)
-        return ("slice", bounds.start, bounds.stop, bounds.step)
-    if isinstance(value, tuple | list):
-        items = cast("tuple[Any, ...]", value)
-        return (type(items).__name__, *(canonical(item) for item in items))
-    if isinstance(value, dict):
-        found = cast("dict[str, Any]", value)
-        return tuple((key, canonical(item)) for key, item in found.items())
-    if isinstance(value, float | int | bool | np.generic):
-        number = cast("Any", value)
-        return (type(number), repr(number))  # 1, 1.0 and True are different, and nan equals nan
-    try:
-        hash(value)
-    except TypeError:  # the program holds it, so that no other comes to have its place
-        return ("object", id(value))
-    return value
 
 
 @verified(verify_rewritten)

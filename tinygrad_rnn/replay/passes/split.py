@@ -134,7 +134,7 @@ def split(program: Program, brief: bool = False) -> Parts:
 
 def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:
     program, flags = found
-    verify(program)
+    verify(program, before.ops)
     inside = [v for v, flag in zip(before.totals, flags, strict=bool(flags)) if flag]
     same_forms("state", program.state, [*before.state, *inside])
     same_forms("totals", program.totals, [v for v in before.totals if v not in inside])

@@ -7,10 +7,11 @@ that are written in place: of those it can be compared who wrote what is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from functools import reduce
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, reduce
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,27 +32,40 @@ from tinygrad_rnn.replay.program.loop import (
 from tinygrad_rnn.replay.program.program import Value
 from tinygrad_rnn.replay.program.verify import PassError, form_of, results_of, shown
 
+Row: TypeAlias = "tuple[int, int | None]"
+"""An array, and which of its rows: the beginning of a Ref."""
 
-def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[np.ndarray]:
-    """By which work each element was written that the loop reads, -1 where before the step.
+
+def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, np.ndarray]]:
+    """All that the loop reads, and whether each element was written in the same step before.
 
     ``in_place`` are the arrays of states that may be written over the old ones.
     """
     memory = _Memory(loop)
-    for k, step in enumerate(loop.steps):
-        try:
+    for step in loop.steps:
+        with _named(step, loop):
             _verify_step(loop, step)
             memory.follow(step)
-        except PassError as fault:
-            raise PassError(f"step {k} of the loop: {fault}") from None
     return memory.finish(in_place)
+
+
+@contextmanager
+def _named(step: Step, loop: Loop) -> Iterator[None]:
+    """Say of a fault in which step of the loop it is."""
+    try:
+        yield
+    except PassError as fault:
+        places = ", ".join(dict.fromkeys(loop.arrays[ref.array].name for ref in written(step)))
+        raise PassError(
+            f"step {loop.steps.index(step)} of the loop, to {places}, {fault}"
+        ) from None
 
 
 def _verify_step(loop: Loop, step: Step) -> None:
     """Shapes, dtypes and names, and that all places lie inside."""
     for ref in refs(step):
         if not inside(ref, loop.arrays[ref.array]):
-            raise PassError(f"{ref} leaves {loop.arrays[ref.array].name}")
+            raise PassError(f"leaves {loop.arrays[ref.array].name} with {ref}")
     if isinstance(step, Kernel):
         for phase in step.phases:
             _verify_phase(loop, (*step.lead, phase.width), phase)
@@ -59,10 +73,10 @@ def _verify_step(loop: Loop, step: Step) -> None:
         shapes = [ref.shape for ref in refs(step)]
         dtypes = {loop.arrays[ref.array].dtype for ref in refs(step)}
         if [*map(len, shapes)] != [2, 2, 2] or len(dtypes) > 1:
-            raise PassError(f"a product of {shapes} in {dtypes}")
+            raise PassError(f"multiplies {shapes} in {dtypes}")
         (m, k), (j, n), out = shapes
         if k != j or out != (m, n):
-            raise PassError(f"a product of {(m, k)} and {(j, n)} in {out}")
+            raise PassError(f"multiplies {(m, k)} by {(j, n)} into {out}")
     else:
         _verify_call(loop, step)
 
@@ -71,24 +85,24 @@ def _verify_phase(loop: Loop, shape: tuple[int, ...], phase: Phase) -> None:
     known: dict[Any, DType] = {}
     for ref in refs(Kernel((), (phase,))):
         if ref.shape != shape:
-            raise PassError(f"{ref} in a kernel over {shape}")
+            raise PassError(f"runs over {shape}, with {ref}")
     for name, ref in phase.reads:
         known[name] = loop.arrays[ref.array].dtype
     for line in phase.lines:
         operands = [x for x in line.operands if isinstance(x, str)]
         if any(x not in known for x in operands) or line.target in known:
-            raise PassError(f"{line} reads what is not there, or writes what is")
+            raise PassError(f"reads what is not there, or computes what is, in {line}")
         wide = operands[line.function == "select" :]
         if line.function != "cast" and any(_rank(known[x]) > _rank(line.compute) for x in wide):
-            raise PassError(f"{line} computes in less than its operands have")
+            raise PassError(f"computes in less than its operands have, in {line}")
         known[line.target] = line.dtype
     leaving = [*phase.writes, *((name, ref) for name, _, ref in phase.reduces)]
     for x, ref in leaving:
         dtype = loop.arrays[ref.array].dtype
         if isinstance(x, str) and known.get(x) != dtype:
-            raise PassError(f"{x}, {known.get(x, 'not there')}, is written as {dtype}")
+            raise PassError(f"has {x} as {known.get(x, 'nothing')} and writes {dtype}")
     if phase.width > 1 and any(ref.strides[-1] for *_, ref in phase.reduces):
-        raise PassError("a reduction has more than one place in a row")
+        raise PassError("has more than one place in a row for a reduction")
 
 
 def _verify_call(loop: Loop, step: Call) -> None:
@@ -100,7 +114,7 @@ def _verify_call(loop: Loop, step: Call) -> None:
         pairs = zip(gives, step.outputs, strict=True)
         places = [gives if ref is None else form_of(held(ref)) for gives, ref in pairs]
         if places != gives:
-            raise PassError(f"{step.primitive.name} gives {shown(gives)} to {shown(places)}")
+            raise PassError(f"gives {shown(gives)} to {shown(places)}")
 
 
 def _rank(dtype: DType) -> tuple[int, int]:
@@ -113,87 +127,78 @@ def elements(ref: Ref) -> np.ndarray:
     return reduce(np.add.outer, axes, np.intp(ref.offset))
 
 
-_NONE, _MANY = -1, -2
-
-
 class _Memory:
-    """The work that wrote each element last, of the arrays or of their rows.
-
-    Work is what is done in one go: a product, a call, a phase of a kernel; it is counted.
-    """
+    """Which elements the step has written, of every array or row of one, and what it has read."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.count = 0
-        self.writers: dict[tuple[int, int | None], np.ndarray] = {}
-        self.found: list[tuple[Ref, np.ndarray, np.ndarray]] = []
+        self.done: dict[Row, np.ndarray] = {}
+        self.found: list[tuple[Ref, np.ndarray]] = []
+        self.places = cache(elements)
 
-    def nobody(self, ref: Ref) -> np.ndarray:
-        return np.full(prod(self.loop.arrays[ref.array].shape), _NONE)
+    def size(self, ref: Ref) -> int:
+        return prod(self.loop.arrays[ref.array].shape)
 
     def name(self, ref: Ref) -> str:
         return self.loop.arrays[ref.array].name
 
     def follow(self, step: Step) -> None:
+        reads, writes = [*read(step)], [*written(step)]
         if not isinstance(step, Kernel):
-            ways = [(ref, np.arange(prod(ref.shape)).reshape(ref.shape)) for ref in written(step)]
-            self.keep_apart(ways, [(ref, _MANY) for ref in read(step)])
-            self.work(step)
+            self.keep_apart(reads, writes, 0, 1)
+            self.work(reads, [(ref, prod(ref.shape)) for ref in writes])
             return
         rows = np.arange(prod(step.lead)).reshape(*step.lead, 1)
-        self.keep_apart([(ref, rows) for ref in written(step)], [(ref, rows) for ref in read(step)])
+        self.keep_apart(reads, writes, rows, rows)
         for phase in step.phases:
             each = np.arange(rows.size * phase.width).reshape(*step.lead, phase.width)
-            ways = [(ref, each) for _, ref in phase.writes]
-            ways += [(ref, _MANY) for *_, ref in phase.reduces]
-            self.keep_apart(ways, [(ref, each) for _, ref in phase.reads])
-            self.work(Kernel((), (phase,)))
+            reads = [ref for _, ref in phase.reads]
+            self.keep_apart(reads, [ref for _, ref in phase.writes], each, each)
+            self.keep_apart(reads, [ref for *_, ref in phase.reduces], 0, 1)
+            sizes = [(ref, each.size) for _, ref in phase.writes]
+            self.work(reads, sizes + [(ref, rows.size) for *_, ref in phase.reduces])
 
     def keep_apart(
-        self, writes: Iterable[tuple[Ref, Any]], reads: Iterable[tuple[Ref, Any]]
+        self, reads: Sequence[Ref], writes: Sequence[Ref], writer: Any, reader: Any
     ) -> None:
-        """What one worker writes, of those that work in any order, no other reads or writes."""
-        workers: dict[tuple[int, int | None], np.ndarray] = {}
-        for ref, worker in writes:
-            places = elements(ref)
-            there = workers.setdefault((ref.array, ref.time), self.nobody(ref))
-            there[places] = worker
-            if (there[places] != worker).any():
-                raise PassError(f"{self.name(ref)} is written twice at one place")
-        for ref, worker in reads:
-            there = workers.get((ref.array, ref.time))
-            if there is not None:
-                seen = there[elements(ref)]
-                if ((seen != _NONE) & (seen != worker)).any():
-                    raise PassError(f"{self.name(ref)} is read where another element writes it")
+        """Nobody reads what another writes: those who do, by element, come in any order."""
+        owners = {ref[:2]: np.full(self.size(ref), -1) for ref in writes}
+        shared = [ref for ref in reads if ref[:2] in owners]
+        if shared:
+            for ref in writes:
+                owners[ref[:2]][self.places(ref)] = writer
+        for ref in shared:
+            owner = owners[ref[:2]][self.places(ref)]
+            if ((owner >= 0) & (owner != reader)).any():
+                raise PassError(f"reads {self.name(ref)} where another element is written")
 
-    def work(self, step: Step) -> None:
-        """Reads, then writes."""
-        for ref in read(step):
-            places = elements(ref)
-            writer = self.writers.setdefault((ref.array, ref.time), self.nobody(ref))
-            self.found.append((ref, places, writer[places]))
-        for ref in written(step):
-            places = elements(ref)
-            writer = self.writers.setdefault((ref.array, ref.time), self.nobody(ref))
-            if (writer[places] != _NONE).any():
-                raise PassError(f"{self.name(ref)} is written twice at one place")
-            writer[places] = self.count
-        self.count += 1
+    def work(self, reads: Iterable[Ref], writes: Iterable[tuple[Ref, int]]) -> None:
+        """Reads, then writes of so many elements each."""
+        for ref in reads:
+            done = self.done.get(ref[:2])
+            shape = (1,) * len(ref.shape)
+            there = np.zeros(shape, bool) if done is None else done[self.places(ref)]
+            self.found.append((ref, there))
+        for ref, size in writes:
+            if ref[:2] not in self.done:
+                self.done[ref[:2]] = np.zeros(self.size(ref), bool)
+            done = self.done[ref[:2]]
+            before = np.count_nonzero(done)
+            done[self.places(ref)] = True
+            if np.count_nonzero(done) != before + size:
+                raise PassError(f"writes an element of {self.name(ref)} for the second time")
 
-    def finish(self, in_place: Collection[int]) -> list[np.ndarray]:
-        """Who wrote what was read, when all is known that is written in a step."""
-        for ref, places, writers in self.found:
-            late = self.writers[ref.array, ref.time][places] != writers
-            if ref.array not in in_place and late.any():
+    def finish(self, in_place: Collection[int]) -> list[tuple[Ref, np.ndarray]]:
+        """What was read, when all is known that is written in a step."""
+        for ref, there in self.found:
+            if ref.array not in in_place and ref[:2] in self.done and not there.all():
                 raise PassError(f"the loop reads {self.name(ref)} before it writes it")
         behind = 0 if self.loop.reverse else 1
-        for (array, time), writer in self.writers.items():
-            if (writer == _NONE).all():
-                continue
+        used = {ref[:2] for ref, _ in self.found} | {*self.done}
+        for (array, time), done in self.done.items():
             name = self.loop.arrays[array].name
-            if (writer == _NONE).any():
-                raise PassError(f"a part of {name} is not written")
-            if time == 1 - behind and (array, behind) in self.writers:
-                raise PassError(f"{name} is written in the row of the step before")
-        return [writers for *_, writers in self.found]
+            if not done.all():
+                raise PassError(f"the loop leaves a part of {name} unwritten")
+            if time == 1 - behind and (array, behind) in used:
+                raise PassError(f"the loop writes {name} in the row of the step before")
+        return self.found

@@ -21,6 +21,7 @@ from tinygrad_rnn.replay.program.loop import (
     Product,
     Ref,
     Step,
+    read,
     written,
 )
 from tinygrad_rnn.replay.program.program import Op, Value, consumers
@@ -48,6 +49,9 @@ class Plan:
         """Inputs and states have their arrays, and what leaves the loop is written."""
         arrays, program = self.loop.arrays, parts.program
         changing = {ref.array for step in self.loop.steps for ref in written(step)}
+        needed = {ref.array for step in self.loop.steps for ref in read(step)}
+        for k in needed - changing - {*self.inputs.values(), *self.state}:
+            raise PassError(f"{arrays[k].name} is read and nothing writes it")
         held = [(v, k, v in parts.varying) for v, k in self.inputs.items()]
         if any(k in changing for _, k, _ in held):
             raise PassError("an input is overwritten")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, reduce
+from functools import lru_cache, reduce
 from math import prod
 from typing import Any, TypeAlias
 
@@ -55,10 +55,8 @@ def _named(step: Step, loop: Loop) -> Iterator[None]:
     try:
         yield
     except PassError as fault:
-        places = ", ".join(dict.fromkeys(loop.arrays[ref.array].name for ref in written(step)))
-        raise PassError(
-            f"step {loop.steps.index(step)} of the loop, to {places}, {fault}"
-        ) from None
+        what = f"step {loop.steps.index(step)} of the loop, a {type(step).__name__.lower()}"
+        raise PassError(f"{what}, {fault}") from None
 
 
 def _verify_step(loop: Loop, step: Step) -> None:
@@ -123,8 +121,17 @@ def _rank(dtype: DType) -> tuple[int, int]:
 
 def elements(ref: Ref) -> np.ndarray:
     """The place of each element, counted from the start of the array or row."""
-    axes = (np.arange(n) * stride for n, stride in zip(ref.shape, ref.strides, strict=True))
-    return reduce(np.add.outer, axes, np.intp(ref.offset))
+    return (_remembered if prod(ref.shape) <= SMALL else _places)(*ref[2:])
+
+
+def _places(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
+    axes = (np.arange(n) * stride for n, stride in zip(shape, strides, strict=True))
+    return reduce(np.add.outer, axes, np.intp(offset))
+
+
+SMALL = 4096
+"""Elements of which the places are remembered."""
+_remembered = lru_cache(maxsize=256)(_places)
 
 
 class _Memory:
@@ -134,7 +141,6 @@ class _Memory:
         self.loop = loop
         self.done: dict[Row, np.ndarray] = {}
         self.found: list[tuple[Ref, np.ndarray]] = []
-        self.places = cache(elements)
 
     def size(self, ref: Ref) -> int:
         return prod(self.loop.arrays[ref.array].shape)
@@ -166,9 +172,9 @@ class _Memory:
         shared = [ref for ref in reads if ref[:2] in owners]
         if shared:
             for ref in writes:
-                owners[ref[:2]][self.places(ref)] = writer
+                owners[ref[:2]][elements(ref)] = writer
         for ref in shared:
-            owner = owners[ref[:2]][self.places(ref)]
+            owner = owners[ref[:2]][elements(ref)]
             if ((owner >= 0) & (owner != reader)).any():
                 raise PassError(f"reads {self.name(ref)} where another element is written")
 
@@ -177,14 +183,14 @@ class _Memory:
         for ref in reads:
             done = self.done.get(ref[:2])
             shape = (1,) * len(ref.shape)
-            there = np.zeros(shape, bool) if done is None else done[self.places(ref)]
+            there = np.zeros(shape, bool) if done is None else done[elements(ref)]
             self.found.append((ref, there))
         for ref, size in writes:
             if ref[:2] not in self.done:
                 self.done[ref[:2]] = np.zeros(self.size(ref), bool)
             done = self.done[ref[:2]]
             before = np.count_nonzero(done)
-            done[self.places(ref)] = True
+            done[elements(ref)] = True
             if np.count_nonzero(done) != before + size:
                 raise PassError(f"writes an element of {self.name(ref)} for the second time")
 

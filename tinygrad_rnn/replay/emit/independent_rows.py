@@ -80,10 +80,10 @@ def _part(step: Step, start: int, stop: int) -> Step:
             shape=(stop - start, *ref.shape[1:]), offset=ref.offset + start * ref.strides[0]
         )
 
+    if isinstance(step, Product):
+        return step._replace(a=cut(step.a), out=cut(step.out))
     part = mapped(step, cut)
-    if isinstance(part, Kernel) and part.lead:
+    assert isinstance(part, Kernel)  # a loop with a call has no independent rows
+    if part.lead:
         return part._replace(lead=(stop - start, *part.lead[1:]))
-    if isinstance(part, Kernel):
-        return Kernel((), tuple(phase._replace(width=stop - start) for phase in part.phases))
-    assert isinstance(part, Product)  # a loop with a call has no independent rows
-    return part._replace(b=step.b)
+    return Kernel((), tuple(phase._replace(width=stop - start) for phase in part.phases))

@@ -62,7 +62,8 @@ def viewed(op: Op, ref: Ref) -> Ref | None:
 @verified(_verify_part)
 def joined(op: Op, ref: Ref, k: int) -> Ref:
     """Where part ``k`` of a concat lies in it."""
-    axis, parts = op.params["axis"], [*op.values()]
+    axis: int = op.params["axis"]
+    parts = [*op.values()]
     return _cut(ref, axis, sum(x.shape[axis] for x in parts[:k]), parts[k].shape)
 
 

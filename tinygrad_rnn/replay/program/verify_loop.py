@@ -7,8 +7,7 @@ that are written in place: of those it can be compared who wrote what is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache, reduce
 from math import prod
 from typing import Any, TypeAlias
@@ -42,21 +41,14 @@ def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, n
     ``in_place`` are the arrays of states that may be written over the old ones.
     """
     memory = _Memory(loop)
-    for step in loop.steps:
-        with _named(step, loop):
+    for k, step in enumerate(loop.steps):
+        try:
             _verify_step(loop, step)
             memory.follow(step)
+        except PassError as fault:
+            kind = type(step).__name__.lower()
+            raise PassError(f"step {k} of the loop, a {kind}, {fault}") from None
     return memory.finish(in_place)
-
-
-@contextmanager
-def _named(step: Step, loop: Loop) -> Iterator[None]:
-    """Say of a fault in which step of the loop it is."""
-    try:
-        yield
-    except PassError as fault:
-        what = f"step {loop.steps.index(step)} of the loop, a {type(step).__name__.lower()}"
-        raise PassError(f"{what}, {fault}") from None
 
 
 def _verify_step(loop: Loop, step: Step) -> None:
@@ -126,7 +118,7 @@ def elements(ref: Ref) -> np.ndarray:
 
 def _places(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
     axes = (np.arange(n) * stride for n, stride in zip(shape, strides, strict=True))
-    return reduce(np.add.outer, axes, np.intp(offset))
+    return np.asarray(reduce(np.add.outer, axes, np.intp(offset)))
 
 
 SMALL = 4096

@@ -452,6 +452,15 @@ def test_a_state_is_not_written_over_the_step_before(reverse: bool) -> None:
         verify_loop(loop._replace(reverse=not reverse))
 
 
+def test_what_changes_is_not_constant() -> None:
+    a, b, y = (whole(k, (H, H)) for k in range(3))
+    arrays = tuple(spec(name, (H, H)) for name in "aby")
+    compute = fused(NEXT, reads={"r": a}, writes={"v": b})
+    verify_loop(Loop(arrays, (compute, Product(a, b, y, False)), False))
+    with pytest.raises(PassError, match="step 1 of the loop, a product, has a constant operand"):
+        verify_loop(Loop(arrays, (compute, Product(a, b, y, True)), False))
+
+
 # What is no fault
 
 

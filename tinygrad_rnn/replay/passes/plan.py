@@ -9,7 +9,7 @@ from tinygrad_rnn.replay.passes.fuse import Group, fuse
 from tinygrad_rnn.replay.passes.in_place import in_place
 from tinygrad_rnn.replay.passes.kernel_lines import lines_of
 from tinygrad_rnn.replay.passes.layout import Layout
-from tinygrad_rnn.replay.passes.plain import REDUCTIONS, is_moved, is_product, is_reduction
+from tinygrad_rnn.replay.passes.plain import REDUCTIONS, is_product, is_reduction
 from tinygrad_rnn.replay.passes.split import Parts
 from tinygrad_rnn.replay.passes.strides import spread
 from tinygrad_rnn.replay.program.loop import (
@@ -106,8 +106,7 @@ class Planner:
     def has_home(self, y: Value) -> bool:
         """Whether anything reads a value from memory."""
         return y in self.layout.claimed or any(
-            is_moved(reader) or not self.schedule.shares_phase(y, reader)
-            for reader in self.readers.get(y, [])
+            not self.schedule.shares_phase(y, reader) for reader in self.readers.get(y, [])
         )
 
     def phase(self, group: Group) -> Phase:

@@ -41,10 +41,13 @@ def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, n
     ``in_place`` are the arrays of states that may be written over the old ones.
     """
     memory = _Memory(loop)
+    changing = {ref.array for step in loop.steps for ref in written(step)}
     for k, step in enumerate(loop.steps):
         try:
             _verify_step(loop, step)
             memory.follow(step)
+            if isinstance(step, Product) and step.constant and step.b.array in changing:
+                raise PassError("has a constant operand that changes")
         except PassError as fault:
             kind = type(step).__name__.lower()
             raise PassError(f"step {k} of the loop, a {kind}, {fault}") from None

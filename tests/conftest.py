@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(
     "effects", "equations", "networks", "op_checks", "optimizers", "refusals", "replayed", "runs"
 )
 backends.register(STRICT)
+replay.verifying().__enter__()  # what every pass makes of a step, in all that follows
 
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.register_profile(

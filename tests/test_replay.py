@@ -13,7 +13,7 @@ from replayed import LSTM, B, H, I, LSTMState, assert_same, compare, loss_of, no
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops, replay, tape
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.passes.lower import is_product
+from tinygrad_rnn.replay.passes.plain import is_product
 
 scan_module = importlib.import_module("tinygrad_rnn.replay.scan")
 

@@ -10,6 +10,7 @@ from tinygrad_rnn.replay.emit.choice import using
 from tinygrad_rnn.replay.explain import explain_replay, wanted_of
 from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.trace import ReadError
+from tinygrad_rnn.replay.program.verify import verifying
 from tinygrad_rnn.replay.rerun import is_replayed, rerun
 from tinygrad_rnn.replay.scan import TracedStep, scan, segment_length, trace
 from tinygrad_rnn.replay.steps import Steps, UnrolledWarning
@@ -27,5 +28,6 @@ __all__ = [
     "segment_length",
     "trace",
     "using",
+    "verifying",
     "wanted_of",
 ]

@@ -7,8 +7,7 @@ from threading import Lock
 from typing import Any
 
 from tinygrad_rnn.backends import Array, backend_of, device_of
-from tinygrad_rnn.replay.passes.simplify import canonical
-from tinygrad_rnn.replay.program.program import Program, Value
+from tinygrad_rnn.replay.program.program import Program, Value, canonical
 from tinygrad_rnn.replay.run.replay import Replay
 
 KEPT = 128

@@ -15,10 +15,11 @@ from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
     Kernel,
     Loop,
-    Phase,
     Product,
     Ref,
     Step,
+    extent,
+    mapped,
     refs,
     written,
 )
@@ -67,9 +68,7 @@ def _count(step: Step) -> int | None:
 def _keeps_to_rows(ref: Ref, spec: ArraySpec, rows: int) -> bool:
     """Whether element i along the first axis of a place lies in the i-th row of its array."""
     size = math.prod(spec.shape) // rows
-    moves = [(n - 1) * s for n, s in zip(ref.shape[1:], ref.strides[1:], strict=True)]
-    low = ref.offset + sum(move for move in moves if move < 0)
-    high = ref.offset + sum(move for move in moves if move > 0)
+    low, high = extent(ref._replace(shape=ref.shape[1:], strides=ref.strides[1:]))
     return ref.shape[0] == rows and ref.strides[0] == size and 0 <= low <= high < size
 
 
@@ -81,17 +80,10 @@ def _of_rows(step: Step, start: int, stop: int) -> Step:
             shape=(stop - start, *ref.shape[1:]), offset=ref.offset + start * ref.strides[0]
         )
 
-    def cut_phase(phase: Phase) -> Phase:
-        return Phase(
-            phase.width if lead else stop - start,
-            tuple((name, cut(ref)) for name, ref in phase.reads),
-            phase.lines,
-            tuple((value, cut(ref)) for value, ref in phase.writes),
-            tuple((name, kind, cut(ref)) for name, kind, ref in phase.reduces),
-        )
-
-    if isinstance(step, Kernel):
-        lead = (stop - start, *step.lead[1:]) if step.lead else ()
-        return Kernel(lead, tuple(map(cut_phase, step.phases)))
-    assert isinstance(step, Product)  # a loop with a call has no independent rows
-    return step._replace(a=cut(step.a), out=cut(step.out))
+    if isinstance(step, Product):
+        return step._replace(a=cut(step.a), out=cut(step.out))
+    part = mapped(step, cut)
+    assert isinstance(part, Kernel)  # a loop with a call has no independent rows
+    if part.lead:
+        return part._replace(lead=(stop - start, *part.lead[1:]))
+    return Kernel((), tuple(phase._replace(width=stop - start) for phase in part.phases))

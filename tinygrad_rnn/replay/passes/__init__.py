@@ -1,5 +1,7 @@
-"""Each pass is a short file from program to program: gradient, lower, simplify, split.
+"""From a step's program to its planned loop, a short file for each pass.
 
-Then the loop is scheduled (fuse) and laid out (plan), with views as strides and states in place.
-Imports program/ and what stands to its left.
+Programs become programs: gradient, lower (into the operations of plain.py), simplify. Then the
+lines are sorted (split), scheduled (fuse), laid out (layout, with views as strides) and made steps
+on arrays (plan, kernel_lines), with states in place. Each pass says by ``@verified`` what must hold
+of what it gives. Imports program/ and what stands to its left.
 """

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.passes.lower import VIEWS, is_elementwise, is_reduction
+from tinygrad_rnn.replay.passes.plain import in_kernel, is_elementwise, is_moved, is_reduction
 from tinygrad_rnn.replay.program.program import Op, Value
+from tinygrad_rnn.replay.program.verify import PassError, verified
 
 
 class Group:
@@ -31,16 +31,6 @@ Task: TypeAlias = "Group | Op"
 """A group of ops for a kernel, or one op that stands for itself: a product or a call."""
 
 
-def in_kernel(op: Op) -> bool:
-    """Whether an op is computed inside a kernel."""
-    return is_elementwise(op) or is_reduction(op)
-
-
-def is_moved(op: Op) -> bool:
-    """Whether an op only says where values lie."""
-    return op.primitive in VIEWS or op.primitive is P.concat
-
-
 def iteration_shape(op: Op) -> tuple[int, ...]:
     """The shape that a kernel runs over for an op; a single number has width one."""
     x = op.inputs[0]
@@ -49,10 +39,7 @@ def iteration_shape(op: Op) -> tuple[int, ...]:
 
 
 class Schedule:
-    """The order of the loop's work.
-
-    >>> # tasks: [product h W, kernel of all gates]
-    """
+    """The tasks of a loop in an order in which they can be done."""
 
     def __init__(self, lines: list[Op]) -> None:
         self.producers = {y: op for op in lines for y in op.outputs}
@@ -96,6 +83,17 @@ class Schedule:
             and self.group_of[op] is self.group_of.get(reader)
         )
 
+    def verify(self, lines: list[Op]) -> None:
+        """Each op is a task once, and comes when what it reads is there."""
+        done: set[Op] = set()
+        for task in self.tasks:
+            for op in task.ops if isinstance(task, Group) else [task]:
+                if op in done or not self._ready(op, done):
+                    raise PassError(f"{op.primitive.name} is done twice or too early")
+                done.add(op)
+        if done != {op for op in lines if not is_moved(op)}:
+            raise PassError("the tasks are not those of the lines")
+
     def _ready(self, op: Op, done: set[Op]) -> bool:
         return all(source in done for x in op.values() for source in self.sources(x))
 
@@ -118,3 +116,9 @@ class Schedule:
             group.ops.append(op)
             self.group_of[op] = group
         return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
+
+
+@verified(Schedule.verify)
+def fuse(lines: list[Op]) -> Schedule:
+    """The order of the loop's work."""
+    return Schedule(lines)

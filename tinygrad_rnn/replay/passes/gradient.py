@@ -16,9 +16,10 @@ import numpy as np
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.passes.lower import FILL, SLICE, VIEWS
+from tinygrad_rnn.replay.passes.plain import FILL, SLICE, VIEWS
 from tinygrad_rnn.replay.program.program import Op, Program, Value, depending, evaluate, needed_ops
 from tinygrad_rnn.replay.program.trace import program_of
+from tinygrad_rnn.replay.program.verify import same_forms, verified, verify
 from tinygrad_rnn.tensor import Tensor
 
 _COSTLY = {ops.exp, ops.log, ops.tanh, ops.sigmoid, ops.erf, ops.power, ops.sin, ops.cos, ops.log1p,
@@ -51,17 +52,31 @@ class Backward:
     xs: list[int]
     consts: list[int]
 
+    def verify(self, forward: Program, wanted: Wanted, *_: Any) -> None:
+        """The cotangents that come and go have the forms of what they belong to."""
+        program = self.program
+        verify(program)
+        arriving = [y for y, w in zip(forward.ys, wanted.ys, strict=True) if w]
+        xs = [*forward.xs, *forward.state, *arriving, *self.stored]
+        same_forms("consts", program.consts, [*forward.consts, *forward.totals, *self.zeros])
+        same_forms("xs", program.xs, xs)
+        same_forms("state", program.state, [forward.state[k] for k in float_states(forward)])
+        same_forms("ys", program.ys, [forward.xs[k] for k in self.xs])
+        same_forms("totals", program.totals, [forward.consts[k] for k in self.consts])
+
 
 def float_states(program: Program) -> list[int]:
     """The states that carry a gradient."""
     return [k for k, s in enumerate(program.state) if s.dtype.kind == "f"]
 
 
+@verified(Backward.verify)
 def backward_step(program: Program, wanted: Wanted, backend: Backend, device: str) -> Backward:
     """Differentiate one step; nothing is stored yet, everything is computed again."""
     return _differentiated(program, wanted, backend, device)[0]
 
 
+@verified(Backward.verify)
 def with_residuals(
     program: Program,
     wanted: Wanted,

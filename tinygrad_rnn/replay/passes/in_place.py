@@ -1,11 +1,57 @@
-"""Writing a state over the old one: when that is right, and the steps changed to do so."""
+"""States in place: the new one is written over the old one where that is right, and copied there at
+the end of the step where it is not.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from tinygrad_rnn.replay.passes.strides import contiguous, spread
-from tinygrad_rnn.replay.program.loop import Kernel, Product, Ref, Step
+from tinygrad_rnn.replay.program.loop import (
+    Kernel,
+    Line,
+    Loop,
+    Phase,
+    Ref,
+    Step,
+    mapped,
+    read,
+    written,
+)
+from tinygrad_rnn.replay.program.verify import PassError, verified
+from tinygrad_rnn.replay.program.verify_loop import verify_loop
+
+
+def _verify(loop: Loop, before: Loop, states: Sequence[tuple[Ref, Ref]]) -> None:
+    """What reads an old state finds it, what reads a new one too, and each state is written."""
+    places = {place.array for _, place in states}
+    if places - {ref.array for step in loop.steps for ref in written(step)}:
+        raise PassError("a state stays as it was")
+    reads = (ref for step in before.steps for ref in read(step))
+    for ref, (now, is_new) in zip(reads, verify_loop(loop, places), strict=False):
+        if now.array in places and (is_new == (ref.array in places)).any():
+            name = loop.arrays[now.array].name
+            raise PassError(f"{name} is read after it is overwritten, or before it is written")
+
+
+@verified(_verify)
+def in_place(loop: Loop, states: Sequence[tuple[Ref, Ref]]) -> Loop:
+    """Bring each state from its ``home``, where it was computed, to its ``place``."""
+    steps = [*loop.steps]
+    for home, place in states:
+        if can_overwrite(steps, place, home):
+            steps = [moved(step, home.array, place.array) for step in steps]
+            continue
+        shape, dtype = place.shape or (1,), loop.arrays[place.array].dtype
+        copy = Line("v0", "cast", ("r0",), dtype, dtype)
+        old, new = ("r0", spread(home, shape)), ("v0", spread(place, shape))
+        steps.append(Kernel(shape[:-1], (Phase(shape[-1], (old,), (copy,), (new,)),)))
+    return loop._replace(steps=tuple(steps))
+
+
+def moved(step: Step, old: int, new: int) -> Step:
+    """A step with one array in place of another."""
+    return mapped(step, lambda ref: ref._replace(array=new) if ref.array == old else ref)
 
 
 def can_overwrite(steps: list[Step], place: Ref, home: Ref) -> bool:
@@ -15,30 +61,26 @@ def can_overwrite(steps: list[Step], place: Ref, home: Ref) -> bool:
     """
     if home != home._replace(offset=0, strides=contiguous(home.shape), time=None):
         return False
-    written = False
+    done = False
     for step in steps:
-        reads, writes = _accesses(step)
-        old = [ref for ref in reads if ref.array == place.array]
-        new = [ref for ref in writes if ref.array == home.array]
-        if old and written:
+        old = any(ref.array == place.array for ref in read(step))
+        if old and done:
             return False
-        if new:
-            written = True
-            if old and not isinstance(step, Kernel):
+        if any(ref.array == home.array for ref in written(step)):
+            done = True
+            if old and not (isinstance(step, Kernel) and _overwrites_in_place(step, place, home)):
                 return False
-            if isinstance(step, Kernel) and old and not _overwrites_in_place(step, place, home):
-                return False
-    return written
+    return done
 
 
 def _overwrites_in_place(kernel: Kernel, place: Ref, home: Ref) -> bool:
     """Whether a kernel reads the old state at its own place only, and not after writing it."""
-    written = False
+    done = False
     for phase in kernel.phases:
         old = [ref for _, ref in phase.reads if ref.array == place.array]
         new = [ref for _, ref in phase.writes if ref.array == home.array]
         sums = [ref for _, _, ref in phase.reduces if ref.array == home.array]
-        if old and (written or sums):
+        if old and (done or sums):
             return False
         targets = {ref._replace(array=place.array) for ref in new}
         if not new:
@@ -49,43 +91,5 @@ def _overwrites_in_place(kernel: Kernel, place: Ref, home: Ref) -> bool:
                 return False
         elif any(ref not in targets for ref in old):
             return False
-        written = written or bool(new or sums)
+        done = done or bool(new or sums)
     return True
-
-
-def _accesses(step: Step) -> tuple[list[Ref], list[Ref]]:
-    if isinstance(step, Kernel):
-        return (
-            [ref for phase in step.phases for _, ref in phase.reads],
-            [ref for phase in step.phases for _, ref in phase.writes]
-            + [ref for phase in step.phases for _, _, ref in phase.reduces],
-        )
-    if isinstance(step, Product):
-        return [step.a, step.b], [step.out]
-    return (
-        [x for x in step.operands if isinstance(x, Ref)],
-        [x for x in step.outputs if x is not None],
-    )
-
-
-def moved(step: Step, old: int, new: int) -> Step:
-    """A step with one array in place of another."""
-
-    def at(ref: Any) -> Any:
-        return ref._replace(array=new) if isinstance(ref, Ref) and ref.array == old else ref
-
-    if isinstance(step, Kernel):
-        phases = [
-            phase._replace(
-                reads=tuple((name, at(ref)) for name, ref in phase.reads),
-                writes=tuple((name, at(ref)) for name, ref in phase.writes),
-                reduces=tuple((name, kind, at(ref)) for name, kind, ref in phase.reduces),
-            )
-            for phase in step.phases
-        ]
-        return step._replace(phases=tuple(phases))
-    if isinstance(step, Product):
-        return step._replace(a=at(step.a), b=at(step.b), out=at(step.out))
-    return step._replace(
-        operands=tuple(map(at, step.operands)), outputs=tuple(map(at, step.outputs))
-    )

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_rnn import ops
+from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.kernel_language import (
     COMPARISONS,
     LOGIC,
@@ -25,6 +27,7 @@ from tinygrad_rnn.ops.kernel_language import (
     plain,
 )
 from tinygrad_rnn.replay.program.loop import DType, Line
+from tinygrad_rnn.replay.program.program import Op, Value
 
 BOOL, LONG, DOUBLE = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
 
@@ -54,6 +57,19 @@ _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "sigmoid": _sigmoid,
 }
 """Functions that are called otherwise in NumPy."""
+
+
+def lines_of(op: Op, target: str, operands: Sequence[str | Number]) -> list[Line]:
+    """An elementwise op, computed in the widest dtype of what goes in and what comes out."""
+    (y,) = op.outputs
+    if op.primitive is P.cast:
+        return [Line(target, "cast", tuple(operands), y.dtype, y.dtype)]
+    given = op.inputs[1:] if op.primitive is ops.where else op.inputs
+    dtypes = [y.dtype, *(x.dtype for x in given if isinstance(x, Value))]
+    highest = max(_rank(dtype)[0] for dtype in dtypes)
+    compute = np.result_type(*(dtype for dtype in dtypes if _rank(dtype)[0] == highest))
+    assert op.primitive.kernel is not None
+    return kernel_lines(target, op.primitive.kernel, operands, op.params, compute, y.dtype)
 
 
 def kernel_lines(

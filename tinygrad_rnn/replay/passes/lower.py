@@ -1,8 +1,4 @@
-"""Lowering: every operation that the loop can run fast, in terms of a few plain ones.
-
-What is left are elementwise operations, products of two matrices, reductions along the last axis,
-views (slice, transpose, reshape, broadcast_to), concat, and operations that are run as they are.
-"""
+"""Lowering: every operation that the loop can run fast, in terms of the few of plain.py."""
 
 from __future__ import annotations
 
@@ -14,53 +10,11 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.ops.kernel_language import applies
+from tinygrad_rnn.replay.passes.plain import FILL, SLICE
 from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, rewrite
 from tinygrad_rnn.replay.program.trace import DETACH
+from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 from tinygrad_rnn.tape import Primitive
-
-
-def _cut(x: Any, axis: int, start: int, stop: int) -> Any:
-    return x[(*(slice(None),) * axis, slice(start, stop))]
-
-
-SLICE = Primitive(
-    "slice",
-    lambda xp, x, axis, start, stop: _cut(x, axis, start, stop),
-    batch=lambda stacked, x, axis, start, stop: _cut(x, axis + 1, start, stop),
-)
-FILL = Primitive("fill", lambda xp, value, shape, dtype: xp.full(shape, value, dtype=dtype))
-COPY = Primitive("copy", lambda xp, x: x.copy(), kernel="x0")
-
-REDUCTIONS = {P.sum: "sum", P.max: "max", P.min: "min"}
-VIEWS = (SLICE, P.transpose, P.reshape, P.broadcast_to)
-
-
-def is_elementwise(op: Op) -> bool:
-    """Whether a kernel can compute it, element by element."""
-    kernel = op.primitive.kernel
-    return op.primitive is P.cast or (
-        kernel is not None and applies(kernel, len(op.inputs), op.params)
-    )
-
-
-def is_reduction(op: Op) -> bool:
-    """Whether it reduces the last axis to size one."""
-    return (
-        op.primitive in REDUCTIONS
-        and isinstance(op.inputs[0], Value)
-        and op.params["axis"] == (len(op.inputs[0].shape) - 1,)
-        and op.params["keepdims"] is True
-        and op.inputs[0].dtype.kind == "f"
-        and op.inputs[0].dtype != np.float16
-    )
-
-
-def is_product(op: Op) -> bool:
-    """Whether it is a product of two matrices."""
-    return op.primitive is P.matmul and all(
-        isinstance(x, Value) and len(x.shape) == 2 for x in op.inputs
-    )
 
 
 class Lowering:
@@ -308,6 +262,7 @@ def _ranges(template: Any, shape: tuple[int, ...]) -> list[tuple[int, int]] | No
     return found
 
 
+@verified(verify_rewritten)
 def lower(program: Program) -> Program:
     """The same program in plain operations."""
 

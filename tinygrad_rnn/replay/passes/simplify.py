@@ -7,35 +7,23 @@ in between and every elementwise line of the cell has one shape.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from tinygrad_rnn.replay.passes.lower import SLICE, Lowering, is_elementwise
-from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, consumers, rewrite
-
-
-def canonical(value: Any) -> Any:
-    """A parameter as something that can be hashed and compared."""
-    if isinstance(value, slice):
-        bounds = cast("slice[Any, Any, Any]", value)
-        return ("slice", bounds.start, bounds.stop, bounds.step)
-    if isinstance(value, tuple | list):
-        items = cast("tuple[Any, ...]", value)
-        return (type(items).__name__, *(canonical(item) for item in items))
-    if isinstance(value, dict):
-        found = cast("dict[str, Any]", value)
-        return tuple((key, canonical(item)) for key, item in found.items())
-    if isinstance(value, float | int | bool | np.generic):
-        number = cast("Any", value)
-        return (type(number), repr(number))  # 1, 1.0 and True are different, and nan equals nan
-    try:
-        hash(value)
-    except TypeError:  # the program holds it, so that no other comes to have its place
-        return ("object", id(value))
-    return value
+from tinygrad_rnn.replay.passes.lower import Lowering
+from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise
+from tinygrad_rnn.replay.program.program import (
+    Op,
+    Program,
+    Rewriter,
+    Value,
+    canonical,
+    consumers,
+    rewrite,
+)
+from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 
 
+@verified(verify_rewritten)
 def merge_equal(program: Program) -> Program:
     """Lines that compute the same from the same are one line."""
     seen: dict[Any, Op] = {}
@@ -56,6 +44,7 @@ def merge_equal(program: Program) -> Program:
     return rewrite(program, rule)
 
 
+@verified(verify_rewritten)
 def raise_slices(program: Program) -> Program:
     """Slices of elementwise results are taken from the operands instead."""
     readers = consumers(program.ops)

@@ -9,12 +9,20 @@ for, with what follows them; the sums over time of weight gradients are among th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import can_batch
-from tinygrad_rnn.replay.passes.lower import FILL, VIEWS, is_elementwise, is_product, is_reduction
+from tinygrad_rnn.replay.passes.plain import VIEWS, is_elementwise, is_light, is_product
 from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, depending, needed_ops
+from tinygrad_rnn.replay.program.verify import (
+    PassError,
+    fault,
+    same_forms,
+    verified,
+    verify,
+    verify_order,
+)
 
 
 @dataclass
@@ -40,17 +48,24 @@ class Parts:
         ]
         return list(dict.fromkeys(v for v in wanted if v in inside))
 
+    def verify(self, program: Program, *_: Any) -> None:
+        """Each op is in one part, with what it reads in the same or in one before."""
+        parts = [*self.once, *self.before, *self.loop, *self.after]
+        if {*parts} != {*program.ops}:
+            raise PassError("the ops of the parts are not those of the program")
+        verify_order(program, program.consts, self.once)
+        given = [*program.consts, *program.xs, *program.state]
+        verify_order(program, given, parts)
+        verify_order(program, [*program.consts, *program.xs], [*self.once, *self.before])
+        late = {y for op in self.after for y in op.outputs}
+        if late.intersection(program.next_state):
+            raise PassError("a state is computed after the loop")
+        for op in (*self.before, *self.after):
+            if not can_batch(op.primitive, [x in self.varying for x in op.inputs]):
+                raise fault(program, op, "cannot be computed for all time steps at once")
 
-def is_light(op: Op) -> bool:
-    """Whether an op costs next to nothing inside a kernel."""
-    return (
-        is_elementwise(op)
-        or is_reduction(op)
-        or op.primitive in VIEWS
-        or op.primitive in (P.concat, FILL)
-    )
 
-
+@verified(Parts.verify)
 def split(program: Program, brief: bool = False) -> Parts:
     """The parts of a program that has been lowered.
 
@@ -117,6 +132,17 @@ def split(program: Program, brief: bool = False) -> Parts:
     return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(reasons)))
 
 
+def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:
+    program, flags = found
+    verify(program, before.ops)
+    inside = [v for v, flag in zip(before.totals, flags, strict=bool(flags)) if flag]
+    same_forms("state", program.state, [*before.state, *inside])
+    same_forms("totals", program.totals, [v for v in before.totals if v not in inside])
+    for role in ("consts", "xs", "ys"):
+        same_forms(role, getattr(program, role), getattr(before, role))
+
+
+@verified(_verify_summed)
 def summed_inside(program: Program) -> tuple[Program, list[bool]]:
     """Totals that can be summed in the loop only become states that are added to there.
 

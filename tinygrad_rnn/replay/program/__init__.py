@@ -1,4 +1,5 @@
-"""A time step as data: the program, how a step is traced, and what scan refuses.
+"""A time step as data: the program, how a step is traced, what scan refuses, and the planned loop;
+and what must hold of both.
 
 Imports tensor/ and what stands to its left.
 """

@@ -6,7 +6,8 @@ NumPy calls, into one compiled function, or into CUDA kernels. Lengths of time a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -129,16 +130,14 @@ def phase_refs(phase: Phase) -> Iterator[Ref]:
     yield from (ref for _, _, ref in phase.reduces)
 
 
-def refs(step: Step) -> Iterator[Ref]:
-    """Everything that a step reads or writes."""
+def read(step: Step) -> Iterator[Ref]:
+    """The places that a step reads."""
     if isinstance(step, Kernel):
-        for phase in step.phases:
-            yield from phase_refs(phase)
+        yield from (ref for phase in step.phases for _, ref in phase.reads)
     elif isinstance(step, Product):
-        yield from (step.a, step.b, step.out)
+        yield from (step.a, step.b)
     else:
         yield from (x for x in step.operands if isinstance(x, Ref))
-        yield from (x for x in step.outputs if x is not None)
 
 
 def written(step: Step) -> Iterator[Ref]:
@@ -151,3 +150,48 @@ def written(step: Step) -> Iterator[Ref]:
         yield step.out
     else:
         yield from (x for x in step.outputs if x is not None)
+
+
+def refs(step: Step) -> Iterator[Ref]:
+    """Everything that a step reads or writes, phase by phase."""
+    if isinstance(step, Kernel):
+        for phase in step.phases:
+            yield from phase_refs(phase)
+    else:
+        yield from read(step)
+        yield from written(step)
+
+
+def mapped(step: Step, new: Callable[[Ref], Ref]) -> Step:
+    """A step with another Ref in place of each."""
+    if isinstance(step, Kernel):
+        phases = [
+            phase._replace(
+                reads=tuple((name, new(ref)) for name, ref in phase.reads),
+                writes=tuple((value, new(ref)) for value, ref in phase.writes),
+                reduces=tuple((name, kind, new(ref)) for name, kind, ref in phase.reduces),
+            )
+            for phase in step.phases
+        ]
+        return step._replace(phases=tuple(phases))
+    if isinstance(step, Product):
+        return step._replace(a=new(step.a), b=new(step.b), out=new(step.out))
+    return step._replace(
+        operands=tuple(new(x) if isinstance(x, Ref) else x for x in step.operands),
+        outputs=tuple(x and new(x) for x in step.outputs),
+    )
+
+
+def extent(ref: Ref) -> tuple[int, int]:
+    """The lowest and the highest place, from the start of the array or row, of a Ref's elements."""
+    moves = [(n - 1) * stride for n, stride in zip(ref.shape, ref.strides, strict=True)]
+    low = ref.offset + sum(move for move in moves if move < 0)
+    return low, ref.offset + sum(move for move in moves if move > 0)
+
+
+def inside(ref: Ref, spec: ArraySpec) -> bool:
+    """Whether all elements of a Ref lie in the array, or in the row, that it names."""
+    if 0 in ref.shape:
+        return True
+    low, high = extent(ref)
+    return 0 <= low <= high < math.prod(spec.shape) and spec.stacked == (ref.time is not None)

@@ -5,9 +5,12 @@ Every pass takes a program and gives a program, and each can be printed.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
+
+import numpy as np
 
 from tinygrad_rnn.replay.program.loop import DType
 from tinygrad_rnn.tape import Primitive
@@ -46,6 +49,27 @@ class Op:
     def values(self) -> Iterator[Value]:
         """The inputs that are values, not numbers."""
         return (x for x in self.inputs if isinstance(x, Value))
+
+
+def canonical(value: Any) -> Any:
+    """A parameter as something that can be hashed and compared."""
+    if isinstance(value, slice):
+        bounds = cast("slice[Any, Any, Any]", value)
+        return ("slice", bounds.start, bounds.stop, bounds.step)
+    if isinstance(value, tuple | list):
+        items = cast("tuple[Any, ...]", value)
+        return (type(items).__name__, *(canonical(item) for item in items))
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return tuple((key, canonical(item)) for key, item in found.items())
+    if isinstance(value, float | int | bool | np.generic):
+        number = cast("Any", value)
+        return (type(number), repr(number))  # 1, 1.0 and True are different, and nan equals nan
+    try:
+        hash(value)
+    except TypeError:  # the program holds it, so that no other comes to have its place
+        return ("object", id(value))
+    return value
 
 
 def no_values() -> list[Value]:
@@ -166,9 +190,9 @@ class Rewriter:
 
     def keep(self, op: Op) -> None:
         """Append an op as it is, on current values."""
-        self.ops.append(
-            Op(op.primitive, [self.current(x) for x in op.inputs], op.params, op.outputs)
-        )
+        inputs = tuple(self.current(x) for x in op.inputs)
+        same = all(map(operator.is_, inputs, op.inputs))
+        self.ops.append(op if same else Op(op.primitive, inputs, op.params, op.outputs))
 
     def result(self) -> Program:
         """The new program, without what nothing needs."""

@@ -11,10 +11,11 @@ import numpy as np
 from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.choice import CompiledLoop
-from tinygrad_rnn.replay.passes.lower import VIEWS, is_product, lower
+from tinygrad_rnn.replay.passes.lower import lower
+from tinygrad_rnn.replay.passes.plain import VIEWS, is_light, is_product
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
-from tinygrad_rnn.replay.passes.split import Parts, is_light, split, summed_inside
+from tinygrad_rnn.replay.passes.split import Parts, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
 from tinygrad_rnn.replay.run.bound_loops import BoundLoops
 from tinygrad_rnn.replay.run.memory import Lease

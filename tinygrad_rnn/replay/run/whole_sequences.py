@@ -15,7 +15,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import batched
-from tinygrad_rnn.replay.passes.lower import SLICE, is_product
+from tinygrad_rnn.replay.passes.plain import SLICE, is_product
 from tinygrad_rnn.replay.program.program import Op, Value
 
 _LINEAR = (P.transpose, P.reshape, P.broadcast_to, P.sum, P.sum_to, P.cast, SLICE, ops.negative)

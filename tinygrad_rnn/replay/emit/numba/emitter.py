@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -18,13 +17,12 @@ from tinygrad_rnn.replay.emit.numba.installed import why_not
 from tinygrad_rnn.replay.emit.numba.source import kernel_source, module_source, product_code
 from tinygrad_rnn.replay.emit.numba.table import Table, addresses, matrix
 from tinygrad_rnn.replay.program.loop import (
-    ArraySpec,
     Call,
     Kernel,
     Loop,
     Product,
-    Ref,
     Step,
+    inside,
     refs,
     written,
 )
@@ -87,16 +85,6 @@ def compile_loop(loop: Loop, fallback: Fallback | None = None, packed: bool = Tr
         parts.append(fallback(step))
     close()
     return _Program(loop, parts, packed)
-
-
-def inside(ref: Ref, spec: ArraySpec) -> bool:
-    """Whether all elements of a Ref lie in the array, or in the row, that it names."""
-    if 0 in ref.shape:
-        return True
-    moves = [(n - 1) * stride for n, stride in zip(ref.shape, ref.strides, strict=True)]
-    first = ref.offset + sum(move for move in moves if move < 0)
-    last = ref.offset + sum(move for move in moves if move > 0)
-    return first >= 0 and last < math.prod(spec.shape) and spec.stacked == (ref.time is not None)
 
 
 def _stretch(steps: list[Kernel | Product], loop: Loop, packed: bool) -> Table:

@@ -34,7 +34,7 @@ PLACES = (
 )
 PLACE = {room: k for k, rooms in enumerate(PLACES) for room in rooms}
 STOREYS = ("program", "passes", "emit", "run", "replay")  # the last one: replay's other files
-LONGEST = 400
+LONGEST = 300
 
 
 class Import(NamedTuple):

@@ -163,6 +163,23 @@ def test_hooks_of_second_order() -> None:
     close(x.grad, 20 * values**4, 1e-12)
 
 
+def test_hooks_and_rules_may_use_a_tape_of_their_own() -> None:
+    def rule(g: Any, y: Any, x: Any) -> Any:
+        inner = tg.tensor(x, requires_grad=True)
+        (tg.tanh(inner) * tg.tensor(g)).sum().backward()
+        return inner.grad.array
+
+    outer = tg.Primitive("outer", lambda xp, x: xp.tanh(x), [rule])
+    x, scale, seen = leaf(3), leaf(3), list[bool]()
+    y = outer(x)
+    y.register_hook(lambda g: seen.append((g * scale).requires_grad))
+    total = y.sum()
+    with tg.no_grad():
+        total.backward()
+    assert seen == [True]
+    np.testing.assert_allclose(x.grad.numpy(), 1 - np.tanh(x.numpy()) ** 2)
+
+
 def test_functions_that_return_gradients_call_no_hooks() -> None:
     x = leaf(3)
     x.register_hook(lambda g: g * 100)

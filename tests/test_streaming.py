@@ -47,6 +47,26 @@ class Nested(rnn.Cell):
         return h + moving, {"h": h, "rest": (fixed, [tg.tanh(moving + h)])}
 
 
+class Owner:
+    layer: Any
+
+
+class TwoOutputs(rnn.Cell):
+    """Outputs in a tuple."""
+
+    pure = True
+
+    def __init__(self) -> None:
+        self.input_size = self.hidden_size = I
+
+    def initial_state(self, batch_size: int) -> Any:
+        return tg.zeros((batch_size, I))
+
+    def step(self, x: Any, state: Any) -> Any:
+        h = tg.tanh(x + state)
+        return (h, 2 * h), h
+
+
 def draw(*shape: int, seed: int = 0) -> Any:
     return tg.tensor(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
@@ -217,6 +237,32 @@ def test_what_is_refused_stays_refused(layer: Any) -> None:
             layer(x[0], state)
 
 
+@pytest.mark.parametrize("switch", [tg.no_grad, tg.enable_grad])
+def test_two_layers_that_become_two_directions(switch: Any) -> None:
+    layer, x = rnn.RNN(H, H, num_layers=2), draw(4, B, H)
+    cells = [rnn.Recurrent(cell, reverse=k == 1) for k, cell in enumerate(layer.cells())]
+    with switch():
+        layer(x)
+        layer.bidirectional = True
+        assert_same(layer(x)[0], tg.concat([each(x)[0] for each in cells], -1))
+
+
+@pytest.mark.parametrize("switch", [tg.no_grad, tg.enable_grad])
+@pytest.mark.parametrize("unroll", [False, True])
+def test_outputs_in_a_tuple_in_every_layout(unroll: bool, switch: Any) -> None:
+    x, h = draw(4, B, I), draw(B, I, seed=1)
+    layer, first = rnn.Recurrent(TwoOutputs(), unroll=unroll), None
+    turned = rnn.Recurrent(TwoOutputs(), unroll=unroll, batch_first=True)
+    with switch():
+        for _ in range(2):
+            found, last = layer(x, h)
+            first = found if first is None else first
+            assert_same((found, last), (first, first[0][3]))
+            assert_same(turned(tg.swapaxes(x, 0, 1), h)[0], [tg.swapaxes(y, 0, 1) for y in first])
+            assert_same(layer(x[:, 1], h[1])[0], [y[:, 1] for y in first])
+            assert_same(layer.step(x[0], h)[0], [y[0] for y in first])
+
+
 def test_observers_and_gradients_see_a_remembered_call() -> None:
     layer, x = rnn.LSTM(I, H), draw(1, B, I)
     names: list[str] = []
@@ -283,12 +329,19 @@ def test_memory_stays_flat_over_a_stream(layer: Any) -> None:
     assert after - before < 20_000
 
 
-def test_a_dropped_layer_is_freed() -> None:
-    layer = rnn.LSTM(I, H)
+@pytest.mark.parametrize("switch", [tg.no_grad, tg.enable_grad])
+def test_a_dropped_layer_is_freed_and_what_it_was_given(switch: Any) -> None:
+    layer: Any = rnn.LSTM(I, H)
     x, state = draw(1, B, I), layer.initial_state(B)
-    with tg.no_grad():
+    layer.owner = Owner()
+    layer.owner.layer = layer  # a circle that the memory of calls must not hold
+    layer.kept = tg.zeros(3)
+    kept = weakref.ref(layer.kept)
+    with switch():
         for _ in range(3):
             layer(x, state)
+    del layer.kept
+    assert kept() is None
     gone = [weakref.ref(layer), *(weakref.ref(p.array) for p in layer.parameters())]
     del layer
     gc.collect()

@@ -54,7 +54,7 @@ class Layout(NamedTuple):
             return
         batched = ("B", "T", size) if self.batch_first else ("T", "B", size)
         check_inputs(who, x, batched if self.batched else ("T", size), module)
-        if self.enter(x).shape[0] == 0:
+        if x.shape[int(self.batch_first)] == 0:
             raise ValueError(f"{who}: inputs must have at least one time step, got {x.shape}")
 
     def enter(self, x: Any) -> Any:

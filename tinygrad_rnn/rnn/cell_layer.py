@@ -13,7 +13,7 @@ from tinygrad_rnn.rnn.arguments import Layout, fit_probe, keep_valid, with_axis,
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.known_calls import KnownCall, kind_of, memory_of
 from tinygrad_rnn.rnn.loop import CellRun, How, over_time, over_time_again
-from tinygrad_rnn.tape import Traced, current_modes, leaves, rebuild, tree_map
+from tinygrad_rnn.tape import current_modes, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -111,7 +111,7 @@ class CellLayer(Module):
         memory = None if self.unroll or modes.tracer is not None else memory_of(self)
         if memory is None:
             return self._anew(given, layout)[0]
-        options = layout, record, reverse, lengths is None, modes.recording
+        options = layout, self.ways, record, reverse, lengths is None, modes.recording
         probed = None if probe is None else kind_of(probe)
         key = options, layout.kind_of(x), kind_of(state), probed
         known = memory.calls.get(key)
@@ -172,7 +172,7 @@ class CellLayer(Module):
 
         valid = None if given.lengths is None else beside[-1]
         found = self._through(given, x, valid, len(starts), run)
-        return self._results(layout, known.steps[0].state_of, *found)
+        return self._results(layout, known.steps[0].state_of, *found, bare)
 
     def _parts(self, layout: Layout, state: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The values of the layer's state for each cell, with an axis for the batch."""
@@ -204,16 +204,17 @@ class CellLayer(Module):
         state_of: Callable[[Sequence[Any]], Any],
         output: Any,
         runs: Sequence[CellRun],
+        bare: bool = False,
     ) -> tuple[Any, Any, list[Any]]:
-        """What a call gives, laid out as its arguments are; arrays as Tensors."""
+        """What a call gives, laid out as its arguments are; ``bare`` arrays as Tensors."""
         state = self.joined([end for _, _, end in runs])
         if not layout.batched:
             state = [without_axis(s, self.batch_axis) for s in state]
-        output, recorded = layout.leave(output), []
+        output, recorded = tree_map(layout.leave, output), []
         if runs[0][1]:
             recorded = self.joined([[*map(layout.leave, series)] for _, series, _ in runs])
-        if not isinstance(output, Traced):
+        if bare:
             wrap = Tensor.output_type
-            output = wrap(output) if hasattr(output, "dtype") else tree_map(wrap, output)
-            state, recorded = [*map(wrap, state)], [*map(wrap, recorded)]
+            output, state = tree_map(wrap, output), [*map(wrap, state)]
+            recorded = [*map(wrap, recorded)]
         return output, state_of(state), [*recorded]

@@ -13,7 +13,7 @@ call, which is what a small layer takes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -28,7 +28,7 @@ from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
 KEPT = 64
-"""Calls that are known per layer; beyond, those that were not made for longest go."""
+"""Calls that are known per layer; beyond, those that were made first go."""
 
 _PLAIN = (bool, int, str, type(None), type, Primitive)
 
@@ -58,9 +58,10 @@ class Settings:
     is_plain : whether there is nothing else: every cell is pure, every attribute plain.
     """
 
-    def __init__(self, cells: Iterable[Cell], *around: Mapping[str, Any]) -> None:
+    def __init__(self, cells: Sequence[Cell]) -> None:
         self.values: list[Any] = []
-        self._held = [(held, (*held.values(),)) for held in around]
+        self._cells = cells  # held, or others might be found where they were
+        self._held: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = []
         self._tensors: dict[int, tuple[Tensor, bool, Any, type]] = {}
         self._modules: set[int] = set()
         self.is_plain = all(map(self._note_module, cells))
@@ -136,12 +137,17 @@ class Settings:
 
 
 class Memory:
-    """The calls that are known of a layer, for the settings of its cells as they were last."""
+    """The calls that are known of a layer, for the settings of its cells as they were last.
+
+    ``assigned`` are the identities of the layer's attributes: whatever a user keeps there, such as
+    something that holds the layer, is not held here.
+    """
 
     def __init__(self, layer: Any, settings: Settings) -> None:
         key = id(layer)
         self.of = ref(layer, lambda _: _memories.pop(key, None))
         self.settings = settings
+        self.assigned: list[int] = []
         self.calls: OrderedDict[Any, KnownCall] = OrderedDict()
 
     def keep(self, key: Any, call: KnownCall) -> None:
@@ -157,15 +163,20 @@ _memories: dict[int, Memory] = {}
 
 def memory_of(layer: HasCells) -> Memory | None:
     """What may be used again of a layer's calls; None where nothing may."""
-    memory = _memories.get(id(layer))
-    if memory is not None and memory.settings.hold() and memory.of() is layer:
+    memory, assigned = _memories.get(id(layer)), [*map(id, vars(layer).values())]
+    if (
+        memory is not None
+        and memory.assigned == assigned
+        and memory.settings.hold()
+        and memory.of() is layer
+    ):
         return memory
-    now = Settings(layer.cells(), vars(layer))
+    now = Settings(layer.cells())
     if memory is None or memory.of() is not layer:
         memory = _memories[id(layer)] = Memory(layer, now)
     elif not now.is_plain or now.values != memory.settings.values:
         memory.calls.clear()
-    memory.settings = now
+    memory.settings, memory.assigned = now, assigned
     return memory if now.is_plain else None
 
 

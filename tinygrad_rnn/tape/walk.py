@@ -113,14 +113,14 @@ def _walk(
     check_tape(records, outputs, visited, wanted)
     pending: dict[Key, Cotangent] = {}
     finished: dict[Key, Any] = {}
-    observers = current_modes.get().observers
+    modes = current_modes.get()
     free = not (retain_graph or create_graph)
 
     for output, g in zip(outputs, seeds, strict=True):
         cotangent = pending.setdefault(key_of(output), Cotangent())
         cotangent.add(g if create_graph else g.array, output.array)
 
-    with enable_grad() if create_graph else nullcontext():
+    with nullcontext() if modes.recording else enable_grad():  # rules and hooks may use a tape
         while records:
             record = records.pop()
             gs: list[Any] = []
@@ -139,7 +139,7 @@ def _walk(
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
                 needed = needed_inputs(record, visited, wanted)
-                _propagate(record, gs, needed, pending, create_graph, observers)
+                _propagate(record, gs, needed, pending, create_graph, modes.observers)
             if free:
                 record.free()
         for key, target in zip(keys, targets, strict=True):

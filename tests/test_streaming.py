@@ -346,3 +346,12 @@ def test_a_dropped_layer_is_freed_and_what_it_was_given(switch: Any) -> None:
     del layer
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
+
+
+def test_a_probe_of_other_steps_is_refused_in_a_known_call() -> None:
+    layer = rnn.Recurrent(rnn.RNNCell(I, H))
+    probe = tg.zeros((5, B, H))
+    for _ in range(2):
+        layer(draw(5, B, I), probe=probe)
+    with pytest.raises(ValueError, match="probe must be"):
+        layer(draw(7, B, I), probe=probe)

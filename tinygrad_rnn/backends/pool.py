@@ -36,7 +36,8 @@ class Pool:
 
     def take(self, size: int) -> np.ndarray:
         with self.lock:
-            self._sort()
+            if self.back:
+                self._sort()
             blocks = self.idle.get(size)
             if blocks:
                 _, block = blocks.pop()
@@ -53,8 +54,6 @@ class Pool:
 
     def _sort(self) -> None:
         """Put what came back among the idle blocks, and free the oldest of too many."""
-        if not self.back:
-            return
         while self.back:
             block = self.back.popleft()
             self.idle.setdefault(block.size, deque()).append((next(self.turn), block))

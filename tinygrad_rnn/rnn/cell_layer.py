@@ -83,7 +83,7 @@ class CellLayer(Module):
         output, state, _ = self.call(Arguments(x, state, single=True))
         return output, state
 
-    def over(
+    def _forward(
         self,
         x: Any,
         state: Any,
@@ -92,7 +92,7 @@ class CellLayer(Module):
         reverse: bool,
         probe: Any = None,
     ) -> tuple[Any, ...]:
-        """What :meth:`forward` of the subclasses is."""
+        """What ``forward`` of the subclasses gives."""
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         names = tuple(record)
@@ -112,7 +112,7 @@ class CellLayer(Module):
         if memory is None:
             return self._anew(given, layout)[0]
         options = layout, self.ways, record, reverse, lengths is None, modes.recording
-        probed = None if probe is None else kind_of(probe)
+        probed = None if probe is None else (kind_of(probe), kind_of(x))  # of as many steps
         key = options, layout.kind_of(x), kind_of(state), probed
         known = memory.calls.get(key)
         found = None if known is None else self._again(given, layout, known, modes.quiet)

@@ -127,7 +127,7 @@ class StackedCells(CellLayer):
             state's order, with the time laid out as in the outputs.
         reverse : turn every direction of this call round.
         """
-        return self.over(x, state, lengths, record, reverse)
+        return self._forward(x, state, lengths, record, reverse)
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""

@@ -86,7 +86,7 @@ class Recurrent(CellLayer):
             step hands it on: through the steps that follow, the last state, and the output of the
             step where that is a field of the state, as h is.
         """
-        return self.over(x, state, lengths, record, reverse != self.reverse, probe)
+        return self._forward(x, state, lengths, record, reverse != self.reverse, probe)
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""

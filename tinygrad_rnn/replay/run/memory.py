@@ -56,5 +56,4 @@ class Lease:
         if blocks:
             POOL.give(blocks)
 
-    def __del__(self) -> None:
-        self.release()
+    __del__ = release

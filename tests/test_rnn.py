@@ -505,6 +505,13 @@ def test_names_are_pytorchs() -> None:
     assert list(rnn.GRU(3, 4, bias=False).state_dict()) == ["weight_ih_l0", "weight_hh_l0"]
 
 
+@pytest.mark.parametrize("kind", [rnn.Recurrent, rnn.LSTM])
+def test_a_layer_takes_few_names_from_its_subclasses(kind: Any) -> None:
+    own = {"batch_first", "cells", "checkpoint", "explain", "initial_state", "step", "unroll"}
+    found = {name for name in dir(kind) if name[0] != "_"} - {*dir(tg.nn.Module)}
+    assert found <= own
+
+
 def test_a_replaced_parameter_is_seen_by_the_next_call() -> None:
     layer = randomise(rnn.LSTM(3, 4))
     x = draw(2, 1, 3)

@@ -37,17 +37,17 @@ class CellLayer(Module):
 
     Attributes
     ----------
-    ways : how many cells are side by side; of two the second runs the other way.
-    batch_axis : which axis of the layer's states is that of the batch.
+    _ways : how many cells are side by side; of two the second runs the other way.
+    _batch_axis : which axis of the layer's states is that of the batch.
     """
 
-    ways: int = 1
-    batch_axis: int = 0
+    _ways: int = 1
+    _batch_axis: int = 0
     batch_first: bool
     unroll: bool
     checkpoint: int | str | None
 
-    def check_options(self) -> None:
+    def _check_options(self) -> None:
         """Refuse what the loop cannot do."""
         segment_length(self.checkpoint, 1)
         if self.unroll and self.checkpoint is not None:
@@ -58,7 +58,7 @@ class CellLayer(Module):
         """The cells from below, in each level that of the forward direction first."""
         raise NotImplementedError
 
-    def called(self) -> str:
+    def _called(self) -> str:
         """What errors call the layer."""
         return type(self).__name__
 
@@ -66,21 +66,21 @@ class CellLayer(Module):
         """The state that a call without one begins with."""
         raise NotImplementedError
 
-    def parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    def _parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """From the values of the layer's state those of each cell's."""
         return [values]
 
-    def joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """From values of each cell those of the layer: the inverse of :meth:`parted`."""
+    def _joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """From values of each cell those of the layer: the inverse of :meth:`_parted`."""
         return of_cells[0]
 
-    def between(self, k: int, x: Any) -> Any:
+    def _between(self, k: int, x: Any) -> Any:
         """The inputs of the k-th cell and of those beside it, from the outputs of those below."""
         return x
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
-        output, state, _ = self.call(Arguments(x, state, single=True))
+        output, state, _ = self._call(Arguments(x, state, single=True))
         return output, state
 
     def _forward(
@@ -96,12 +96,12 @@ class CellLayer(Module):
         if isinstance(record, str):
             raise TypeError(f"record: expected a list of names, got the string {record!r}")
         names = tuple(record)
-        output, state, values = self.call(Arguments(x, state, lengths, names, reverse, probe))
+        output, state, values = self._call(Arguments(x, state, lengths, names, reverse, probe))
         if not names:
             return output, state
         return output, state, dict(zip(names, values, strict=True))
 
-    def call(self, given: Arguments) -> tuple[Any, Any, list[Any]]:
+    def _call(self, given: Arguments) -> tuple[Any, Any, list[Any]]:
         """(output, last state, recorded values).
 
         A call that is like an earlier one is made without checks and without tracing.
@@ -111,7 +111,7 @@ class CellLayer(Module):
         memory = None if self.unroll or modes.tracer is not None else memory_of(self)
         if memory is None:
             return self._anew(given, layout)[0]
-        options = layout, self.ways, record, reverse, lengths is None, modes.recording
+        options = layout, self._ways, record, reverse, lengths is None, modes.recording
         probed = None if probe is None else (kind_of(probe), kind_of(x))  # of as many steps
         key = options, layout.kind_of(x), kind_of(state), probed
         known = memory.calls.get(key)
@@ -124,13 +124,13 @@ class CellLayer(Module):
 
     def _anew(self, given: Arguments, layout: Layout) -> tuple[Any, KnownCall | None]:
         """A call with all checks and a trace of each cell, and what may be known of it."""
-        who, cells = self.called(), self.cells()
+        who, cells = self._called(), self.cells()
         layout.check(who + ".step" * given.single, given.x, cells[0].input_size, self)
         x, valid = layout.enter(given.x), layout.valid_steps(who, given.lengths, given.x)
         if given.state is None:
             states = [cell.initial_state(x.shape[1]) for cell in cells]
         else:
-            state = layout.fit_state(who, given.state, self, x.shape[1], self.batch_axis)
+            state = layout.fit_state(who, given.state, self, x.shape[1], self._batch_axis)
             parts = self._parts(layout, leaves(state))
             states = [rebuild(state, part) for part in parts]
         beside: dict[str, Any] = {} if valid is None else {"valid": valid}
@@ -154,7 +154,7 @@ class CellLayer(Module):
         x, state = given.x, leaves(given.state)
         beside = [] if given.probe is None else leaves(given.probe)
         if given.lengths is not None:
-            beside.append(layout.valid_steps(self.called(), given.lengths, x))
+            beside.append(layout.valid_steps(self._called(), given.lengths, x))
         if bare:
             x, state, beside = x.array, [s.array for s in state], [v.array for v in beside]
         x = layout.enter(x)
@@ -177,8 +177,8 @@ class CellLayer(Module):
     def _parts(self, layout: Layout, state: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The values of the layer's state for each cell, with an axis for the batch."""
         if not layout.batched:
-            state = [with_axis(s, self.batch_axis) for s in state]
-        return self.parted(state)
+            state = [with_axis(s, self._batch_axis) for s in state]
+        return self._parted(state)
 
     def _through(
         self,
@@ -190,10 +190,10 @@ class CellLayer(Module):
     ) -> tuple[Any, list[CellRun]]:
         """From level to level: the outputs of the last one, and what each cell gives."""
         runs: list[CellRun] = []
-        ways = self.ways
+        ways = self._ways
         x = x if valid is None else keep_valid(valid, x, 0)
         for k in range(0, count, ways):
-            x = self.between(k, x)
+            x = self._between(k, x)
             runs += [run(k + way, x, given.reverse != (way == 1)) for way in range(ways)]
             x = runs[k][0] if ways == 1 else concat([output for output, _, _ in runs[k:]], -1)
         return x, runs
@@ -207,12 +207,12 @@ class CellLayer(Module):
         bare: bool = False,
     ) -> tuple[Any, Any, list[Any]]:
         """What a call gives, laid out as its arguments are; ``bare`` arrays as Tensors."""
-        state = self.joined([end for _, _, end in runs])
+        state = self._joined([end for _, _, end in runs])
         if not layout.batched:
-            state = [without_axis(s, self.batch_axis) for s in state]
+            state = [without_axis(s, self._batch_axis) for s in state]
         output, recorded = tree_map(layout.leave, output), []
         if runs[0][1]:
-            recorded = self.joined([[*map(layout.leave, series)] for _, series, _ in runs])
+            recorded = self._joined([[*map(layout.leave, series)] for _, series, _ in runs])
         if bare:
             wrap = Tensor.output_type
             output, state = tree_map(wrap, output), [*map(wrap, state)]

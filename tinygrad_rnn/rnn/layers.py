@@ -25,7 +25,7 @@ class StackedCells(CellLayer):
     """
 
     hidden = ("_cells",)
-    batch_axis = 1
+    _batch_axis = 1
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class StackedCells(CellLayer):
     ) -> None:
         who = type(self).__name__
         self.unroll, self.checkpoint = unroll, checkpoint
-        self.check_options()
+        self._check_options()
         check_size(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"{who}: dropout must satisfy 0 <= dropout < 1, got {dropout}")
@@ -74,16 +74,16 @@ class StackedCells(CellLayer):
         return list(self._cells.values())
 
     @property
-    def ways(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _ways(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Two where each layer is run from both ends."""
         return 2 if self.bidirectional else 1
 
     def initial_state(self, batch_size: int) -> Any:
         """Zeros: every Tensor of the state is (num_layers, B, H), twice as many both ways."""
         states = [cell.initial_state(batch_size) for cell in self.cells()]
-        return rebuild(states[0], self.joined([leaves(state) for state in states]))
+        return rebuild(states[0], self._joined([leaves(state) for state in states]))
 
-    def parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    def _parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The rows of each value along its first axis, which is that of the cells."""
         if len(self._cells) == 1:
             return [[without_axis(v, 0) for v in values]]
@@ -91,7 +91,7 @@ class StackedCells(CellLayer):
             return [[v[k] for v in values] for k in range(len(self._cells))]
         return [*zip(*[unstack(v, 0) for v in values], strict=True)]
 
-    def joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    def _joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
         """The values of all cells along a first axis."""
         if len(of_cells) == 1:
             return [with_axis(v, 0) for v in of_cells[0]]
@@ -99,7 +99,7 @@ class StackedCells(CellLayer):
         put = stack if isinstance(first, Tensor) else backend_of(first).xp.stack
         return [put(values) for values in zip(*of_cells, strict=True)]
 
-    def between(self, k: int, x: Any) -> Any:
+    def _between(self, k: int, x: Any) -> Any:
         """In training, dropout of the outputs between two layers."""
         return dropout(x, self.dropout) if k and self.dropout and self.training else x
 
@@ -139,7 +139,7 @@ class StackedCells(CellLayer):
     def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
         """What the replay makes of each cell; see :meth:`Recurrent.explain`."""
         return "\n\n".join(
-            f"{suffix[1:]}: {explain_cell(cell, batch_size, k % self.ways == 1, gradients)}"
+            f"{suffix[1:]}: {explain_cell(cell, batch_size, k % self._ways == 1, gradients)}"
             for k, (suffix, cell) in enumerate(self._cells.items())
         )
 

@@ -45,13 +45,13 @@ class Recurrent(CellLayer):
         self.reverse = reverse
         self.batch_first = batch_first
         self.unroll, self.checkpoint = unroll, checkpoint
-        self.check_options()
+        self._check_options()
 
     def cells(self) -> list[Cell]:
         """The one cell."""
         return [self.cell]
 
-    def called(self) -> str:
+    def _called(self) -> str:
         return f"Recurrent({type(self.cell).__name__})"
 
     def initial_state(self, batch_size: int) -> Any:

@@ -175,7 +175,10 @@ def test_fault_32_streams_are_remembered_while_others_change() -> None:
             memory = memory_of(layer)
             assert memory is not None
             assert len(memory.calls) == 1
-        layer.eval()
+        layer.eval()  # which its cells do not see
+        assert memory_of(layer) is memory
+        assert len(memory.calls) == 1
+        layer.weight_ih_l0.requires_grad = False
         assert memory_of(layer) is memory
         assert not memory.calls
 

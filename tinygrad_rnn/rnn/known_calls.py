@@ -30,7 +30,7 @@ from tinygrad_rnn.tensor import Tensor
 KEPT = 64
 """Calls that are known per layer; beyond, those that were made first go."""
 
-_PLAIN = (bool, int, str, type(None), type, Primitive)
+_PLAIN = (bool, int, str, type(None), type)
 
 
 class HasCells(Protocol):
@@ -86,7 +86,7 @@ class Settings:
     def _note(self, value: Any) -> bool:
         """Note a value and what is in it; says whether it is plain."""
         kind: Any = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN or isinstance(value, Primitive):
             self.values += (kind, value)
             return True
         if isinstance(value, Tensor):

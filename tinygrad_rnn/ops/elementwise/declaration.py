@@ -38,6 +38,9 @@ class TypedPrimitive(Primitive, Generic[P, R]):
         def __call__(self, *inputs: P.args, **params: P.kwargs) -> R: ...
 
 
+TypedPrimitive.__name__ = Primitive.__name__  # to a user it is one like any other
+
+
 def elementwise(
     kernel: str,
     *rules: Function | None,

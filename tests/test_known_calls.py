@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, rnn
+from tinygrad_rnn import nn, ops, rnn
 from tinygrad_rnn.rnn.known_calls import memory_of
 
 FACTOR = 2.0
@@ -229,3 +229,20 @@ def test_repeated_calls_without_a_state(kind: Any) -> None:
         for _ in range(2):
             np.testing.assert_array_equal(layer(x)[0].numpy(), first)
             layer.step(x[0])
+
+
+def test_a_state_that_is_given_is_not_drawn() -> None:
+    class Random(rnn.RNNCell):
+        pure = True
+
+        def initial_state(self, batch_size: int) -> Any:
+            return tg.randn(batch_size, self.hidden_size)
+
+    layer, x, h = rnn.Recurrent(Random(3, 4)), tg.ones((5, 2, 3)), tg.ones((2, 4))
+    before = ops.generator_state()
+    for _ in range(3):
+        layer(x, h)
+        layer.step(x[0], h)
+    assert ops.generator_state() == before
+    layer(x)
+    assert ops.generator_state() != before

@@ -10,8 +10,15 @@ import numpy as np
 
 from tinygrad_rnn.backends import DeviceError, device_of, find_backend, to_host
 from tinygrad_rnn.nn import Module, check_like
-from tinygrad_rnn.ops import broadcast_to, primitives, reshape, where
-from tinygrad_rnn.tape import leaves, rebuild, tree_map
+from tinygrad_rnn.ops import (
+    broadcast_to,
+    generator_state,
+    primitives,
+    reshape,
+    set_generator_state,
+    where,
+)
+from tinygrad_rnn.tape import is_tracing, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -76,13 +83,18 @@ class Layout(NamedTuple):
     def fit_state(self, who: str, given: Any, module: HasState, batch: int, axis: int) -> Any:
         """The given state in the containers of the module's.
 
-        Without a batch it has no batch axis, which would be ``axis``.
+        Without a batch it has no batch axis, which would be ``axis``. If the module draws its first
+        states, none is drawn here, as none is in a call that is known.
         """
+        before = generator_state()
         if self.batched:
-            return fit_state(who, given, module, batch)
-        return fit_state(
-            who, given, module, None, partial(tree_map, partial(without_axis, axis=axis))
-        )
+            fitted = fit_state(who, given, module, batch)
+        else:
+            no_batch = partial(tree_map, partial(without_axis, axis=axis))
+            fitted = fit_state(who, given, module, None, no_batch)
+        if not is_tracing():
+            set_generator_state(before)
+        return fitted
 
     def valid_steps(self, who: str, lengths: Any, x: Tensor) -> Any:
         """A mask (T, B) of the steps within each sequence's length, None without lengths."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,7 @@ def test_a_plain_backward_makes_no_tensor_but_the_seed_and_the_gradients(
         initialise(self, array, *args)
 
     monkeypatch.setattr(Traced, "__init__", counting)
+    monkeypatch.setattr(sys.modules[tg.Tensor.__module__], "_begin", counting)  # for results
     loss.backward()
     assert sorted(made) == [(), (3, 4), (4, 4)]
 

@@ -45,6 +45,14 @@ def _outputs(tree: Any, who: str) -> list[Tensor]:
     return found
 
 
+def _arrived(found: Sequence[Any], values: Sequence[Tensor]) -> list[Tensor]:
+    """The cotangents of values as Tensors; zeros where none has arrived."""
+    return [
+        zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
+        for x, g in zip(values, found, strict=True)
+    ]
+
+
 class _Trace:
     """One run of a function with the inputs and outputs that its derivatives are between."""
 
@@ -87,10 +95,7 @@ class _Trace:
             retain_graph=True,
             since=self.start,
         )
-        return [
-            zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
-            for x, g in zip(self.inputs, found, strict=True)
-        ]
+        return _arrived(found, self.inputs)
 
     def values(self) -> Any:
         """The result, without the tape where nothing outside needs it."""
@@ -209,11 +214,7 @@ def _jvp(
         dummies,
         create_graph=connected,
     )
-    pushed = [
-        zeros_like(y) if t is None else t if isinstance(t, Tensor) else Tensor(t)
-        for y, t in zip(trace.outputs, found, strict=True)
-    ]
-    return trace.values(), tape.rebuild(trace.result, pushed)
+    return trace.values(), tape.rebuild(trace.result, _arrived(found, trace.outputs))
 
 
 def _jacobian_rows(y: Tensor, pull: Callable[[Tensor], list[Tensor]]) -> list[list[Tensor]]:
@@ -266,8 +267,8 @@ def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
     def pull(unit: Tensor) -> list[Tensor]:
         seeds = [tape.seed(y, unit, "jacobian")]
         graph = tape.is_tracing()
-        (g,) = tape.differentiate([y], seeds, [x], create_graph=graph, retain_graph=True)
-        return [zeros_like(x) if g is None else g if graph else Tensor(g)]
+        found = tape.differentiate([y], seeds, [x], create_graph=graph, retain_graph=True)
+        return _arrived(found, [x])
 
     return _assemble(y, x, [row[0] for row in _jacobian_rows(y, pull)])
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backends
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import Tensor, tensor
 
 
 def check_floating(who: str, x: Any, what: str = "inputs") -> None:
@@ -25,6 +25,22 @@ def check_device(who: str, x: Tensor, like: Tensor, what: str, whose: str) -> No
             f"{who}: {what} must be on {like.device} as {whose} are, got {x.device}; bring them to "
             "one device with .to(device)"
         )
+
+
+def beside(like: Tensor, value: Any) -> Tensor:
+    """``value`` as a Tensor, made on the device of ``like`` where it is none."""
+    return value if isinstance(value, Tensor) else tensor(value, device=like.device)
+
+
+def fit(
+    who: str, what: str, value: Any, shape: tuple[int, ...], like: Tensor, whose: str
+) -> Tensor:
+    """``value`` as a Tensor of a shape :func:`beside` another one, or one sentence on why not."""
+    found = beside(like, value)
+    check_device(who, found, like, what, whose)
+    if tuple(found.shape) != tuple(shape):
+        raise ValueError(f"{who}: {what} must have shape {tuple(shape)}, got {found.shape}")
+    return found
 
 
 def check_like(who: str, x: Any, parameter: Tensor) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
+from tinygrad_rnn.nn.checks import beside, check_device, check_floating, check_like, check_size
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.tensor import Tensor
 
 
 class Linear(Module):
@@ -54,7 +54,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        indices = x if isinstance(x, Tensor) else tensor(x, device=self.weight.device)
+        indices = beside(self.weight, x)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding: indices must be integers, got {indices.dtype}")
         check_device("Embedding", indices, self.weight, "indices", "its parameters")

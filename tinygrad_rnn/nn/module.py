@@ -73,11 +73,6 @@ class Module:
 
     # Hooks
 
-    @property
-    def has_hooks(self) -> bool:
-        """Whether anything is called before or after this module."""
-        return bool(self._before or self._after)
-
     _before: Mapping[Handle, Callable[..., Any]] = MappingProxyType({})
     _after: Mapping[Handle, Callable[..., Any]] = MappingProxyType({})
 

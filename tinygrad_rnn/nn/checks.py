@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_rnn import backends
+from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -58,5 +57,5 @@ def check_like(who: str, x: Any, parameter: Tensor) -> None:
 def check_size(who: str, **sizes: Any) -> None:
     """Refuse sizes that are not positive integers."""
     for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        if not is_integer(size) or size < 1:
             raise ValueError(f"{who}: {name} must be a positive integer, got {size!r}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, backend_of, device_of, transfer
 from tinygrad_rnn.ops import Draw, from_blocks, generator, where
+from tinygrad_rnn.ops.random import drawn_mask
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
@@ -186,29 +187,26 @@ def _rates(
     who: str, named: list[tuple[tuple[str, ...], Tensor]], rate: Rate, chosen: str | None
 ) -> tuple[float, ...]:
     """A rate for each Tensor of a state: of the field that is nearest to it among the given."""
-    floating = [path for path, leaf in named if leaf.dtype.kind == "f"]
-    known = {name for path in floating for name in path}
-    if not isinstance(rate, Mapping):
-        number = _checked(who, "the state", rate)
-        if chosen is None:
-            return tuple(number if path in floating else 0.0 for path, _ in named)
-        if number and chosen not in known:
-            raise ValueError(
-                f"{who}: the state has no field {chosen!r}, only {sorted(known)}: give rates by "
-                "the names of its fields"
-            )
-        rate = {chosen: number}
-    else:
+    known = {name for path, leaf in named if leaf.dtype.kind == "f" for name in path}
+    if isinstance(rate, Mapping):
         for name in rate:
             if name not in known:
                 raise ValueError(
                     f"{who}: the state has no floating field {name!r}, only {sorted(known)}"
                 )
-    rates = {name: _checked(who, name, value) for name, value in rate.items()}
+        rates = {name: _checked(who, name, value) for name, value in rate.items()}
+    else:
+        number = _checked(who, "the state", rate)
+        if number and chosen is not None and chosen not in known:
+            raise ValueError(
+                f"{who}: the state has no field {chosen!r}, only {sorted(known)}: give rates by "
+                "the names of its fields"
+            )
+        rates = dict.fromkeys(known if chosen is None else (chosen,), number)
     found: list[float] = []
     for path, leaf in named:
-        nearest = [rates[name] for name in path[::-1] if name in rates]
-        found.append(nearest[0] if nearest and leaf.dtype.kind == "f" else 0.0)
+        nearest = (rates[name] for name in reversed(path) if name in rates)
+        found.append(next(nearest, 0.0) if leaf.dtype.kind == "f" else 0.0)
     return tuple(found)
 
 
@@ -239,8 +237,7 @@ def _mask(
 ) -> np.ndarray:
     """0 with probability ``rate``, else 1 / (1 - rate), drawn once for all steps of the loop."""
     once = (*lead[:-1], *(1 for _ in lead[-1:]), *shape)
-    draws = generator().random(once, dtype=np.float32)
-    return (draws >= rate).astype(dtype) / dtype.type(1 - rate)
+    return drawn_mask(rate, once, dtype)
 
 
 def _kept(rate: float, lead: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:

@@ -135,11 +135,6 @@ def drawn(hidden_size: int, *shape: int) -> Parameter:
     return parameter
 
 
-def is_integer(number: Any) -> bool:
-    """Whether this is an integer, and not a bool."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
 def check_number(
     who: str, name: str, given: Any, lowest: float = -math.inf, highest: float = math.inf
 ) -> None:

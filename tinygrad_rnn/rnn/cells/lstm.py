@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tinygrad_rnn.nn import check_size
 from tinygrad_rnn.ops import linear, sigmoid, split, tanh
+from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.rnn.cells.cell import (
     GatedCell,
     Nonlinearity,
@@ -14,7 +15,6 @@ from tinygrad_rnn.rnn.cells.cell import (
     described,
     drawn,
     function_of,
-    is_integer,
     set_bias,
 )
 from tinygrad_rnn.rnn.notes import note

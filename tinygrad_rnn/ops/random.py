@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Switch, device_of, transfer
+from tinygrad_rnn.backends import Array, Switch, backend_of, device_of, transfer
 from tinygrad_rnn.ops.arrays import A, AnyArray, is_integer, raw
 from tinygrad_rnn.ops.promotion import as_float
 
@@ -144,23 +144,25 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
     )
 
 
-def drawn_mask(rate: float, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray:
-    """0 with probability ``rate``, else 1 / (1 - rate), on the host."""
-    draws = _generator.random(shape, dtype=np.float32)
-    return np.asarray((draws >= rate).astype(dtype) / dtype.type(1 - rate))
+def dropout_mask(like: AnyArray, rate: float, once: bool = False) -> Array:
+    """0 with probability ``rate``, else 1 / (1 - rate), as an array like ``like``.
 
-
-def dropout_mask(like: AnyArray, rate: float) -> Array:
-    """0 with probability ``rate``, else 1 / (1 - rate), as an array like ``like``."""
+    Within a loop over time a mask is drawn for each step, or ``once`` for all of them.
+    """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = raw(like)
     shape, dtype, device = tuple(array.shape), array.dtype, device_of(array)
+    xp = backend_of(array).xp
 
     def make(lead: Shape) -> Array:
-        return transfer(drawn_mask(rate, (*lead, *shape), dtype), device)
+        each = (*lead[:-1], 1) if once and lead else lead
+        draws = _generator.random((*each, *shape), dtype=np.float32)
+        values = np.asarray((draws >= rate).astype(dtype) / dtype.type(1 - rate))
+        mask = transfer(values, device)
+        return xp.broadcast_to(mask, (*lead, *shape)) if once else mask
 
-    return from_blocks(Draw(("dropout", rate, dtype.str), shape, make))
+    return from_blocks(Draw(("dropout", rate, once, dtype.str), shape, make))
 
 
 def dropout(x: A, rate: float) -> A:

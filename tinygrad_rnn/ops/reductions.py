@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Never
 
 import numpy as np
@@ -20,13 +19,14 @@ from tinygrad_rnn.ops.promotion import as_float, as_floats, cast
 from tinygrad_rnn.ops.scaled import ldexp_p, product_of_others
 from tinygrad_rnn.ops.shaping import (
     Axis,
-    accumulated,
+    accumulating,
     broadcast_to,
     dimensions,
     flip,
     normalise_axis,
     reduced_axes,
     reshape,
+    sum_along,
     transpose,
 )
 from tinygrad_rnn.tape import Function, Primitive, Promotion
@@ -60,10 +60,13 @@ def _freedom(x: AnyArray, axis: tuple[int, ...], ddof: int) -> float:
     return left if left > 0 else math.nan
 
 
+_mean_along = accumulating("mean")
+
+
 def _mean_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     """NaN where there is nothing to average, without NumPy's warning."""
     if _count(x, axis):
-        return accumulated("mean", xp, x, axis=axis, keepdims=keepdims)
+        return _mean_along(xp, x, axis=axis, keepdims=keepdims)
     return xp.sum(x, axis=axis, keepdims=keepdims) * math.nan
 
 
@@ -97,7 +100,7 @@ def _norm_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> A
     scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
     scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1, scale).astype(x.dtype)
     ratio = x / scale
-    length = xp.sqrt(accumulated("sum", xp, ratio * ratio, axis=axis, keepdims=True)) * scale
+    length = xp.sqrt(sum_along(xp, ratio * ratio, axis=axis, keepdims=True)) * scale
     return length if keepdims else xp.squeeze(length, axis)
 
 
@@ -113,17 +116,17 @@ def _reduction(
     return Primitive(name, forward or by_name, [rule], promote=promote)
 
 
-sum_p = _reduction("sum", _sum_rule, partial(accumulated, "sum"))
+sum_p = _reduction("sum", _sum_rule, sum_along)
 mean_p = _reduction("mean", _mean_rule, _mean_forward, as_floats)
 max_p = _reduction("max", _extreme_rule)
 min_p = _reduction("min", _extreme_rule)
-prod_p = _reduction("prod", _prod_rule, partial(accumulated, "prod"))
+prod_p = _reduction("prod", _prod_rule, accumulating("prod"))
 norm_p = _reduction("norm", _norm_rule, _norm_forward, as_floats)
 any_p = _reduction("any", None)
 all_p = _reduction("all", None)
 cumsum_p = Primitive(
     "cumsum",
-    partial(accumulated, "cumsum"),
+    accumulating("cumsum"),
     [lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis)],
 )
 argmax_p = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))

@@ -6,7 +6,7 @@ broadcast_to / sum_to, pad / slice; reshape, transpose and flip are their own du
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,12 +70,19 @@ def as_shape(shape: Any, who: str) -> tuple[int, ...]:
         raise TypeError(f"{who}: a shape must be integers, got {shape!r}") from None
 
 
-def accumulated(name: str, xp: Any, x: Array, **where: Any) -> Array:
+def accumulating(name: str) -> Callable[..., Array]:
     """``xp.<name>`` along axes, with float32 sums where x is float16, int64 for all integers."""
-    function = getattr(xp, name)
-    if x.dtype == np.float16:
-        return function(x, dtype=np.float32, **where).astype(np.float16)
-    return function(x, dtype=None if x.dtype.kind == "f" else np.int64, **where)
+
+    def forward(xp: Any, x: Array, **where: Any) -> Array:
+        function = getattr(xp, name)
+        if x.dtype == np.float16:
+            return function(x, dtype=np.float32, **where).astype(np.float16)
+        return function(x, dtype=None if x.dtype.kind == "f" else np.int64, **where)
+
+    return forward
+
+
+sum_along = accumulating("sum")
 
 
 # broadcast_to / sum_to
@@ -89,7 +96,7 @@ def _sum_to_forward(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     kept = tuple(1 if k in axes else size for k, size in enumerate(x.shape))
     if lead < 0 or kept[lead:] != shape:
         raise ValueError(f"sum_to: shape {shape} cannot have been broadcast to {tuple(x.shape)}")
-    return accumulated("sum", xp, x, axis=axes).reshape(shape)
+    return sum_along(xp, x, axis=axes).reshape(shape)
 
 
 broadcast_to_p = Primitive(

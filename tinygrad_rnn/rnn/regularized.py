@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, device_of, transfer
-from tinygrad_rnn.ops import Draw, from_blocks, generator, where
-from tinygrad_rnn.ops.random import drawn_mask
+from tinygrad_rnn.backends import Array, device_of, transfer
+from tinygrad_rnn.ops import Draw, dropout_mask, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
@@ -166,7 +164,7 @@ class Zoneout(WrappedCell):
     def _mixed(self, old: Tensor, new: Tensor, rate: float) -> Tensor:
         if not self.training:
             return rate * old + (1 - rate) * new
-        return where(_drawn("kept", rate, new, partial(_kept, rate)), old, new)
+        return where(_kept(new, rate), old, new)
 
 
 def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
@@ -218,28 +216,15 @@ def _checked(who: str, what: str, rate: Any) -> float:
 
 def _dropped(x: Tensor, rate: float) -> Tensor:
     """X times a mask that is the same at all steps."""
-    return x * _drawn("mask", rate, x, partial(_mask, rate, x.dtype)) if rate else x
+    return x * dropout_mask(x, rate, once=True) if rate else x
 
 
-def _drawn(kind: str, rate: float, like: Tensor, draw: Any) -> Any:
-    """What ``draw(lead, shape)`` gives on the host, beside a Tensor and of its shape."""
-    shape, array = tuple(like.shape), like.array
-    xp, device = backend_of(array).xp, device_of(array)
+def _kept(like: Tensor, rate: float) -> Any:
+    """A mask of the shape of a Tensor, True with probability ``rate``, drawn for every step."""
+    shape, device = tuple(like.shape), device_of(like.array)
 
-    def block(lead: tuple[int, ...]) -> Array:
-        return xp.broadcast_to(transfer(draw(lead, shape), device), (*lead, *shape))
+    def make(lead: tuple[int, ...]) -> Array:
+        draws = generator().random((*lead, *shape), dtype=np.float32)
+        return transfer(np.asarray(draws < rate), device)
 
-    return from_blocks(Draw((kind, rate, array.dtype.str), shape, block))
-
-
-def _mask(
-    rate: float, dtype: np.dtype[Any], lead: tuple[int, ...], shape: tuple[int, ...]
-) -> np.ndarray:
-    """0 with probability ``rate``, else 1 / (1 - rate), drawn once for all steps of the loop."""
-    once = (*lead[:-1], *(1 for _ in lead[-1:]), *shape)
-    return drawn_mask(rate, once, dtype)
-
-
-def _kept(rate: float, lead: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """True with probability ``rate``, drawn for every step."""
-    return generator().random((*lead, *shape), dtype=np.float32) < rate
+    return from_blocks(Draw(("kept", rate, device), shape, make))

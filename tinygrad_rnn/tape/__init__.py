@@ -10,7 +10,6 @@ from tinygrad_rnn.tape.listing import format_bytes
 from tinygrad_rnn.tape.modes import (
     Modes,
     Observer,
-    Tracer,
     current_modes,
     enable_grad,
     is_recording,
@@ -21,7 +20,7 @@ from tinygrad_rnn.tape.modes import (
     record_frames,
     tracing,
 )
-from tinygrad_rnn.tape.operation import Function, Operation, Promotion
+from tinygrad_rnn.tape.operation import Function, Promotion
 from tinygrad_rnn.tape.order import collect
 from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check, user_line
 from tinygrad_rnn.tape.record import Record, Traced, key_of
@@ -36,13 +35,11 @@ __all__ = [
     "Handle",
     "Modes",
     "Observer",
-    "Operation",
     "Primitive",
     "Promotion",
     "Record",
     "Tape",
     "Traced",
-    "Tracer",
     "Watch",
     "backward",
     "collect",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,18 +125,14 @@ def test_a_plain_backward_makes_no_tensor_but_the_seed_and_the_gradients(
         h = tg.tanh(h @ weight) * h + h[0]
     loss = (h * h).sum()
     made: list[tuple[int, ...]] = []
-    initialise, compute = Traced.__init__, tg.Tensor.output_type
+    initialise = Traced.__init__
 
     def counting(self: Traced, array: Any, *args: Any) -> None:
         made.append(array.shape)
         initialise(self, array, *args)
 
-    def computed(array: Any, *args: Any) -> tg.Tensor:
-        made.append(array.shape)
-        return compute(array, *args)
-
     monkeypatch.setattr(Traced, "__init__", counting)
-    monkeypatch.setattr(tg.Tensor, "output_type", staticmethod(computed))
+    monkeypatch.setattr(sys.modules[tg.Tensor.__module__], "_begin", counting)  # for results
     loss.backward()
     assert sorted(made) == [(), (3, 4), (4, 4)]
 

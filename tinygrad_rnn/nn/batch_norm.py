@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
+from tinygrad_rnn.nn.checks import check_floating, check_like, check_size, fit
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Buffer, Parameter
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.tensor import Tensor
 
 
 class BatchNorm1d(Module):
@@ -96,7 +96,8 @@ class BatchNorm1d(Module):
 
     def _normalised(self, x: Tensor, mask: Any) -> Tensor:
         if mask is not None:
-            mask = self._fit_mask(x, mask)
+            mask = fit("BatchNorm1d", "the mask", mask, x.shape[:-1], x, "the inputs")
+            mask = ops.expand_dims(mask.astype(np.bool_), -1)
             x = ops.where(mask, x, 0.0)
         if self.running_mean is None or self.running_var is None or self.training:
             centred, variance = self._of_the_call(x, mask)
@@ -106,16 +107,6 @@ class BatchNorm1d(Module):
         if self.weight is not None and self.bias is not None:
             y = y * self.weight + self.bias
         return y if mask is None else ops.where(mask, y, 0.0)
-
-    def _fit_mask(self, x: Tensor, mask: Any) -> Tensor:
-        """The mask as (..., 1) beside the inputs."""
-        mask = mask if isinstance(mask, Tensor) else tensor(mask, device=x.device)
-        check_device("BatchNorm1d", mask, x, "the mask", "the inputs")
-        if tuple(mask.shape) != tuple(x.shape[:-1]):
-            raise ValueError(
-                f"BatchNorm1d: the mask must have shape {x.shape[:-1]}, got {mask.shape}"
-            )
-        return ops.expand_dims(mask.astype(np.bool_), -1)
 
     def _of_the_call(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The centred inputs and their variance; the running means follow in training."""

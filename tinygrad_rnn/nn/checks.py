@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_rnn import backends
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.ops.arrays import is_integer
+from tinygrad_rnn.tensor import Tensor, tensor
 
 
 def check_floating(who: str, x: Any, what: str = "inputs") -> None:
@@ -27,6 +26,22 @@ def check_device(who: str, x: Tensor, like: Tensor, what: str, whose: str) -> No
         )
 
 
+def beside(like: Tensor, value: Any) -> Tensor:
+    """``value`` as a Tensor, made on the device of ``like`` where it is none."""
+    return value if isinstance(value, Tensor) else tensor(value, device=like.device)
+
+
+def fit(
+    who: str, what: str, value: Any, shape: tuple[int, ...], like: Tensor, whose: str
+) -> Tensor:
+    """``value`` as a Tensor of a shape :func:`beside` another one, or one sentence on why not."""
+    found = beside(like, value)
+    check_device(who, found, like, what, whose)
+    if tuple(found.shape) != tuple(shape):
+        raise ValueError(f"{who}: {what} must have shape {tuple(shape)}, got {found.shape}")
+    return found
+
+
 def check_like(who: str, x: Any, parameter: Tensor) -> None:
     """Refuse inputs whose dtype or device is not that of a layer."""
     if not isinstance(x, Tensor):
@@ -42,5 +57,5 @@ def check_like(who: str, x: Any, parameter: Tensor) -> None:
 def check_size(who: str, **sizes: Any) -> None:
     """Refuse sizes that are not positive integers."""
     for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        if not is_integer(size) or size < 1:
             raise ValueError(f"{who}: {name} must be a positive integer, got {size!r}")

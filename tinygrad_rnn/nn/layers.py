@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.checks import check_device, check_floating, check_like, check_size
+from tinygrad_rnn.nn.checks import beside, check_device, check_floating, check_like, check_size
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.nn.parameter import Parameter, drawn
+from tinygrad_rnn.tensor import Tensor
 
 
 class Linear(Module):
@@ -24,13 +23,9 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         check_size("Linear", in_features=in_features, out_features=out_features)
-        bound = 1 / math.sqrt(in_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter(np.zeros((out_features, in_features), np.float32))
-        init.uniform_(self.weight, -bound, bound)
-        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
+        self.weight = drawn(in_features, out_features, in_features)
+        self.bias = drawn(in_features, out_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         check_like("Linear", x, self.weight)
@@ -54,7 +49,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        indices = x if isinstance(x, Tensor) else tensor(x, device=self.weight.device)
+        indices = beside(self.weight, x)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding: indices must be integers, got {indices.dtype}")
         check_device("Embedding", indices, self.weight, "indices", "its parameters")

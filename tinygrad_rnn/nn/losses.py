@@ -12,16 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.nn.checks import check_device, check_floating
+from tinygrad_rnn.nn.checks import beside, check_device, check_floating, fit
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Buffer
 from tinygrad_rnn.ops.shaping import normalise_axis
-from tinygrad_rnn.tensor import Tensor, tensor
-
-
-def _beside(x: Tensor, value: Any) -> Tensor:
-    """``value`` as a Tensor on the device of ``x``."""
-    return value if isinstance(value, Tensor) else tensor(value, device=x.device)
+from tinygrad_rnn.tensor import Tensor
 
 
 def _reduce(
@@ -47,17 +42,13 @@ def _reduce(
 
 def _fit_mask(losses: Tensor, mask: Any, who: str) -> Tensor:
     """The mask beside the single losses, as bools."""
-    mask = _beside(losses, mask)
-    check_device(who, mask, losses, "the mask", "the losses")
-    if tuple(mask.shape) != tuple(losses.shape):
-        raise ValueError(f"{who}: the mask must have shape {losses.shape}, got {mask.shape}")
-    return mask.astype(np.bool_)
+    return fit(who, "the mask", mask, losses.shape, losses, "the losses").astype(np.bool_)
 
 
 def _fit_targets(predictions: Tensor, targets: Any, who: str) -> Tensor:
     """The targets beside the predictions, in their dtype."""
     check_floating(who, predictions, "predictions")
-    targets = _beside(predictions, targets)
+    targets = beside(predictions, targets)
     check_device(who, targets, predictions, "targets", "the predictions")
     if tuple(predictions.shape) != tuple(targets.shape):
         raise ValueError(
@@ -105,7 +96,7 @@ def cross_entropy(
         where the shapes do not fit, or fit with the classes on either axis.
     """
     check_floating("cross_entropy", logits, "logits")
-    labels = _beside(logits, labels)
+    labels = beside(logits, labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
     if not 0 <= label_smoothing <= 1:
@@ -120,7 +111,9 @@ def cross_entropy(
     losses = ops.cross_entropy(logits, labels)
     shares = None
     if weight is not None:
-        weight = _fit_weight(logits, weight)
+        classes = logits.shape[-1:]
+        weight = fit("cross_entropy", "the weight", weight, classes, logits, "the logits")
+        weight = weight.astype(logits.dtype)
         shares = ops.take(weight, labels, 0)
         losses = losses * shares
     if label_smoothing:
@@ -152,17 +145,6 @@ def _classes_last(logits: Tensor, labels: Tensor, axis: int | None) -> Tensor:
             f"and {wanted}"
         )
     return logits if k == len(shape) - 1 else ops.moveaxis(logits, k, -1)
-
-
-def _fit_weight(logits: Tensor, weight: Any) -> Tensor:
-    """The weights of the classes beside the logits, in their dtype."""
-    weight = _beside(logits, weight)
-    check_device("cross_entropy", weight, logits, "the weight", "the logits")
-    if tuple(weight.shape) != (logits.shape[-1],):
-        raise ValueError(
-            f"cross_entropy: the weight must have shape ({logits.shape[-1]},), got {weight.shape}"
-        )
-    return weight.astype(logits.dtype)
 
 
 def binary_cross_entropy_with_logits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
 from tinygrad_rnn.tape import Handle
 from tinygrad_rnn.tensor import Tensor
 
-Self = TypeVar("Self", bound="Module")
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 
@@ -206,7 +205,7 @@ class Module:
         """
         write_weights(path, self.state_dict())
 
-    def load(self: Self, path: str | os.PathLike[str], strict: bool = True) -> Self:
+    def load(self, path: str | os.PathLike[str], strict: bool = True) -> Self:
         """Take the parameters and buffers of a safetensors file, as :meth:`load_state_dict` does.
 
         It may come from :meth:`save` or from another program, such as PyTorch for the same layers,
@@ -225,7 +224,7 @@ class Module:
                 raise WeightsError(f"{str(path)!r} does not fit: {error.args[0]}") from None
         return self
 
-    def to(self: Self, target: Any) -> Self:
+    def to(self, target: Any) -> Self:
         """Move everything to a device, or cast what is floating to a dtype, gradients included."""
         to_device = isinstance(target, str) and target not in np.sctypeDict
         if not to_device and np.dtype(target).kind != "f":
@@ -243,13 +242,13 @@ class Module:
                 value.grad = g
         return self
 
-    def train(self: Self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Switch the module and all below it to training (dropout is on)."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self: Self) -> Self:
+    def eval(self) -> Self:
         """Switch the module and all below it to evaluation (dropout is off)."""
         return self.train(False)
 

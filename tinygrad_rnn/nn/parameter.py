@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
+from tinygrad_rnn.nn import init
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -25,6 +29,14 @@ class Buffer(Tensor):
 
     def __init__(self, data: Any) -> None:
         super().__init__(tensor(data).array)
+
+
+def drawn(size: int, *shape: int) -> Parameter:
+    """A Parameter uniform on +-1 / sqrt(size)."""
+    parameter = Parameter(np.zeros(shape, np.float32))
+    bound = 1 / math.sqrt(size)
+    init.uniform_(parameter, -bound, bound)
+    return parameter
 
 
 KEPT = (Parameter, Buffer)

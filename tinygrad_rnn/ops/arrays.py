@@ -57,6 +57,11 @@ class AnyArray(Protocol):
 A = TypeVar("A", bound=AnyArray)
 
 
+def is_integer(number: Any) -> bool:
+    """Whether this is an integer, and not a bool."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
 def raw(value: Any) -> Any:
     """The array that a Tensor holds, and anything else as it is."""
     return value.array if isinstance(value, Traced) else value

@@ -72,7 +72,7 @@ def _joining(primitive: Primitive) -> Callable[..., Any]:
 
 
 def linear_p(stacked: Stacked, x: AnyArray, weight: AnyArray, *bias: AnyArray) -> AnyArray:
-    if stacked[1] or any(stacked[2:]):
+    if any(stacked[1:]):
         weight_t = shaping.swapaxes(weight, -1, -2)
         y = matmul_p((stacked[0], stacked[1]), x, weight_t)
         if not bias:
@@ -121,13 +121,12 @@ def einsum_p(
     return linear_algebra.einsum(f"{','.join(new)}->{letter}{output}", *operands)
 
 
-_SINGLE = (reductions.argmax_p, reductions.argmin_p, reductions.cumsum_p, whole_axis.logsumexp_p,
-           whole_axis.softmax_p, whole_axis.log_softmax_p)  # fmt: skip
-_SEVERAL = (reductions.sum_p, reductions.mean_p, reductions.max_p, reductions.min_p,
-            reductions.prod_p, reductions.norm_p, reductions.any_p, reductions.all_p,
-            shaping.flip_p)  # fmt: skip
-
-for _primitive in (*_SINGLE, *_SEVERAL, joining.split_p, joining.unstack_p):
+for _primitive in (
+    reductions.argmax_p, reductions.argmin_p, reductions.cumsum_p, reductions.sum_p,
+    reductions.mean_p, reductions.max_p, reductions.min_p, reductions.prod_p, reductions.norm_p,
+    reductions.any_p, reductions.all_p, whole_axis.logsumexp_p, whole_axis.softmax_p,
+    whole_axis.log_softmax_p, shaping.flip_p, joining.split_p, joining.unstack_p,
+):  # fmt: skip
     _primitive.batch = _along_axis(_primitive)
 for _primitive in (joining.concat_p, joining.stack_p):
     _primitive.batch = _joining(_primitive)

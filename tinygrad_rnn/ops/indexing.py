@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from tinygrad_rnn.backends import Array, backend_of
@@ -30,18 +31,24 @@ def _place_forward(
     xp: Any, *inputs: Array, shape: tuple[int, ...], dtype: Any, templates: tuple[Template, ...]
 ) -> Array:
     out = xp.zeros(shape, dtype=dtype)
-    position = 0
-    for template in templates:
-        count = sum(isinstance(t, ArraySlot) for t in template)
-        g, *arrays = inputs[position : position + 1 + count]
+    for template, g, arrays in _parts(templates, inputs):
         index = filled(template, arrays)
         if names_twice(template, arrays):
             check_template(out, template, arrays, "place")
             backend_of(out).scatter_add(out, index, g)
         else:
             out[index] += g
-        position += 1 + count
     return out
+
+
+def _parts(
+    templates: Sequence[Template], inputs: Sequence[Any]
+) -> Iterator[tuple[Template, Any, list[Any]]]:
+    """Each template with the value and the index arrays that belong to it."""
+    items = iter(inputs)
+    for template in templates:
+        count = sum(isinstance(t, ArraySlot) for t in template)
+        yield template, next(items), [*islice(items, count)]
 
 
 def _place_rule(
@@ -54,12 +61,10 @@ def _place_rule(
     templates: tuple[Template, ...],
 ) -> list[Any]:
     cotangents: list[Any] = []
-    for template in templates:
-        count = sum(isinstance(t, ArraySlot) for t in template)
-        start = len(cotangents)
-        arrays = inputs[start + 1 : start + 1 + count]
-        cotangents.append(getitem_p(gs[0], *arrays, template=template) if needed[start] else None)
-        cotangents.extend([None] * count)
+    for template, _, arrays in _parts(templates, inputs):
+        want = needed[len(cotangents)]
+        cotangents.append(getitem_p(gs[0], *arrays, template=template) if want else None)
+        cotangents.extend([None] * len(arrays))
     return cotangents
 
 
@@ -102,25 +107,20 @@ def _take_forward(xp: Any, x: Array, indices: Array) -> Array:
     return x[indices]
 
 
-take_p = Primitive(
-    "take",
-    _take_forward,
-    [
-        lambda g, y, x, indices: Deferred(_scatter_rows, indices, g),
-        None,
-    ],
-)
-scatter_add_p = Primitive(
-    "scatter_add",
-    lambda xp, values, indices, rows: _scatter_forward(xp, values, indices, rows),
-    [lambda g, y, values, indices, rows: take_p(g, indices), None],
-)
-
-
 def _scatter_forward(xp: Any, values: Array, indices: Array, rows: int) -> Array:
     out = xp.zeros((rows, *values.shape[indices.ndim :]), dtype=values.dtype)
     backend_of(out).scatter_add(out, indices, values)
     return out
+
+
+take_p = Primitive(
+    "take", _take_forward, [lambda g, y, x, indices: Deferred(_scatter_rows, indices, g), None]
+)
+scatter_add_p = Primitive(
+    "scatter_add",
+    _scatter_forward,
+    [lambda g, y, values, indices, rows: take_p(g, indices), None],
+)
 
 
 def _scatter_rows(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> AnyArray:
@@ -146,12 +146,11 @@ def take(x: A, indices: Any, axis: int | None = None) -> A:
         )
     k = normalise_axis(0 if axis is None else axis, x, "take")
     template, arrays = split_index(x, (slice(None),) * k + (indices,), "take")
-    if not arrays or raw(arrays[0]).dtype.kind == "b":
-        return getitem_p(x, *arrays, template=template)
-    if k:
+    if arrays and raw(arrays[0]).dtype.kind != "b":
+        if k == 0:
+            return take_p(x, arrays[0])
         check_range(raw(arrays[0]), x.shape[k], "take")
-        return getitem_p(x, *arrays, template=template)
-    return take_p(x, arrays[0])
+    return getitem_p(x, *arrays, template=template)
 
 
 def scatter_add(values: A, indices: A, rows: int) -> A:

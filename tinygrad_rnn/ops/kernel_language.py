@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.tape import register_kernel_check
+from tinygrad_rnn.tape.listing import shortened
 
 Number: TypeAlias = "float | int | bool"
 
@@ -119,11 +120,7 @@ def _node(node: ast.expr, depth: int) -> Node:
                 return Apply(name, tuple(map(of, arguments)))
         case _:
             pass
-    raise UnknownError(f"has {_short(ast.unparse(node))!r}, which is not of its language")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise UnknownError(f"has {shortened(ast.unparse(node))!r}, which is not of its language")
 
 
 def _names(node: Node) -> Iterator[str]:
@@ -178,7 +175,7 @@ def check_kernel(name: str, expression: Any, forward: Callable[..., Any], argume
             raise UnknownError(f"has {unknown!r}, which is no argument and no parameter")
     except UnknownError as problem:
         raise ValueError(
-            f"{name}: the kernel {_short(expression)!r} {problem}; a kernel is made of x0, x1, "
+            f"{name}: the kernel {shortened(expression)!r} {problem}; a kernel is made of x0, x1, "
             "..., the parameters of forward by name, numbers, + - * / // % ** & | ^ ~ not, "
             f"comparisons, and {', '.join(sorted(FUNCTIONS.keys() - {'select'}))}, "
             "select(condition, a, b)"

@@ -41,20 +41,21 @@ def _in_float32(function: Any, *arrays: Array) -> Array:
     return function(*(a.astype(np.float32) for a in arrays)).astype(np.float16)
 
 
-def _rows(x: A) -> A:
-    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+def _rows(xs: Sequence[A]) -> A:
+    """All rows of some arrays, below each other."""
+    rows = [x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])) for x in xs]
+    return concat(rows) if len(rows) > 1 else rows[0]
 
 
 def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> AnyArray:
     """Sum over all parts (a, b) of a^T b, as one product of the stacked rows."""
-    left = concat([_rows(a) for a, _ in parts]) if len(parts) > 1 else _rows(parts[0][0])
-    right = concat([_rows(b) for _, b in parts]) if len(parts) > 1 else _rows(parts[0][1])
-    return matmul_p(transpose(left), right)
+    left, right = zip(*parts, strict=True)
+    return matmul_p(transpose(_rows(left)), _rows(right))
 
 
 def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> AnyArray:
     """Sum of all rows of all parts."""
-    return sum(concat([_rows(a) for (a,) in parts]) if len(parts) > 1 else _rows(parts[0][0]), 0)
+    return sum(_rows([a for (a,) in parts]), 0)
 
 
 def _matmul_right(g: AnyArray, y: AnyArray, a: AnyArray, b: AnyArray) -> Any:

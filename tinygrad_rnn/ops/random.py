@@ -15,13 +15,12 @@ import os
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, Backend, Switch, backend_of
-from tinygrad_rnn.ops.arrays import A, AnyArray, raw
+from tinygrad_rnn.backends import Array, Switch, backend_of, device_of, transfer
+from tinygrad_rnn.ops.arrays import A, AnyArray, is_integer, raw
 from tinygrad_rnn.ops.promotion import as_float
 
 _generator = np.random.default_rng()
@@ -93,7 +92,7 @@ def from_blocks(draw: Draw) -> Any:
 
 def manual_seed(seed: int) -> None:
     """Start the generator anew: runs with one seed are bit-equal."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_integer(seed) or seed < 0:
         raise ValueError(f"manual_seed: the seed must be an integer >= 0, got {seed!r}")
     set_generator_state(dict(np.random.default_rng(int(seed)).bit_generator.state))
 
@@ -145,23 +144,25 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
     )
 
 
-def dropout_mask(like: AnyArray, rate: float, shape: tuple[int, ...] | None = None) -> Array:
-    """0 with probability ``rate``, else 1 / (1 - rate); device and dtype are those of ``like``."""
+def dropout_mask(like: AnyArray, rate: float, once: bool = False) -> Array:
+    """0 with probability ``rate``, else 1 / (1 - rate), as an array like ``like``.
+
+    Within a loop over time a mask is drawn for each step, or ``once`` for all of them.
+    """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must satisfy 0 <= rate < 1, got {rate}")
     array = raw(like)
-    size = tuple(array.shape if shape is None else shape)
-    backend, dtype = backend_of(array), array.dtype
-    make = partial(_draw_mask, rate, size, dtype, backend, backend.device_of(array))
-    return from_blocks(Draw(("dropout", rate, dtype.str), size, make))
+    shape, dtype, device = tuple(array.shape), array.dtype, device_of(array)
+    xp = backend_of(array).xp
 
+    def make(lead: Shape) -> Array:
+        each = (*lead[:-1], 1) if once and lead else lead
+        draws = _generator.random((*each, *shape), dtype=np.float32)
+        values = np.asarray((draws >= rate).astype(dtype) / dtype.type(1 - rate))
+        mask = transfer(values, device)
+        return xp.broadcast_to(mask, (*lead, *shape)) if once else mask
 
-def _draw_mask(
-    rate: float, shape: Shape, dtype: np.dtype[Any], backend: Backend, device: str, lead: Shape
-) -> Array:
-    draws = _generator.random((*lead, *shape), dtype=np.float32)
-    mask = (draws >= rate).astype(dtype) / dtype.type(1 - rate)
-    return backend.from_host(np.asarray(mask), device)
+    return from_blocks(Draw(("dropout", rate, once, dtype.str), shape, make))
 
 
 def dropout(x: A, rate: float) -> A:

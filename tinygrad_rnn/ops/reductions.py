@@ -19,12 +19,14 @@ from tinygrad_rnn.ops.promotion import as_float, as_floats, cast
 from tinygrad_rnn.ops.scaled import ldexp_p, product_of_others
 from tinygrad_rnn.ops.shaping import (
     Axis,
+    accumulating,
     broadcast_to,
     dimensions,
     flip,
     normalise_axis,
     reduced_axes,
     reshape,
+    sum_along,
     transpose,
 )
 from tinygrad_rnn.tape import Function, Primitive, Promotion
@@ -38,15 +40,6 @@ def spread(g: A, x: A, axis: tuple[int, ...]) -> A:
 def _wide(x: A) -> A:
     """X itself, or float16 as float32, in which counts and squares neither overflow nor round."""
     return cast(x, np.float32) if x.dtype == np.float16 else x
-
-
-def _accumulated(name: str, xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    """``xp.<name>`` over axes, with float32 sums where x is float16, int64 for all integers."""
-    function = getattr(xp, name)
-    if x.dtype == np.float16:
-        return function(x, axis=axis, keepdims=keepdims, dtype=np.float32).astype(np.float16)
-    dtype = None if x.dtype.kind == "f" else np.int64
-    return function(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
 
 def _sum_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
@@ -67,17 +60,14 @@ def _freedom(x: AnyArray, axis: tuple[int, ...], ddof: int) -> float:
     return left if left > 0 else math.nan
 
 
+_mean_along = accumulating("mean")
+
+
 def _mean_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     """NaN where there is nothing to average, without NumPy's warning."""
     if _count(x, axis):
-        return _accumulated("mean", xp, x, axis, keepdims)
+        return _mean_along(xp, x, axis=axis, keepdims=keepdims)
     return xp.sum(x, axis=axis, keepdims=keepdims) * math.nan
-
-
-def _cumsum_forward(xp: Any, x: Array, axis: int) -> Array:
-    if x.dtype == np.float16:
-        return xp.cumsum(x, axis=axis, dtype=np.float32).astype(np.float16)
-    return xp.cumsum(x, axis=axis, dtype=None if x.dtype.kind == "f" else np.int64)
 
 
 def _extreme_rule(g: A, y: A, x: A, axis: tuple[int, ...], keepdims: bool) -> A:
@@ -110,12 +100,8 @@ def _norm_forward(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> A
     scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
     scale = xp.where((scale == 0) | ~xp.isfinite(scale), 1, scale).astype(x.dtype)
     ratio = x / scale
-    length = xp.sqrt(_accumulated("sum", xp, ratio * ratio, axis, True)) * scale
-    return (
-        length
-        if keepdims
-        else xp.reshape(length, tuple(size for k, size in enumerate(x.shape) if k not in axis))
-    )
+    length = xp.sqrt(sum_along(xp, ratio * ratio, axis=axis, keepdims=True)) * scale
+    return length if keepdims else xp.squeeze(length, axis)
 
 
 def _reduction(
@@ -130,21 +116,17 @@ def _reduction(
     return Primitive(name, forward or by_name, [rule], promote=promote)
 
 
-sum_p = _reduction(
-    "sum", _sum_rule, lambda xp, x, axis, keepdims: _accumulated("sum", xp, x, axis, keepdims)
-)
+sum_p = _reduction("sum", _sum_rule, sum_along)
 mean_p = _reduction("mean", _mean_rule, _mean_forward, as_floats)
 max_p = _reduction("max", _extreme_rule)
 min_p = _reduction("min", _extreme_rule)
-prod_p = _reduction(
-    "prod", _prod_rule, lambda xp, x, axis, keepdims: _accumulated("prod", xp, x, axis, keepdims)
-)
+prod_p = _reduction("prod", _prod_rule, accumulating("prod"))
 norm_p = _reduction("norm", _norm_rule, _norm_forward, as_floats)
 any_p = _reduction("any", None)
 all_p = _reduction("all", None)
 cumsum_p = Primitive(
     "cumsum",
-    _cumsum_forward,
+    accumulating("cumsum"),
     [lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis)],
 )
 argmax_p = Primitive("argmax", lambda xp, x, axis: xp.argmax(x, axis=axis))

@@ -6,13 +6,13 @@ broadcast_to / sum_to, pad / slice; reshape, transpose and flip are their own du
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.ops.arrays import A, AnyArray
+from tinygrad_rnn.ops.arrays import A, AnyArray, is_integer
 from tinygrad_rnn.ops.promotion import cast
 from tinygrad_rnn.tape import Primitive, register_conform
 
@@ -35,7 +35,7 @@ def normalise_axis(axis: int, x: AnyArray, who: str, new: int = 0) -> int:
     ``new`` says how many axes the result will have beyond those of x.
     """
     ndim = dimensions(x, who) + new
-    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_integer(axis):
         got = f"a {type(axis).__name__}" if hasattr(axis, "shape") else repr(axis)
         raise TypeError(f"{who}: an axis must be an integer, got {got}")
     if not -ndim <= axis < ndim:
@@ -56,8 +56,7 @@ def normalise_axes(axis: Axis, x: AnyArray, who: str) -> tuple[int, ...]:
 
 def reduced_axes(axis: Axis, x: AnyArray, who: str) -> tuple[int, ...]:
     """The axes to be rid of: a single number has none, but is taken for 0 and -1 as in NumPy."""
-    is_number = isinstance(axis, int | np.integer) and not isinstance(axis, bool)
-    if is_number and axis in (0, -1) and not dimensions(x, who):
+    if is_integer(axis) and axis in (0, -1) and not dimensions(x, who):
         return ()
     return normalise_axes(axis, x, who)
 
@@ -71,6 +70,21 @@ def as_shape(shape: Any, who: str) -> tuple[int, ...]:
         raise TypeError(f"{who}: a shape must be integers, got {shape!r}") from None
 
 
+def accumulating(name: str) -> Callable[..., Array]:
+    """``xp.<name>`` along axes, with float32 sums where x is float16, int64 for all integers."""
+
+    def forward(xp: Any, x: Array, **where: Any) -> Array:
+        function = getattr(xp, name)
+        if x.dtype == np.float16:
+            return function(x, dtype=np.float32, **where).astype(np.float16)
+        return function(x, dtype=None if x.dtype.kind == "f" else np.int64, **where)
+
+    return forward
+
+
+sum_along = accumulating("sum")
+
+
 # broadcast_to / sum_to
 
 
@@ -82,10 +96,7 @@ def _sum_to_forward(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
     kept = tuple(1 if k in axes else size for k, size in enumerate(x.shape))
     if lead < 0 or kept[lead:] != shape:
         raise ValueError(f"sum_to: shape {shape} cannot have been broadcast to {tuple(x.shape)}")
-    if x.dtype == np.float16:
-        return xp.sum(x, axis=axes, dtype=np.float32).reshape(shape).astype(np.float16)
-    dtype = None if x.dtype.kind == "f" else np.int64
-    return xp.sum(x, axis=axes, dtype=dtype).reshape(shape)
+    return sum_along(xp, x, axis=axes).reshape(shape)
 
 
 broadcast_to_p = Primitive(

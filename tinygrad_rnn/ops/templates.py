@@ -103,23 +103,20 @@ def check_template(x: Array, template: Template, arrays: Sequence[Array], who: s
     """The range check of integer index arrays where the backend itself makes none."""
     if not arrays or backend_of(x).checks_indices:
         return
+    counts = [_axes_of(t, arrays) for t in template]
     axis = 0
-    consumed = sum(
-        arrays[t.k].ndim if isinstance(t, ArraySlot) and arrays[t.k].dtype.kind == "b" else 1
-        for t in template
-        if t is not None and t is not Ellipsis and not isinstance(t, bool)
-    )
-    for t in template:
-        if t is Ellipsis:
-            axis += x.ndim - consumed
-        elif isinstance(t, ArraySlot) and arrays[t.k].dtype.kind == "b":
-            axis += arrays[t.k].ndim
-        elif isinstance(t, ArraySlot):
-            if axis < x.ndim:
-                check_range(arrays[t.k], x.shape[axis], who, lowest=-x.shape[axis])
-            axis += 1
-        elif t is not None and not isinstance(t, bool):
-            axis += 1
+    for t, count in zip(template, counts, strict=True):
+        if isinstance(t, ArraySlot) and arrays[t.k].dtype.kind != "b" and axis < x.ndim:
+            check_range(arrays[t.k], x.shape[axis], who, lowest=-x.shape[axis])
+        axis += x.ndim - sum(counts) if t is Ellipsis else count
+
+
+def _axes_of(item: Any, arrays: Sequence[Array]) -> int:
+    """How many axes an item of a template indexes by itself."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    is_mask = isinstance(item, ArraySlot) and arrays[item.k].dtype.kind == "b"
+    return arrays[item.k].ndim if is_mask else 1
 
 
 def names_twice(template: Template, arrays: Sequence[Array]) -> bool:

@@ -87,18 +87,15 @@ log_softmax_p = Primitive(
 
 def logsumexp(x: A, axis: int = -1, keepdims: bool = False) -> A:
     """Log sum exp(x) along an axis, without overflow; -inf (with gradient 0) if all x are -inf."""
-    if not dimensions(x, "logsumexp"):
-        normalise_axis(axis, x, "logsumexp", new=1)
-        return reshape(logsumexp_p(reshape(x, (1,)), axis=0, keepdims=True), ())
-    return logsumexp_p(x, axis=normalise_axis(axis, x, "logsumexp"), keepdims=keepdims)
+    return _along(logsumexp_p, x, axis, keepdims=keepdims)
 
 
-def _along(primitive: Primitive, x: A, axis: int) -> A:
-    """An operation that keeps the shape, along one axis; that of one number is axis 0."""
+def _along(primitive: Primitive, x: A, axis: int, **params: bool) -> A:
+    """An operation along one axis; that of one number is axis 0."""
     if not dimensions(x, primitive.name):
         normalise_axis(axis, x, primitive.name, new=1)
-        return reshape(primitive(reshape(x, (1,)), axis=0), ())
-    return primitive(x, axis=normalise_axis(axis, x, primitive.name))
+        return reshape(primitive(reshape(x, (1,)), axis=0, **params), ())
+    return primitive(x, axis=normalise_axis(axis, x, primitive.name), **params)
 
 
 def softmax(x: A, axis: int = -1) -> A:

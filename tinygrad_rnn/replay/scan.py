@@ -100,7 +100,7 @@ def trace(
             replay.compared = replay.compared or steps > 1
             return traced, loop.draws.blocks
         loop.why = "puts values aside"
-    elif tape.is_observed():
+    elif tape.current_modes.get().observers:
         loop.show()
     loop.warn()
     return loop

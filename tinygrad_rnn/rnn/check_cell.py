@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,23 +125,11 @@ def _changes_of(cell: Cell) -> Iterator[Change]:
     yield "the mode", (lambda: cell.train(not cell.training)), restore
     for name, p in cell.named_parameters():
         old, noise = p.numpy().copy(), generator().standard_normal(p.shape)
-
-        def move(p: Tensor = p, values: Any = old + 0.25 * noise) -> None:
-            p.data = values.astype(p.dtype)
-
-        def back(p: Tensor = p, values: Any = old) -> None:
-            p.data = values
-
-        yield f"parameter {name}", move, back
+        moved, put = (old + 0.25 * noise).astype(p.dtype), partial(setattr, p, "data")
+        yield f"parameter {name}", partial(put, moved), partial(put, old)
         if p.requires_grad:
-
-            def freeze(p: Tensor = p) -> None:
-                p.requires_grad = False
-
-            def thaw(p: Tensor = p) -> None:
-                p.requires_grad = True
-
-            yield f"what is wanted of parameter {name}", freeze, thaw
+            want = partial(setattr, p, "requires_grad")
+            yield f"what is wanted of parameter {name}", partial(want, False), partial(want, True)
 
 
 def _numbers_of(cell: Cell) -> Iterator[Change]:
@@ -157,11 +146,7 @@ def _numbers_of(cell: Cell) -> Iterator[Change]:
             elif type(value) is int:
                 other = value + 1
             if other is not None:
-                yield (
-                    f"{owner} {key}",
-                    lambda put=put, key=key, other=other: put(key, other),
-                    lambda put=put, key=key, value=value: put(key, value),
-                )
+                yield f"{owner} {key}", partial(put, key, other), partial(put, key, value)
 
 
 Place = tuple[str, list[tuple[Any, Any]], Callable[[Any, Any], Any]]
@@ -178,7 +163,7 @@ def _places(cell: Cell) -> Iterator[Place]:
             yield (
                 f"attribute of class {kind.__name__}",
                 [(n, v) for n, v in vars(kind).items() if not n.startswith("__")],
-                lambda key, value, kind=kind: setattr(kind, key, value),
+                partial(setattr, kind),
             )
             for member in [*vars(kind).values()]:
                 function = getattr(member, "fget", None) or member
@@ -204,7 +189,8 @@ def _around(function: types.FunctionType) -> Iterator[Place]:
     """What a function closes over, and the globals that its code names."""
     for name, held in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         content = held.cell_contents
-        yield "variable", [(name, content)], lambda _, value, held=held: _fill(held, value)
+        put = partial(setattr, held, "cell_contents")
+        yield "variable", [(name, content)], lambda _, value, put=put: put(value)
         yield from _inside(content)
     around = function.__globals__
     named = [(n, around[n]) for n in function.__code__.co_names if n in around]
@@ -212,7 +198,3 @@ def _around(function: types.FunctionType) -> Iterator[Place]:
     for _, value in named:
         if not isinstance(value, type | types.ModuleType | types.FunctionType):
             yield from _inside(value)
-
-
-def _fill(held: types.CellType, value: Any) -> None:
-    held.cell_contents = value

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, device_of, transfer
-from tinygrad_rnn.ops import Draw, from_blocks, generator, where
+from tinygrad_rnn.backends import Array, device_of, transfer
+from tinygrad_rnn.ops import Draw, dropout_mask, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
@@ -165,7 +164,7 @@ class Zoneout(WrappedCell):
     def _mixed(self, old: Tensor, new: Tensor, rate: float) -> Tensor:
         if not self.training:
             return rate * old + (1 - rate) * new
-        return where(_drawn("kept", rate, new, partial(_kept, rate)), old, new)
+        return where(_kept(new, rate), old, new)
 
 
 def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
@@ -186,29 +185,26 @@ def _rates(
     who: str, named: list[tuple[tuple[str, ...], Tensor]], rate: Rate, chosen: str | None
 ) -> tuple[float, ...]:
     """A rate for each Tensor of a state: of the field that is nearest to it among the given."""
-    floating = [path for path, leaf in named if leaf.dtype.kind == "f"]
-    known = {name for path in floating for name in path}
-    if not isinstance(rate, Mapping):
-        number = _checked(who, "the state", rate)
-        if chosen is None:
-            return tuple(number if path in floating else 0.0 for path, _ in named)
-        if number and chosen not in known:
-            raise ValueError(
-                f"{who}: the state has no field {chosen!r}, only {sorted(known)}: give rates by "
-                "the names of its fields"
-            )
-        rate = {chosen: number}
-    else:
+    known = {name for path, leaf in named if leaf.dtype.kind == "f" for name in path}
+    if isinstance(rate, Mapping):
         for name in rate:
             if name not in known:
                 raise ValueError(
                     f"{who}: the state has no floating field {name!r}, only {sorted(known)}"
                 )
-    rates = {name: _checked(who, name, value) for name, value in rate.items()}
+        rates = {name: _checked(who, name, value) for name, value in rate.items()}
+    else:
+        number = _checked(who, "the state", rate)
+        if number and chosen is not None and chosen not in known:
+            raise ValueError(
+                f"{who}: the state has no field {chosen!r}, only {sorted(known)}: give rates by "
+                "the names of its fields"
+            )
+        rates = dict.fromkeys(known if chosen is None else (chosen,), number)
     found: list[float] = []
     for path, leaf in named:
-        nearest = [rates[name] for name in path[::-1] if name in rates]
-        found.append(nearest[0] if nearest and leaf.dtype.kind == "f" else 0.0)
+        nearest = (rates[name] for name in reversed(path) if name in rates)
+        found.append(next(nearest, 0.0) if leaf.dtype.kind == "f" else 0.0)
     return tuple(found)
 
 
@@ -220,29 +216,15 @@ def _checked(who: str, what: str, rate: Any) -> float:
 
 def _dropped(x: Tensor, rate: float) -> Tensor:
     """X times a mask that is the same at all steps."""
-    return x * _drawn("mask", rate, x, partial(_mask, rate, x.dtype)) if rate else x
+    return x * dropout_mask(x, rate, once=True) if rate else x
 
 
-def _drawn(kind: str, rate: float, like: Tensor, draw: Any) -> Any:
-    """What ``draw(lead, shape)`` gives on the host, beside a Tensor and of its shape."""
-    shape, array = tuple(like.shape), like.array
-    xp, device = backend_of(array).xp, device_of(array)
+def _kept(like: Tensor, rate: float) -> Any:
+    """A mask of the shape of a Tensor, True with probability ``rate``, drawn for every step."""
+    shape, device = tuple(like.shape), device_of(like.array)
 
-    def block(lead: tuple[int, ...]) -> Array:
-        return xp.broadcast_to(transfer(draw(lead, shape), device), (*lead, *shape))
+    def make(lead: tuple[int, ...]) -> Array:
+        draws = generator().random((*lead, *shape), dtype=np.float32)
+        return transfer(np.asarray(draws < rate), device)
 
-    return from_blocks(Draw((kind, rate, array.dtype.str), shape, block))
-
-
-def _mask(
-    rate: float, dtype: np.dtype[Any], lead: tuple[int, ...], shape: tuple[int, ...]
-) -> np.ndarray:
-    """0 with probability ``rate``, else 1 / (1 - rate), drawn once for all steps of the loop."""
-    once = (*lead[:-1], *(1 for _ in lead[-1:]), *shape)
-    draws = generator().random(once, dtype=np.float32)
-    return (draws >= rate).astype(dtype) / dtype.type(1 - rate)
-
-
-def _kept(rate: float, lead: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """True with probability ``rate``, drawn for every step."""
-    return generator().random((*lead, *shape), dtype=np.float32) < rate
+    return from_blocks(Draw(("kept", rate, device), shape, make))

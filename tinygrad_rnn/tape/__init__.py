@@ -10,11 +10,8 @@ from tinygrad_rnn.tape.listing import format_bytes
 from tinygrad_rnn.tape.modes import (
     Modes,
     Observer,
-    Tracer,
     current_modes,
-    current_tracer,
     enable_grad,
-    is_observed,
     is_recording,
     is_tracing,
     no_grad,
@@ -23,7 +20,7 @@ from tinygrad_rnn.tape.modes import (
     record_frames,
     tracing,
 )
-from tinygrad_rnn.tape.operation import Function, Operation, Promotion
+from tinygrad_rnn.tape.operation import Function, Promotion
 from tinygrad_rnn.tape.order import collect
 from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check, user_line
 from tinygrad_rnn.tape.record import Record, Traced, key_of
@@ -38,23 +35,19 @@ __all__ = [
     "Handle",
     "Modes",
     "Observer",
-    "Operation",
     "Primitive",
     "Promotion",
     "Record",
     "Tape",
     "Traced",
-    "Tracer",
     "Watch",
     "backward",
     "collect",
     "current_modes",
-    "current_tracer",
     "differentiate",
     "enable_grad",
     "format_bytes",
     "in_order",
-    "is_observed",
     "is_overwritten",
     "is_recording",
     "is_tracing",

@@ -60,7 +60,7 @@ def lines(records: Sequence[Record], outputs: Sequence[Traced]) -> tuple[list[Li
             listing.append(Line(name, "freed", 0, f"{record.primitive.name}(...)"))
             continue
         arguments = [_span([operand(value) for value in record.inputs])]
-        arguments += [f"{name}={_short(value)}" for name, value in record.params.items()]
+        arguments += [f"{name}={shortened(repr(value))}" for name, value in record.params.items()]
         defined = [define(result_key(record, slot)) for slot in range(len(record.results))]
         kinds = dict.fromkeys(f"{r.dtype} {tuple(r.shape)}" for r in record.results)
         nbytes = sum(r.nbytes for r in record.results)
@@ -75,9 +75,9 @@ def _span(names: list[str]) -> str:
     return ", ".join(names) if len(names) < 8 else f"{names[0]}, {names[1]}, ... {names[-1]}"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shortened(text: str) -> str:
+    """A text, cut where it is too long for a line."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def program(records: Sequence[Record], outputs: Sequence[Traced]) -> str:

@@ -121,19 +121,9 @@ def tracing(tracer: Tracer) -> ModeSwitch:
     return _switched("tracing", observers=(), tracer=tracer)
 
 
-def current_tracer() -> Tracer | None:
-    """Who follows the operations of this thread or context."""
-    return current_modes.get().tracer
-
-
 def is_tracing() -> bool:
     """Whether a step is being traced in this thread or context."""
     return current_modes.get().tracer is not None
-
-
-def is_observed() -> bool:
-    """Whether observers see the operations of this thread or context."""
-    return bool(current_modes.get().observers)
 
 
 def reading(value: Any) -> None:

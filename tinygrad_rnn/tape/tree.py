@@ -105,25 +105,23 @@ def _match(tree: Any, other: Any, found: list[Any]) -> None:
 
 
 def _same_keys(tree: Mapping[Any, Any], other: Any) -> Mapping[Any, Any]:
-    if not isinstance(other, dict):
-        raise ValueError(
-            f"expected a dict with the keys {in_order(tree)}, got a {type(other).__name__}"
-        )
-    mapping = cast("dict[Any, Any]", other)
-    if mapping.keys() != tree.keys():
-        raise ValueError(f"expected a dict with the keys {in_order(tree)}, got {in_order(mapping)}")
-    return mapping
+    got: Any = f"a {type(other).__name__}"
+    if isinstance(other, dict):
+        mapping = cast("dict[Any, Any]", other)
+        if mapping.keys() == tree.keys():
+            return mapping
+        got = in_order(mapping)
+    raise ValueError(f"expected a dict with the keys {in_order(tree)}, got {got}")
 
 
 def _same_length(tree: Sequence[Any], other: Any) -> list[Any]:
-    if isinstance(other, dict):
-        raise ValueError(f"expected a {type(tree).__name__} of {len(tree)}, got a dict")
-    values: list[Any] = list(other)
-    if len(values) != len(tree):
-        raise ValueError(
-            f"expected a {type(tree).__name__} of {len(tree)}, got {len(values)} values"
-        )
-    return values
+    got = "a dict"
+    if not isinstance(other, dict):
+        values: list[Any] = list(other)
+        if len(values) == len(tree):
+            return values
+        got = f"{len(values)} values"
+    raise ValueError(f"expected a {type(tree).__name__} of {len(tree)}, got {got}")
 
 
 def rebuild(tree: Any, new_leaves: Iterable[Any]) -> Any:

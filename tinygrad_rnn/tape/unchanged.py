@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any
 
 from tinygrad_rnn.tape.clock import overwritten_since, owner_id
-from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 
 
@@ -35,7 +34,12 @@ def check_tape(
 ) -> None:
     """Refuse a walk that comes to a freed record, or to a rule that reads what was overwritten."""
     overwritten = overwritten_since(records[0].position) if records else {}
-    changed = {record for record in records if overwritten and _is_changed(record, overwritten)}
+    changed = {
+        record
+        for record in records
+        if overwritten
+        and any(_is_later(record, x, overwritten) for x in (*record.inputs, *record.results))
+    }
     if not changed and all(map(attrgetter("results"), records)):
         return
     reached = {output.record for output in outputs}
@@ -57,19 +61,15 @@ def check_tape(
         reached.update(x.record for x, n in zip(record.inputs, needed, strict=True) if n)
 
 
-def _words_of(primitive: Operation, k: int, params: dict[str, Any]) -> list[str]:
-    """What the rule of argument ``k`` reads, in words."""
-    reads: Any = primitive.reads(**params) if callable(primitive.reads) else primitive.reads
-    text: str = reads if isinstance(reads, str) else reads[k] if k < len(reads) else "x y"
-    return text.split()
-
-
 def read_by(record: Record, k: int) -> tuple[set[int], set[int]]:
     """The numbers of the inputs and of the results that the rule of argument ``k`` reads."""
     inputs: set[int] = set()
     results: set[int] = set()
     count = range(len(record.inputs))
-    for word in _words_of(record.primitive, k, record.params):
+    reads = record.primitive.reads
+    found = reads(**record.params) if callable(reads) else reads
+    words = found if isinstance(found, str) else found[k] if k < len(found) else "x y"
+    for word in words.split():
         if word == "x":
             inputs.update(count)
         elif word == "others":
@@ -88,14 +88,6 @@ def _is_index(value: Any) -> bool:
     return hasattr(array, "dtype") and array.dtype.kind != "f"
 
 
-def _is_changed(record: Record, overwritten: Mapping[int, int]) -> bool:
-    """Whether any input or result of a record was overwritten after it was made.
-
-    ``overwritten`` is what :func:`overwritten_since` gives for the oldest record of a walk.
-    """
-    return any(_is_later(record, x, overwritten) for x in (*record.inputs, *record.results))
-
-
 def _check_rules(record: Record, needed: Sequence[bool], overwritten: Mapping[int, int]) -> None:
     """Raise RuntimeError where a rule that is needed reads an input or result that changed."""
     for k, want in enumerate(needed):
@@ -109,6 +101,10 @@ def _check_rules(record: Record, needed: Sequence[bool], overwritten: Mapping[in
 
 
 def _is_later(record: Record, value: Any, overwritten: Mapping[int, int]) -> bool:
+    """Whether an input or a result of a record was overwritten after it was made.
+
+    ``overwritten`` is what :func:`overwritten_since` gives for the oldest record of a walk.
+    """
     array = value.array if isinstance(value, Traced) else value
     return hasattr(array, "dtype") and overwritten.get(owner_id(array), -1) > record.position
 

@@ -21,12 +21,11 @@ from tinygrad_rnn.tensor.creation import (
     zeros_like,
 )
 from tinygrad_rnn.tensor.random import bernoulli, categorical, normal, rand, randint, randn
-from tinygrad_rnn.tensor.tensor import Operand, Tensor
+from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.tensor.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __all__ = [
     "GradientError",
-    "Operand",
     "Tensor",
     "arange",
     "bernoulli",

@@ -13,12 +13,6 @@ from tinygrad_rnn.tensor.dtypes import checked_dtype
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-def _holds_float64(data: Any) -> bool:
-    if isinstance(data, list | tuple):
-        return any(_holds_float64(item) for item in data)
-    return getattr(data, "dtype", None) == np.float64
-
-
 def _leaves(data: Any) -> Iterator[Any]:
     """What nested lists hold."""
     if isinstance(data, list | tuple):
@@ -96,8 +90,9 @@ def tensor(
             raise ValueError(f"tensor: the rows have different lengths ({error})") from None
         if array.dtype == object:
             array = _real_numbers(array)
-        if dtype is None and array.dtype == np.float64 and not _holds_float64(data):
-            array = array.astype(np.float32)
+        if dtype is None and array.dtype == np.float64:
+            given = any(getattr(x, "dtype", None) == np.float64 for x in _leaves(data))
+            array = array if given else array.astype(np.float32)
     checked_dtype(array.dtype, "tensor")
     kind = checked_dtype(array.dtype if dtype is None else dtype, "tensor")
     if requires_grad and kind.kind != "f":
@@ -184,22 +179,20 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below stop; ``arange(n)`` counts from 0. Floats give float32."""
     array = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
-    return tensor(_float32(array), dtype, device, False)
+    if dtype is None and array.dtype == np.float64:
+        dtype = np.float32
+    return tensor(array, dtype, device)
 
 
 def linspace(
     start: float, stop: float, count: int, dtype: Any = np.float32, device: str | None = None
 ) -> Tensor:
     """``count`` equally spaced values from start to stop, both included."""
-    return tensor(np.linspace(start, stop, count), dtype, device, False)
+    return tensor(np.linspace(start, stop, count), dtype, device)
 
 
 def eye(
     n: int, m: int | None = None, *, dtype: Any = np.float32, device: str | None = None
 ) -> Tensor:
     """The identity matrix (n, n), or ones on the diagonal of (n, m)."""
-    return tensor(np.eye(n, m), dtype, device, False)
-
-
-def _float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    return tensor(np.eye(n, m), dtype, device)

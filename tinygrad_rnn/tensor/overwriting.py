@@ -57,20 +57,8 @@ def _can_cast(given: np.dtype[Any], own: np.dtype[Any]) -> bool:
     return given.kind == own.kind and (own.kind == "f" or np.can_cast(given, own))
 
 
-class InPlace(Methods):
-    """Arithmetic in place: ``x += y`` and its kin.
-
-    Within ``no_grad`` the values of a leaf change, in its own memory and dtype, and with them all
-    views of it. Everywhere else the name is bound to the new value ``x + y``, and what the tape has
-    read stays as it was; only a leaf that requires a gradient is refused there, since its name
-    would be lost to whoever trains it.
-    """
-
-    __slots__ = ()
-    is_followed: ClassVar[bool] = False
-    """Whether this is a value of a step that is traced, which keeps its memory to itself."""
-
-    def _in_place(self, who: str, operation: Callable[..., Any], other: Any) -> Any:
+def _in_place(who: str, operation: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    def method(self: InPlace, other: Any) -> Any:
         if self.record is not None or self.is_followed:
             return NotImplemented
         if tape.is_recording():
@@ -84,35 +72,30 @@ class InPlace(Methods):
         overwrite(self, operation(self, other), who)
         return self
 
-    def __iadd__(self, other: Any) -> Any:
-        return self._in_place("+=", ops.add, other)
+    return method
 
-    def __isub__(self, other: Any) -> Any:
-        return self._in_place("-=", ops.subtract, other)
 
-    def __imul__(self, other: Any) -> Any:
-        return self._in_place("*=", ops.multiply, other)
+class InPlace(Methods):
+    """Arithmetic in place: ``x += y`` and its kin.
 
-    def __itruediv__(self, other: Any) -> Any:
-        return self._in_place("/=", ops.divide, other)
+    Within ``no_grad`` the values of a leaf change, in its own memory and dtype, and with them all
+    views of it. Everywhere else the name is bound to the new value ``x + y``, and what the tape has
+    read stays as it was; only a leaf that requires a gradient is refused there, since its name
+    would be lost to whoever trains it.
+    """
 
-    def __ifloordiv__(self, other: Any) -> Any:
-        return self._in_place("//=", ops.floor_divide, other)
+    __slots__ = ()
+    is_followed: ClassVar[bool] = False
+    """Whether this is a value of a step that is traced, which keeps its memory to itself."""
 
-    def __imod__(self, other: Any) -> Any:
-        return self._in_place("%=", ops.remainder, other)
-
-    def __ipow__(self, other: Any) -> Any:
-        return self._in_place("**=", ops.power, other)
-
-    def __imatmul__(self, other: Any) -> Any:
-        return self._in_place("@=", ops.matmul, other)
-
-    def __iand__(self, other: Any) -> Any:
-        return self._in_place("&=", ops.bitwise_and, other)
-
-    def __ior__(self, other: Any) -> Any:
-        return self._in_place("|=", ops.bitwise_or, other)
-
-    def __ixor__(self, other: Any) -> Any:
-        return self._in_place("^=", ops.bitwise_xor, other)
+    __iadd__ = _in_place("+=", ops.add)
+    __isub__ = _in_place("-=", ops.subtract)
+    __imul__ = _in_place("*=", ops.multiply)
+    __itruediv__ = _in_place("/=", ops.divide)
+    __ifloordiv__ = _in_place("//=", ops.floor_divide)
+    __imod__ = _in_place("%=", ops.remainder)
+    __ipow__ = _in_place("**=", ops.power)
+    __imatmul__ = _in_place("@=", ops.matmul)
+    __iand__ = _in_place("&=", ops.bitwise_and)
+    __ior__ = _in_place("|=", ops.bitwise_or)
+    __ixor__ = _in_place("^=", ops.bitwise_xor)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backends, ops
+from tinygrad_rnn.ops.shaping import as_shape
 from tinygrad_rnn.tensor.creation import tensor
 from tinygrad_rnn.tensor.dtypes import checked_dtype
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -41,14 +42,9 @@ def _drawn(
     return found
 
 
-def _shape(shape: Any, who: str) -> tuple[int, ...]:
+def _shape(shape: tuple[Any, ...], who: str) -> tuple[int, ...]:
     """``rand(2, 3)`` and ``rand((2, 3))`` mean the same."""
-    given: Any = shape[0] if len(shape) == 1 else shape
-    sizes: Any = (given,) if isinstance(given, int | np.integer) else given
-    try:
-        return tuple(int(size.__index__()) for size in sizes)
-    except (TypeError, AttributeError):
-        raise TypeError(f"{who}: a shape must be integers, got {given!r}") from None
+    return as_shape(shape[0] if len(shape) == 1 else shape, who)
 
 
 def rand(
@@ -69,7 +65,7 @@ def randn(
 
 def randint(low: int, high: int, shape: Any, device: str | None = None) -> Tensor:
     """Integers low <= k < high, all equally likely."""
-    size = _shape((shape,), "randint")
+    size = as_shape(shape, "randint")
     draw = partial(ops.generator().integers, low, high)
     return _drawn(("randint", low, high), size, draw, np.int64, device)
 
@@ -112,6 +108,3 @@ def _floating(value: Any, who: str) -> Tensor:
     if given.dtype.kind != "f":
         raise TypeError(f"{who}: expected floating values, got {given.dtype}")
     return given
-
-
-__all__ = ["bernoulli", "categorical", "normal", "rand", "randint", "randn"]

@@ -200,6 +200,3 @@ def _rebuild(
     tape.Traced.__init__(copied, backends.transfer(values, device), needs_grad)
     copied.name = name
     return copied
-
-
-__all__ = ["Operand", "Tensor"]

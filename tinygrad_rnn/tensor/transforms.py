@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn import ops, tape
-from tinygrad_rnn.tensor.creation import ones_like, tensor, zeros_like
+from tinygrad_rnn.tensor.creation import ones_like, tensor, zeros, zeros_like
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -43,6 +43,14 @@ def _outputs(tree: Any, who: str) -> list[Tensor]:
         if not isinstance(value, Tensor):
             raise TypeError(f"{who}: the function must return Tensors, got {type(value).__name__}")
     return found
+
+
+def _arrived(found: Sequence[Any], values: Sequence[Tensor]) -> list[Tensor]:
+    """The cotangents of values as Tensors; zeros where none has arrived."""
+    return [
+        zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
+        for x, g in zip(values, found, strict=True)
+    ]
 
 
 class _Trace:
@@ -87,36 +95,34 @@ class _Trace:
             retain_graph=True,
             since=self.start,
         )
-        return [
-            zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g)
-            for x, g in zip(self.inputs, found, strict=True)
-        ]
+        return _arrived(found, self.inputs)
 
     def values(self) -> Any:
         """The result, without the tape where nothing outside needs it."""
         return self.result if self.connected else tape.tree_map(Tensor.detach, self.result)
 
 
-def _select(argnums: int | Sequence[int], args: Sequence[Any], who: str) -> list[int]:
+def _traced(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int],
+    args: Sequence[Any],
+    options: dict[str, Any],
+    who: str,
+) -> tuple[list[Any], _Trace]:
+    """The chosen arguments, and a run of the function that is followed from these only."""
     chosen = [argnums] if isinstance(argnums, int) else list(argnums)
     for k in chosen:
         if not -len(args) <= k < len(args):
             raise IndexError(f"{who}: argnums names argument {k}, the function got {len(args)}")
-    return [k % len(args) for k in chosen]
 
-
-def _restricted(
-    function: Callable[..., Any], chosen: list[int], args: Sequence[Any], options: dict[str, Any]
-) -> Callable[..., Any]:
-    """``function`` of the chosen arguments only."""
-
-    def inner(*values: Any) -> Any:
+    def of_chosen(*values: Any) -> Any:
         full = list(args)
         for k, value in zip(chosen, values, strict=True):
             full[k] = value
         return function(*full, **options)
 
-    return inner
+    picked = [args[k] for k in chosen]
+    return picked, _Trace(of_chosen, picked, who)
 
 
 def value_and_grad(
@@ -130,9 +136,7 @@ def value_and_grad(
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> tuple[Tensor, Any]:
-        chosen = _select(argnums, args, "grad")
-        picked = [args[k] for k in chosen]
-        trace = _Trace(_restricted(function, chosen, args, options), picked, "grad")
+        picked, trace = _traced(function, argnums, args, options, "grad")
         if not isinstance(trace.result, Tensor) or trace.result.size != 1:
             what = getattr(trace.result, "shape", type(trace.result).__name__)
             raise ValueError(f"grad: the function must return a scalar Tensor, got {what}")
@@ -209,20 +213,22 @@ def _jvp(
         dummies,
         create_graph=connected,
     )
-    pushed = [
-        zeros_like(y) if t is None else t if isinstance(t, Tensor) else Tensor(t)
-        for y, t in zip(trace.outputs, found, strict=True)
-    ]
-    return trace.values(), tape.rebuild(trace.result, pushed)
+    return trace.values(), tape.rebuild(trace.result, _arrived(found, trace.outputs))
 
 
-def _jacobian_rows(y: Tensor, pull: Callable[[Tensor], list[Tensor]]) -> list[list[Tensor]]:
-    """For each element of ``y`` in order, the cotangents that its unit cotangent pulls back to."""
+def _jacobians(
+    y: Tensor, xs: Sequence[Tensor], pull: Callable[[Tensor], list[Tensor]]
+) -> list[Tensor]:
+    """Those of y by each x, whose rows are what unit cotangents of y pull back to."""
+    shapes = [(*y.shape, *x.shape) for x in xs]
+    if not y.size:
+        return [zeros(shape, x.dtype, x.device) for shape, x in zip(shapes, xs, strict=True)]
     rows: list[list[Tensor]] = []
     for k in range(y.size):
         unit = ops.place(ones_like(y).reshape(-1)[k], k, (y.size,)).reshape(y.shape)
         rows.append(pull(unit.detach()))
-    return rows
+    columns = zip(*rows, strict=True)
+    return [ops.stack(c).reshape(shape) for c, shape in zip(columns, shapes, strict=True)]
 
 
 def jacobian(function: Any, argnums: Any = 0) -> Any:
@@ -237,24 +243,14 @@ def jacobian(function: Any, argnums: Any = 0) -> Any:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        chosen = _select(argnums, args, "jacobian")
-        picked = [args[k] for k in chosen]
-        trace = _Trace(_restricted(function, chosen, args, options), picked, "jacobian")
+        picked, trace = _traced(function, argnums, args, options, "jacobian")
         if not isinstance(trace.result, Tensor):
             raise TypeError("jacobian: the function must return one Tensor")
-        y = trace.result
-        rows = _jacobian_rows(y, lambda unit: trace.pull([unit]))
-        found = [_assemble(y, x, [row[k] for row in rows]) for k, x in enumerate(trace.inputs)]
+        found = _jacobians(trace.result, trace.inputs, lambda unit: trace.pull([unit]))
         matrices = tape.rebuild(picked, found)
         return matrices[0] if isinstance(argnums, int) else tuple(matrices)
 
     return wrapped
-
-
-def _assemble(y: Tensor, x: Tensor, rows: list[Tensor]) -> Tensor:
-    if not rows:
-        return Tensor(zeros_like(x).array).reshape(-1)[:0].reshape((*y.shape, *x.shape))
-    return ops.stack(rows).reshape((*y.shape, *x.shape))
 
 
 def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
@@ -266,10 +262,10 @@ def _tape_jacobian(y: Tensor, x: Any) -> Tensor:
     def pull(unit: Tensor) -> list[Tensor]:
         seeds = [tape.seed(y, unit, "jacobian")]
         graph = tape.is_tracing()
-        (g,) = tape.differentiate([y], seeds, [x], create_graph=graph, retain_graph=True)
-        return [zeros_like(x) if g is None else g if graph else Tensor(g)]
+        found = tape.differentiate([y], seeds, [x], create_graph=graph, retain_graph=True)
+        return _arrived(found, [x])
 
-    return _assemble(y, x, [row[0] for row in _jacobian_rows(y, pull)])
+    return _jacobians(y, [x], pull)[0]
 
 
 def hessian(function: Callable[..., Any], argnums: int = 0) -> Callable[..., Tensor]:

@@ -49,7 +49,7 @@ class Followed(Tensor):
     @property
     def requires_grad(self) -> bool:
         """As ever; a step that asks for it may do other things in the second step."""
-        tracer = tape.current_tracer()
+        tracer = tape.current_modes.get().tracer
         if isinstance(tracer, Trace):
             tracer.asked_for_grad = True
         return self.needs_grad
@@ -125,8 +125,8 @@ class Trace:
 
     def __init__(self, step: Callable[[Any, Any], Any], x: Any, state: Any, draws: Draws) -> None:
         self.looked_outside = self.asked_for_grad = False
-        self._around = tape.current_tracer()
-        self._recording = tape.is_recording()
+        modes = tape.current_modes.get()
+        self._around, self._recording = modes.tracer, modes.recording
         self._detached: set[int] = set()  # the positions of records made within no_grad
         self._values: list[weakref.ref[Tensor]] = []
         self._inputs: list[Tensor] = [*tape.leaves(x), *tape.leaves(state)]

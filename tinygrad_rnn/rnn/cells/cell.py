@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import backend_of
-from tinygrad_rnn.nn import Module, Parameter, check_size, init
+from tinygrad_rnn.nn import Module, Parameter, check_size
+from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import identity, leaky_relu, relu, sigmoid, tanh
 from tinygrad_rnn.rnn.arguments import check_inputs, fit_state
 from tinygrad_rnn.tensor import Tensor, zeros
@@ -125,19 +126,6 @@ class GatedCell(Cell):
         self.weight_hh = drawn(hidden_size, rows, self.output_size)
         self.bias_ih = drawn(hidden_size, rows) if bias else None
         self.bias_hh = drawn(hidden_size, rows) if bias else None
-
-
-def drawn(hidden_size: int, *shape: int) -> Parameter:
-    """A Parameter uniform on +-1 / sqrt(H)."""
-    parameter = Parameter(np.zeros(shape, np.float32))
-    bound = 1 / math.sqrt(hidden_size)
-    init.uniform_(parameter, -bound, bound)
-    return parameter
-
-
-def is_integer(number: Any) -> bool:
-    """Whether this is an integer, and not a bool."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def check_number(

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.nn import Buffer, check_size
+from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import concat, linear, pad, where
+from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.rnn.carried import carried
 from tinygrad_rnn.rnn.cells.cell import (
     Cell,
     Nonlinearity,
     check_nonlinearity,
     described,
-    drawn,
     function_of,
-    is_integer,
 )
 from tinygrad_rnn.rnn.notes import note
 from tinygrad_rnn.tensor import Tensor, zeros

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinygrad_rnn.nn import check_size, init
+from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import linear, relu, split
 from tinygrad_rnn.rnn.carried import carried
 from tinygrad_rnn.rnn.cells.cell import (
@@ -12,7 +13,6 @@ from tinygrad_rnn.rnn.cells.cell import (
     check_nonlinearity,
     check_number,
     described,
-    drawn,
     function_of,
 )
 from tinygrad_rnn.rnn.notes import note

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinygrad_rnn.nn import check_size
+from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import linear, sigmoid, split, tanh
+from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.rnn.cells.cell import (
     GatedCell,
     Nonlinearity,
     check_nonlinearity,
     check_number,
     described,
-    drawn,
     function_of,
-    is_integer,
     set_bias,
 )
 from tinygrad_rnn.rnn.notes import note

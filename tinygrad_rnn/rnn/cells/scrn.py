@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.nn import Parameter, check_size
+from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import concat, linear, sigmoid
-from tinygrad_rnn.rnn.cells.cell import Cell, check_number, described, drawn
+from tinygrad_rnn.rnn.cells.cell import Cell, check_number, described
 from tinygrad_rnn.tensor import Tensor
 
 

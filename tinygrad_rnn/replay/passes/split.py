@@ -18,7 +18,6 @@ from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, d
 from tinygrad_rnn.replay.program.verify import (
     PassError,
     fault,
-    same_forms,
     verified,
     verify,
     verify_order,
@@ -134,12 +133,11 @@ def split(program: Program, brief: bool = False) -> Parts:
 
 def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:
     program, flags = found
-    verify(program, before.ops)
     inside = [v for v, flag in zip(before.totals, flags, strict=bool(flags)) if flag]
-    same_forms("state", program.state, [*before.state, *inside])
-    same_forms("totals", program.totals, [v for v in before.totals if v not in inside])
-    for role in ("consts", "xs", "ys"):
-        same_forms(role, getattr(program, role), getattr(before, role))
+    totals = [v for v in before.totals if v not in inside]
+    state = [*before.state, *inside]
+    given = {"consts": before.consts, "xs": before.xs, "ys": before.ys}
+    verify(program, **given, state=state, totals=totals)
 
 
 @verified(_verify_summed)

@@ -137,7 +137,7 @@ def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:
     totals = [v for v in before.totals if v not in inside]
     state = [*before.state, *inside]
     given = {"consts": before.consts, "xs": before.xs, "ys": before.ys}
-    verify(program, **given, state=state, totals=totals)
+    verify(program, before.ops, **given, state=state, totals=totals)
 
 
 @verified(_verify_summed)

@@ -32,7 +32,7 @@ Operand: TypeAlias = "Value | float | int | bool"
 class Op:
     """One line: ``outputs = primitive(*inputs, **params)``."""
 
-    __slots__ = ("__weakref__", "inputs", "outputs", "params", "primitive")
+    __slots__ = ("inputs", "outputs", "params", "primitive")
 
     def __init__(
         self,

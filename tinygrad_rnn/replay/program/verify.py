@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeAlias, TypeVar
-from weakref import WeakSet
 
 import numpy as np
 
 from tinygrad_rnn.backends import Switch
 from tinygrad_rnn.replay.program.loop import DType
-from tinygrad_rnn.replay.program.program import Names, Op, Program, Value
+from tinygrad_rnn.replay.program.program import Names, Op, Program, Value, canonical
 from tinygrad_rnn.tape import Primitive
 
 P = ParamSpec("P")
@@ -24,7 +23,7 @@ R = TypeVar("R")
 Form: TypeAlias = "tuple[tuple[int, ...], DType]"
 
 _verifying: ContextVar[bool] = ContextVar("tinygrad_rnn_verifying", default=False)
-_asked: WeakSet[Op] = WeakSet()  # whose results are known to be what the primitive gives
+_known: dict[Any, list[Form]] = {}  # what primitives have answered
 _OURS = "tinygrad_rnn.ops.", "tinygrad_rnn.replay.passes.", "tinygrad_rnn.replay.program."
 
 
@@ -59,19 +58,19 @@ def verified(check: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[
     return decorate
 
 
-def verify(program: Program, **like: Sequence[Any]) -> None:
+def verify(program: Program, before: Sequence[Op] = (), **like: Sequence[Any]) -> None:
     """Every value is there once and before its use, and is what its primitive gives.
 
-    ``like`` has for each role the values, arrays or Tensors whose forms are to be found there.
+    Of the ops ``before`` a pass that is known. What a role has in ``like`` has the forms of its
+    values.
     """
     given = [*program.consts, *program.xs, *program.state]
     known = verify_order(program, given, program.ops)
+    settled = {*before}
     for op in program.ops:
-        if op not in _asked:
-            gives = results_of(op.primitive, op.inputs, op.params)
-            if gives is not None and gives != [*map(form_of, op.outputs)]:
-                raise fault(program, op, f"gives {shown(gives)}")
-            _asked.add(op)
+        gives = None if op in settled else results_of(op.primitive, op.inputs, op.params)
+        if gives is not None and gives != [*map(form_of, op.outputs)]:
+            raise fault(program, op, f"gives {shown(gives)}")
     if not known.issuperset(program.outputs):
         raise PassError("an output is computed by nothing")
     for role, values in {"next_state": program.state, **like}.items():
@@ -85,7 +84,7 @@ def verify_rewritten(program: Program, before: Program) -> None:
     for role in ("consts", "xs", "state"):
         if getattr(program, role) != getattr(before, role):
             raise PassError(f"{role} are not those of the program before")
-    verify(program, ys=before.ys, totals=before.totals)
+    verify(program, before.ops, ys=before.ys, totals=before.totals)
 
 
 def verify_order(program: Program, given: Sequence[Value], ops: Iterable[Op]) -> set[Value]:
@@ -121,20 +120,25 @@ def fault(program: Program, op: Op, what: str) -> PassError:
 def results_of(
     primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]
 ) -> list[Form] | None:
-    """The forms of what a primitive gives for operands of these forms, None where it is not asked.
+    """The forms of what one of our primitives gives for operands of these forms.
 
-    A loop within the step is verified for itself, and a primitive of a user's may refuse what it
-    is asked with: ones, of integers 0.
+    A loop within the step is verified for itself, and a user's primitive may refuse what it is
+    asked with: ones, of integers 0.
     """
     if not str(getattr(primitive.forward, "__module__", "")).startswith(_OURS):
         return None
-    given = [
-        np.full(x.shape, x.dtype.kind == "f", x.dtype) if isinstance(x, Value) else x
-        for x in operands
-    ]
-    try:
-        with np.errstate(all="ignore"):
-            found = primitive.forward(np, *given, **params)
-    except Exception as error:
-        raise PassError(f"{primitive.name} refuses its operands: {error}") from error
-    return [*map(form_of, map(np.asarray, found if primitive.multiple else (found,)))]
+    forms = [form_of(x) if isinstance(x, Value) else canonical(x) for x in operands]
+    key = (primitive, *forms, *(canonical(params) if params else ()))
+    if key not in _known:
+        given = [
+            np.full(x.shape, x.dtype.kind == "f", x.dtype) if isinstance(x, Value) else x
+            for x in operands
+        ]
+        try:
+            with np.errstate(all="ignore"):
+                found = primitive.forward(np, *given, **params)
+        except Exception as error:
+            raise PassError(f"{primitive.name} refuses its operands: {error}") from error
+        results = map(np.asarray, found if primitive.multiple else (found,))
+        _known[key] = [*map(form_of, results)]
+    return _known[key]

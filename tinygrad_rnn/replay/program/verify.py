@@ -93,12 +93,13 @@ def verify_order(program: Program, given: Sequence[Value], ops: Iterable[Op]) ->
     if len(known) < len(given):
         raise PassError("a value is given twice")
     for op in ops:
-        if not known.issuperset(op.values()):
-            raise fault(program, op, "reads a value before it is computed")
-        count = len(known) + len(op.outputs)
-        known.update(op.outputs)
-        if len(known) < count:
-            raise fault(program, op, "computes a value for the second time")
+        for x in op.values():
+            if x not in known:
+                raise fault(program, op, "reads a value before it is computed")
+        for y in op.outputs:
+            if y in known:
+                raise fault(program, op, "computes a value for the second time")
+            known.add(y)
     return known
 
 

@@ -8,6 +8,7 @@ before, except states that are written in place: of those it is told who reads t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import lru_cache, reduce
 from math import prod
 from typing import Any, TypeAlias
 
@@ -23,7 +24,6 @@ from tinygrad_rnn.replay.program.loop import (
     Product,
     Ref,
     Step,
-    extent,
     inside,
     phase_refs,
     rank,
@@ -51,11 +51,11 @@ def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, n
             _verify_step(loop, step)
             turns = [*_turns(step)]
             for now, (_, writes) in enumerate(turns, start):
-                for ref, *who in writes:
-                    place = at(ref, notes[ref[:2]])
-                    free = (place < 0).all()
-                    place[0], place[1], place[2] = now, *who
-                    if not free or any((x != y).any() for x, y in zip(place[1:], who, strict=True)):
+                for ref, row, element in writes:
+                    note, at = notes[ref[:2]], elements(ref)
+                    taken = (note[0, at] >= 0).any()
+                    note[0, at], note[1, at], note[2, at] = now, row, element
+                    if taken or (note[1, at] != row).any() or (note[2, at] != element).any():
                         name = arrays[ref.array].name
                         raise PassError(f"writes an element of {name} for the second time")
             for now, (reads, _) in enumerate(turns, start):
@@ -63,7 +63,7 @@ def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, n
                     if ref[:2] not in rows:
                         found.append((ref, np.array(False)))
                         continue
-                    time, its_row, its_element = at(ref, notes[ref[:2]])
+                    time, its_row, its_element = notes[ref[:2]][:, elements(ref)]
                     apart = (its_row != row) | (time == now) & (its_element != element)
                     if (apart & (time >= start)).any():
                         name = arrays[ref.array].name
@@ -100,18 +100,15 @@ def _turns(step: Step) -> Iterator[tuple[Places, Places]]:
         yield [(ref, row, each) for _, ref in phase.reads], writes + sums
 
 
-def at(ref: Ref, values: np.ndarray) -> np.ndarray:
-    """The elements of a Ref, of values whose last axis is that of its array or row."""
-    size = values.itemsize
-    strides = (*values.strides[:-1], *(size * stride for stride in ref.strides))
-    start = size * min(ref.offset, values.shape[-1])  # no elements may lie anywhere
-    return np.ndarray((*values.shape[:-1], *ref.shape), values.dtype, values, start, strides)
-
-
 def elements(ref: Ref) -> np.ndarray:
     """The place of each element, counted from the start of the array or row."""
-    low, high = extent(ref)
-    return at(ref._replace(offset=ref.offset - low), np.arange(low, high + 1))
+    return _places(*ref[2:])
+
+
+@lru_cache(maxsize=32)
+def _places(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
+    axes = (np.arange(n) * stride for n, stride in zip(shape, strides, strict=True))
+    return np.asarray(reduce(np.add.outer, axes, np.intp(offset)))
 
 
 def _verify_step(loop: Loop, step: Step) -> None:

@@ -49,13 +49,11 @@ class Parts:
 
     def verify(self, program: Program, *_: Any) -> None:
         """Each op is in one part, with what it reads in the same or in one before."""
-        parts = [*self.once, *self.before, *self.loop, *self.after]
-        if {*parts} != {*program.ops}:
+        if {*self.once, *self.before, *self.loop, *self.after} != {*program.ops}:
             raise PassError("the ops of the parts are not those of the program")
-        verify_order(program, program.consts, self.once)
-        given = [*program.consts, *program.xs, *program.state]
-        verify_order(program, given, parts)
-        verify_order(program, [*program.consts, *program.xs], [*self.once, *self.before])
+        known = verify_order(program, program.consts, self.once)
+        known = verify_order(program, [*known, *program.xs], self.before)
+        verify_order(program, [*known, *program.state], [*self.loop, *self.after])
         late = {y for op in self.after for y in op.outputs}
         if late.intersection(program.next_state):
             raise PassError("a state is computed after the loop")

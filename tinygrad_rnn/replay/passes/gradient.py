@@ -109,23 +109,17 @@ def with_residuals(
         chosen = [found[v] for v in stored if v in found]
     back.stored = [of_forward[v] for v in chosen]
     given = set(chosen)
-    lines = [op for op in joint.ops if not given & set(op.outputs)]
-    partial = [op for op in joint.ops if given & set(op.outputs) and not given >= set(op.outputs)]
-    if partial:  # an op with several results of which some are stored: its others under new names
-        lines = [
-            op
-            if op not in partial
-            else Op(
-                op.primitive,
-                op.inputs,
-                op.params,
-                [Value(y.shape, y.dtype) if y in given else y for y in op.outputs],
-            )
-            for op in joint.ops
-            if op in partial or not given & set(op.outputs)
-        ]
+    lines = [_renamed(op, given) for op in joint.ops if not given.issuperset(op.outputs)]
     back.program = replace(joint, xs=[*joint.xs, *chosen], ops=needed_ops(lines, joint.outputs))
     return back
+
+
+def _renamed(op: Op, given: set[Value]) -> Op:
+    """An op with new names for those of its results that are given."""
+    if given.isdisjoint(op.outputs):
+        return op
+    outputs = [Value(y.shape, y.dtype) if y in given else y for y in op.outputs]
+    return Op(op.primitive, op.inputs, op.params, outputs)
 
 
 def _is_cheap(op: Op) -> bool:

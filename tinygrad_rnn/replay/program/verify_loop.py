@@ -53,14 +53,14 @@ def verify_loop(loop: Loop, in_place: Collection[int] = ()) -> list[tuple[Ref, n
             for now, (_, writes) in enumerate(turns, start):
                 for ref, row, element in writes:
                     note, at = notes[ref[:2]], elements(ref)
-                    taken = (note[0, at] >= 0).any()
+                    again = (note[0, at] >= 0).any()
                     note[0, at], note[1, at], note[2, at] = now, row, element
-                    if taken or (note[1, at] != row).any() or (note[2, at] != element).any():
+                    if again or (note[1, at] != row).any() or (note[2, at] != element).any():
                         name = arrays[ref.array].name
                         raise PassError(f"writes an element of {name} for the second time")
             for now, (reads, _) in enumerate(turns, start):
                 for ref, row, element in reads:
-                    if ref[:2] not in rows:
+                    if ref[:2] not in rows:  # an input, or the row of the step before
                         found.append((ref, np.array(False)))
                         continue
                     time, its_row, its_element = notes[ref[:2]][:, elements(ref)]

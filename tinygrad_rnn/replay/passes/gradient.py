@@ -19,7 +19,7 @@ from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.passes.plain import FILL, SLICE, VIEWS
 from tinygrad_rnn.replay.program.program import Op, Program, Value, depending, evaluate, needed_ops
 from tinygrad_rnn.replay.program.trace import program_of
-from tinygrad_rnn.replay.program.verify import same_forms, verified, verify
+from tinygrad_rnn.replay.program.verify import verified, verify
 from tinygrad_rnn.tensor import Tensor
 
 _COSTLY = {ops.exp, ops.log, ops.tanh, ops.sigmoid, ops.erf, ops.power, ops.sin, ops.cos, ops.log1p,
@@ -54,15 +54,15 @@ class Backward:
 
     def verify(self, forward: Program, wanted: Wanted, *_: Any) -> None:
         """The cotangents that come and go have the forms of what they belong to."""
-        program = self.program
-        verify(program)
         arriving = [y for y, w in zip(forward.ys, wanted.ys, strict=True) if w]
-        xs = [*forward.xs, *forward.state, *arriving, *self.stored]
-        same_forms("consts", program.consts, [*forward.consts, *forward.totals, *self.zeros])
-        same_forms("xs", program.xs, xs)
-        same_forms("state", program.state, [forward.state[k] for k in float_states(forward)])
-        same_forms("ys", program.ys, [forward.xs[k] for k in self.xs])
-        same_forms("totals", program.totals, [forward.consts[k] for k in self.consts])
+        verify(
+            self.program,
+            consts=[*forward.consts, *forward.totals, *self.zeros],
+            xs=[*forward.xs, *forward.state, *arriving, *self.stored],
+            state=[forward.state[k] for k in float_states(forward)],
+            ys=[forward.xs[k] for k in self.xs],
+            totals=[forward.consts[k] for k in self.consts],
+        )
 
 
 def float_states(program: Program) -> list[int]:
@@ -109,23 +109,17 @@ def with_residuals(
         chosen = [found[v] for v in stored if v in found]
     back.stored = [of_forward[v] for v in chosen]
     given = set(chosen)
-    lines = [op for op in joint.ops if not given & set(op.outputs)]
-    partial = [op for op in joint.ops if given & set(op.outputs) and not given >= set(op.outputs)]
-    if partial:  # an op with several results of which some are stored: its others under new names
-        lines = [
-            op
-            if op not in partial
-            else Op(
-                op.primitive,
-                op.inputs,
-                op.params,
-                [Value(y.shape, y.dtype) if y in given else y for y in op.outputs],
-            )
-            for op in joint.ops
-            if op in partial or not given & set(op.outputs)
-        ]
+    lines = [_renamed(op, given) for op in joint.ops if not given.issuperset(op.outputs)]
     back.program = replace(joint, xs=[*joint.xs, *chosen], ops=needed_ops(lines, joint.outputs))
     return back
+
+
+def _renamed(op: Op, given: set[Value]) -> Op:
+    """An op with new names for those of its results that are given."""
+    if given.isdisjoint(op.outputs):
+        return op
+    outputs = [Value(y.shape, y.dtype) if y in given else y for y in op.outputs]
+    return Op(op.primitive, op.inputs, op.params, outputs)
 
 
 def _is_cheap(op: Op) -> bool:

@@ -26,7 +26,7 @@ from tinygrad_rnn.ops.kernel_language import (
     parsed,
     plain,
 )
-from tinygrad_rnn.replay.program.loop import DType, Line
+from tinygrad_rnn.replay.program.loop import DType, Line, rank
 from tinygrad_rnn.replay.program.program import Op, Value
 
 BOOL, LONG, DOUBLE = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
@@ -66,8 +66,8 @@ def lines_of(op: Op, target: str, operands: Sequence[str | Number]) -> list[Line
         return [Line(target, "cast", tuple(operands), y.dtype, y.dtype)]
     given = op.inputs[1:] if op.primitive is ops.where else op.inputs
     dtypes = [y.dtype, *(x.dtype for x in given if isinstance(x, Value))]
-    highest = max(_rank(dtype)[0] for dtype in dtypes)
-    compute = np.result_type(*(dtype for dtype in dtypes if _rank(dtype)[0] == highest))
+    highest = max(rank(dtype)[0] for dtype in dtypes)
+    compute = np.result_type(*(dtype for dtype in dtypes if rank(dtype)[0] == highest))
     assert op.primitive.kernel is not None
     return kernel_lines(target, op.primitive.kernel, operands, op.params, compute, y.dtype)
 
@@ -155,7 +155,7 @@ class _Lines:
 
     def common(self, operands: Sequence[_Operand]) -> DType:
         """The widest dtype of operands; a number is of a kind only."""
-        found = max((d for _, d in operands if d is not None), key=_rank, default=BOOL)
+        found = max((d for _, d in operands if d is not None), key=rank, default=BOOL)
         for x, dtype in operands:
             if dtype is None and isinstance(x, float) and found.kind != "f":
                 found = self.real
@@ -172,10 +172,6 @@ def _power(function: str, operands: list[_Operand]) -> tuple[str, list[_Operand]
     if exponent == (0.5, None) and function == "raised":
         return "sqrt", [base]
     return "power", operands
-
-
-def _rank(dtype: DType) -> tuple[int, int]:
-    return "biuf".index(dtype.kind), dtype.itemsize
 
 
 def _as(x: str | Number, dtype: DType) -> str | Number:

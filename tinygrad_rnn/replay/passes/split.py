@@ -18,7 +18,6 @@ from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, d
 from tinygrad_rnn.replay.program.verify import (
     PassError,
     fault,
-    same_forms,
     verified,
     verify,
     verify_order,
@@ -50,13 +49,11 @@ class Parts:
 
     def verify(self, program: Program, *_: Any) -> None:
         """Each op is in one part, with what it reads in the same or in one before."""
-        parts = [*self.once, *self.before, *self.loop, *self.after]
-        if {*parts} != {*program.ops}:
+        if {*self.once, *self.before, *self.loop, *self.after} != {*program.ops}:
             raise PassError("the ops of the parts are not those of the program")
-        verify_order(program, program.consts, self.once)
-        given = [*program.consts, *program.xs, *program.state]
-        verify_order(program, given, parts)
-        verify_order(program, [*program.consts, *program.xs], [*self.once, *self.before])
+        known = verify_order(program, program.consts, self.once)
+        known = verify_order(program, [*known, *program.xs], self.before)
+        verify_order(program, [*known, *program.state], [*self.loop, *self.after])
         late = {y for op in self.after for y in op.outputs}
         if late.intersection(program.next_state):
             raise PassError("a state is computed after the loop")
@@ -134,12 +131,11 @@ def split(program: Program, brief: bool = False) -> Parts:
 
 def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:
     program, flags = found
-    verify(program, before.ops)
     inside = [v for v, flag in zip(before.totals, flags, strict=bool(flags)) if flag]
-    same_forms("state", program.state, [*before.state, *inside])
-    same_forms("totals", program.totals, [v for v in before.totals if v not in inside])
-    for role in ("consts", "xs", "ys"):
-        same_forms(role, getattr(program, role), getattr(before, role))
+    totals = [v for v in before.totals if v not in inside]
+    state = [*before.state, *inside]
+    given = {"consts": before.consts, "xs": before.xs, "ys": before.ys}
+    verify(program, before.ops, **given, state=state, totals=totals)
 
 
 @verified(_verify_summed)

@@ -123,6 +123,11 @@ class Loop(NamedTuple):
     reverse: bool
 
 
+def rank(dtype: DType) -> tuple[int, int]:
+    """Kind and size, by which dtypes are wider or narrower."""
+    return "biuf".index(dtype.kind), dtype.itemsize
+
+
 def phase_refs(phase: Phase) -> Iterator[Ref]:
     """Everything that a phase reads or writes."""
     yield from (ref for _, ref in phase.reads)

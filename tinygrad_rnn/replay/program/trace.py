@@ -14,7 +14,7 @@ from typing import Any, cast
 from tinygrad_rnn import ops, tape
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.replay.program.program import Op, Program, Value, needed_ops
-from tinygrad_rnn.replay.program.verify import same_forms, verified, verify
+from tinygrad_rnn.replay.program.verify import verified, verify
 from tinygrad_rnn.tape import Primitive, Record
 from tinygrad_rnn.tensor import Tensor
 
@@ -194,21 +194,9 @@ class Trace:
         self.result, self._inputs = None, []
 
 
-def _verify(
-    found: tuple[Program, list[Any], Any],
-    consts: Sequence[Tensor],
-    xs: Sequence[Tensor],
-    state: Sequence[Tensor],
-    ys: Sequence[Tensor],
-    next_state: Sequence[Tensor],
-    totals: Sequence[Tensor],
-    *_: Any,
-) -> None:
-    program, captured, _ = found
-    verify(program)
-    given = {"consts": [*consts, *captured], "xs": xs, "state": state}
-    for role, tensors in {**given, "ys": ys, "totals": totals}.items():
-        same_forms(role, getattr(program, role), tensors)
+def _verify(found: tuple[Program, list[Any], Any], *given: Any) -> None:
+    (program, captured, _), (consts, xs, state, ys, _, totals, *_) = found, given
+    verify(program, consts=[*consts, *captured], xs=xs, state=state, ys=ys, totals=totals)
 
 
 @verified(_verify)

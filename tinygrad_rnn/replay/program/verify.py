@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,12 +23,8 @@ R = TypeVar("R")
 Form: TypeAlias = "tuple[tuple[int, ...], DType]"
 
 _verifying: ContextVar[bool] = ContextVar("tinygrad_rnn_verifying", default=False)
-KEPT = 10_000
-"""Answers of primitives that are remembered."""
-_known: dict[Any, list[Form]] = {}
-_PACKAGE = __name__.partition(".")[0]
-_OURS = f"{_PACKAGE}.ops.", f"{_PACKAGE}.replay.passes."
-_LOOPS = f"{_PACKAGE}.replay.primitive"
+_known: dict[Any, list[Form]] = {}  # what primitives have answered
+_OURS = "tinygrad_rnn.ops.", "tinygrad_rnn.replay.passes.", "tinygrad_rnn.replay.program."
 
 
 class PassError(RuntimeError):
@@ -62,45 +58,40 @@ def verified(check: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[
     return decorate
 
 
-def verify(program: Program, settled: Iterable[Op] = ()) -> None:
+def verify(program: Program, before: Sequence[Op] = (), **like: Sequence[Any]) -> None:
     """Every value is there once and before its use, and is what its primitive gives.
 
-    Of the ``settled`` ops that is known.
+    Of the ops ``before`` a pass that is known. What a role has in ``like`` has the forms of its
+    values.
     """
     given = [*program.consts, *program.xs, *program.state]
     known = verify_order(program, given, program.ops)
-    settled = set(settled)
+    settled = {*before}
     for op in program.ops:
-        if op in settled:
-            continue
-        said = [(y.shape, y.dtype) for y in op.outputs]
-        gives = results_of(op.primitive, op.inputs, op.params)
-        if gives is not None and gives != said:
+        gives = None if op in settled else results_of(op.primitive, op.inputs, op.params)
+        if gives is not None and gives != [*map(form_of, op.outputs)]:
             raise fault(program, op, f"gives {shown(gives)}")
-    for role in ("ys", "next_state", "totals"):
-        for k, v in enumerate(getattr(program, role)):
-            if v not in known:
-                raise PassError(f"{role}[{k}] is computed by nothing")
-    same_forms("the next state", program.next_state, program.state)
+    if not known.issuperset(program.outputs):
+        raise PassError("an output is computed by nothing")
+    for role, values in {"next_state": program.state, **like}.items():
+        found, right = [*map(form_of, getattr(program, role))], [*map(form_of, values)]
+        if found != right:
+            raise PassError(f"{role} should be {shown(right)}, got {shown(found)}")
 
 
 def verify_rewritten(program: Program, before: Program) -> None:
-    """The same, of a program that computes what the one before the pass did."""
-    verify(program, before.ops)
+    """The same, of a program that computes what the one before the pass did, from the same."""
     for role in ("consts", "xs", "state"):
         if getattr(program, role) != getattr(before, role):
             raise PassError(f"{role} are not those of the program before")
-    for role in ("ys", "next_state", "totals"):
-        same_forms(role, getattr(program, role), getattr(before, role))
+    verify(program, before.ops, ys=before.ys, totals=before.totals)
 
 
-def verify_order(program: Program, given: Iterable[Value], ops: Iterable[Op]) -> set[Value]:
+def verify_order(program: Program, given: Sequence[Value], ops: Iterable[Op]) -> set[Value]:
     """What is known after ``ops``, in this order, to which ``given`` is known."""
-    known: set[Value] = set()
-    for v in given:
-        if v in known:
-            raise PassError("a value is given twice")
-        known.add(v)
+    known = {*given}
+    if len(known) < len(given):
+        raise PassError("a value is given twice")
     for op in ops:
         for x in op.values():
             if x not in known:
@@ -110,13 +101,6 @@ def verify_order(program: Program, given: Iterable[Value], ops: Iterable[Op]) ->
                 raise fault(program, op, "computes a value for the second time")
             known.add(y)
     return known
-
-
-def same_forms(what: str, values: Sequence[Any], wanted: Sequence[Any]) -> None:
-    """Refuse values that have not the shapes and dtypes of others."""
-    found, right = [form_of(v) for v in values], [form_of(v) for v in wanted]
-    if found != right:
-        raise PassError(f"{what} should be {shown(right)}, got {shown(found)}")
 
 
 def form_of(v: Any) -> Form:
@@ -130,49 +114,32 @@ def shown(forms: Iterable[Form]) -> str:
 def fault(program: Program, op: Op, what: str) -> PassError:
     """A line and what is wrong with it, with the names that the printed program has."""
     names = Names(program)
-    for each in program.ops:
-        names.line(each)
+    names.program()
     return PassError(f"the line '{names.line(op)}' {what}")
 
 
 def results_of(
     primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]
 ) -> list[Form] | None:
-    """The forms of what a primitive gives for operands of these forms, None where it won't say.
+    """The forms of what one of our primitives gives for operands of these forms.
 
-    A loop within the step is verified for itself. A primitive of a user's may refuse what it is
-    asked with: nobody knows what values it wants to have.
+    A loop within the step is verified for itself, and a user's primitive may refuse what it is
+    asked with: ones, of integers 0.
     """
-    forms = ((x.shape, x.dtype) if isinstance(x, Value) else canonical(x) for x in operands)
+    if not str(getattr(primitive.forward, "__module__", "")).startswith(_OURS):
+        return None
+    forms = [form_of(x) if isinstance(x, Value) else canonical(x) for x in operands]
     key = (primitive, *forms, *(canonical(params) if params else ()))
-    found = _known.get(key)
-    if found is not None:
-        return found
-    home = str(getattr(primitive.forward, "__module__", ""))
-    try:
-        found = _asked(primitive, operands, params) if home != _LOOPS else None
-    except Exception as error:
-        if home.startswith(_OURS):
+    if key not in _known:
+        given = [
+            np.full(x.shape, x.dtype.kind == "f", x.dtype) if isinstance(x, Value) else x
+            for x in operands
+        ]
+        try:
+            with np.errstate(all="ignore"):
+                found = primitive.forward(np, *given, **params)
+        except Exception as error:
             raise PassError(f"{primitive.name} refuses its operands: {error}") from error
-    if home.startswith(_OURS) and found is not None:  # what others close over is not held
-        if len(_known) >= KEPT:
-            _known.clear()
-        _known[key] = found
-    return found
-
-
-def _asked(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> list[Form]:
-    """What comes of arrays of one element repeated, 1 of floats and else 0."""
-    given = [_sample(x.shape, x.dtype) if isinstance(x, Value) else x for x in operands]
-    with np.errstate(all="ignore"):
-        found = primitive.forward(np, *given, **params)
-    return [(y.shape, y.dtype) for y in map(np.asarray, found if primitive.multiple else (found,))]
-
-
-def _sample(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
-    return np.ndarray(shape, dtype, _element(dtype), strides=(0,) * len(shape))
-
-
-@cache
-def _element(dtype: DType) -> bytes:
-    return np.array(dtype.kind == "f").astype(dtype).tobytes()
+        results = map(np.asarray, found if primitive.multiple else (found,))
+        _known[key] = [*map(form_of, results)]
+    return _known[key]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinygrad_rnn.data.messages import Message
+from tinygrad_rnn.nn import check_size
 
 SPAM_SHARE = 747 / 5574
 """The share of spam in the SMS Spam Collection."""
@@ -82,8 +83,7 @@ def generated_messages(count: int = 5574, seed: int = 0) -> list[Message]:
     ValueError
         where count is not a positive integer.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"generated_messages: count must be a positive integer, got {count!r}")
+    check_size("generated_messages", count=count)
     random = np.random.default_rng(seed)
     choices = {place: words.split() for place, words in WORDS.items()}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Backend, Extras, Switch, extras, using_extras
+from tinygrad_rnn.backends import Backend, Extras, extras
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit import array_calls
 from tinygrad_rnn.replay.emit.common import CompiledLoop, Unsupported
@@ -26,14 +26,6 @@ from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
 from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
-
-
-def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
-    """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
-
-    By default whatever is installed is used. For comparisons, and for finding a fault.
-    """
-    return using_extras(jit=jit, packed=packed)
 
 
 def has_numba() -> bool:
@@ -96,6 +88,3 @@ def _numba_emitter() -> Any:
         from tinygrad_rnn.replay.emit.numba import emitter
 
     return emitter
-
-
-__all__ = ["CompiledLoop", "bind", "emit", "has_numba", "using"]

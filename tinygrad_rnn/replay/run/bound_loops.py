@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.choice import CompiledLoop, bind
+from tinygrad_rnn.replay.emit.choice import bind
+from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.plan import Plan
 from tinygrad_rnn.replay.program.program import Program
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.replay.emit import choice
-from tinygrad_rnn.replay.emit.choice import CompiledLoop
+from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.lower import lower
 from tinygrad_rnn.replay.passes.plain import VIEWS, is_light, is_product
 from tinygrad_rnn.replay.passes.plan import plan

@@ -98,12 +98,11 @@ class Steps:
 
     def show(self) -> None:
         """Let observers see the operations of the traced steps."""
-        forms = containers(self.form, self.state)
-        self._forget()
-        self._compute(*forms)
+        self._compute(*containers(self.form, self.state))
 
     def _compute(self, y_form: Any, state_form: Any) -> None:
         """The results of the traced steps from their programs; the steps are not called again."""
+        self._forget()
         for trace in self._traces:
             t, program = self.times[self.done], trace.program
             self.draws.begin(t)

@@ -102,9 +102,6 @@ class BoundLoops:
         self._lock = threading.Lock()
         self._idle: list[BoundLoop] = []
 
-    def __len__(self) -> int:
-        return len(self._idle)
-
     def run(
         self,
         compiled: CompiledLoop,

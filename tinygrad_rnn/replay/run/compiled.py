@@ -39,7 +39,7 @@ class Compiled:
     def __init__(
         self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
-        self.source, self.backend, self.reverse = program, backend, reverse
+        self.backend, self.reverse = backend, reverse
         self.program, self.summed = summed_inside(simplify(lower(program)))
         self.parts: Parts = split(self.program, brief)
         self.plan = plan(self.parts, reverse, brief)

@@ -24,12 +24,7 @@ from tinygrad_rnn.backends.mkl_threads import thread_count
 from tinygrad_rnn.backends.pool import POOL
 from tinygrad_rnn.replay.emit.common import Unsupported
 from tinygrad_rnn.replay.emit.numba.cache import CompiledFunction
-from tinygrad_rnn.replay.emit.numba.source import (
-    kernel_source,
-    place,
-    places,
-    product_code,
-)
+from tinygrad_rnn.replay.emit.numba.source import kernel_source, place, places, product_code
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step, phase_refs
 
 PACKED_ROWS = 48
@@ -221,9 +216,8 @@ class Bound:
 
     def end(self) -> None:
         """Give the libraries back the numbers of threads that they had, and the memory."""
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
+        while self._undo:
+            self._undo.pop()()
         if self._held:
             self._table[:] = self._unpacked
             POOL.give(self._held)

@@ -13,7 +13,6 @@ The first two hand single steps that they cannot compile to the third. What they
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,15 +43,6 @@ def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
     if not _why_no_kernels(loop, backend):
         return cuda_emitter.compile_loop(loop, backend, one_step)
     return array_calls.compile_loop(loop, backend)
-
-
-def bind(compiled: CompiledLoop, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
-    """The loop bound to the memory of these arrays, to be run any number of times.
-
-    It does not hold the arrays. None where the loop is more than one compiled function.
-    """
-    binds: Any = getattr(compiled, "bind", None)
-    return None if binds is None else binds(arrays, steps)
 
 
 def loop_reasons(loop: Loop, backend: Backend) -> list[str]:

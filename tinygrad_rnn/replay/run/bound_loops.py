@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.choice import bind
 from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.plan import Plan
 from tinygrad_rnn.replay.program.program import Program
@@ -140,7 +139,8 @@ class BoundLoops:
         if sum(math.prod(shape) * dtype.itemsize for shape, dtype in own) > LARGEST:
             return None
         arrays = [given[k] if k in given else np.empty(*kind) for k, kind in enumerate(kinds)]
-        run = bind(compiled, arrays, steps)
+        bind: Any = getattr(compiled, "bind", None)  # which only a loop of Numba's has
+        run = None if bind is None else bind(arrays, steps)
         if run is None:
             return None
         return BoundLoop(self.program, self.plan, arrays, steps, compiled, run)

@@ -18,7 +18,7 @@ from programs import run_python
 from threads import at_once
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.backends import backend_of, forks
+from tinygrad_rnn.backends import backend_of, extras, forks
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.numba import cache, installed, machine
 from tinygrad_rnn.replay.emit.numba.source import module_source
@@ -277,7 +277,7 @@ def test_fault_33_one_answer_for_every_version(
 ) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
     loop, backend = lstm(2, 3), backend_of(np.zeros(1))
-    runner = choice.emit(loop, backend, {})
+    runner = choice.emit(loop, backend, extras())
     notes = choice.loop_reasons(loop, backend)
     assert choice.has_numba() == usable
     if usable:
@@ -322,10 +322,10 @@ def test_a_failure_is_an_exception_where_warnings_are(monkeypatch: pytest.Monkey
     loop, backend = lstm(2, 3), backend_of(np.zeros(1))
     why = "loops run as NumPy calls: Numba failed with NotImplementedError: no such thing$"
     with pytest.raises(RuntimeWarning, match=why) as raised:
-        choice.emit(loop, backend, {})
+        choice.emit(loop, backend, extras())
     assert isinstance(raised.value.__context__, installed.Unusable)
     assert isinstance(raised.value.__context__.__cause__, NotImplementedError)
-    runner = choice.emit(loop, backend, {})
+    runner = choice.emit(loop, backend, extras())
     assert "numba" not in type(runner).__module__
 
 

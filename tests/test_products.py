@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from programs import run_python
 
-from tinygrad_rnn.backends import backend_of, blas, products, using_extras
+from tinygrad_rnn.backends import backend_of, blas, products, using
 from tinygrad_rnn.backends.blas import mkl
 
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_what_is_left_to_numpy() -> None:
     assert products.multiply(big, big.astype(np.float32), None) is None
     assert products.multiply(big.astype(np.int64), big.astype(np.int64), None) is None
     assert products.multiply(np.stack([big] * 2), big, None) is None
-    with using_extras(packed=False):
+    with using(packed=False):
         assert products.multiply(big, big, None) is None
 
 

@@ -1,7 +1,7 @@
 """NumPy and CuPy behind one small interface. The leftmost room: it imports no other."""
 
 from tinygrad_rnn.backends.interface import Array, Backend, DeviceError, KernelLaunch
-from tinygrad_rnn.backends.products import Extras, extras, using_extras
+from tinygrad_rnn.backends.products import Extras, extras, using
 from tinygrad_rnn.backends.registry import (
     as_array,
     backend_for,
@@ -32,5 +32,5 @@ __all__ = [
     "register",
     "to_host",
     "transfer",
-    "using_extras",
+    "using",
 ]

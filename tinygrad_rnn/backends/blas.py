@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,12 +69,14 @@ def one_thread(blas: Blas) -> Callable[[], None]:
 
 PACKED, B_MATRIX, ROW_MAJOR, AS_IS, TRANSPOSED = 151, 162, 101, 111, 112
 """The constants of cblas.h."""
+KINDS = {"f4": ("s", ctypes.c_float), "f8": ("d", ctypes.c_double)}
+"""What BLAS and C call the dtypes."""
 
 
 def _addresses(library: ctypes.CDLL, name: str) -> dict[str, int]:
     """Where a function lies by dtype (* is its letter in the name); empty where one is missing."""
     found: dict[str, int] = {}
-    for code, letter in (("f4", "s"), ("f8", "d")):
+    for code, (letter, _) in KINDS.items():
         try:
             function = getattr(library, name.replace("*", letter))
         except AttributeError:
@@ -101,29 +103,22 @@ def _numpy_libraries() -> Iterator[Path]:
 def openblas() -> Blas | None:
     """The OpenBLAS that NumPy brings along, or None."""
     for library in _load(_numpy_libraries()):
-        for bits, prefix, suffix in (
-            (64, "scipy_", "64_"),
-            (64, "", "64_"),
-            (32, "scipy_", ""),
-            (32, "", ""),
-        ):
+        for (bits, suffix), prefix in product(((64, "64_"), (32, "")), ("scipy_", "")):
             gemm = _addresses(library, f"{prefix}cblas_*gemm{suffix}")
             gemv = _addresses(library, f"{prefix}cblas_*gemv{suffix}")
             name = f"{prefix}openblas_set_num_threads{suffix}"
             if not gemm or not gemv or not hasattr(library, name):
                 continue
             get: Callable[[], int] = getattr(library, name.replace("_set_", "_get_"))
-            put: Callable[[int], None] = getattr(library, name)
-
-            def set_threads(
-                count: int, get: Callable[[], int] = get, put: Callable[[int], None] = put
-            ) -> int:
-                before = get()
-                put(count)
-                return before
-
-            return Blas("openblas", bits, gemm, gemv, {}, get, set_threads, library)
+            put = partial(_set_threads, get, getattr(library, name))
+            return Blas("openblas", bits, gemm, gemv, {}, get, put, library)
     return None
+
+
+def _set_threads(get: Callable[[], int], put: Callable[[int], None], count: int) -> int:
+    before = get()
+    put(count)
+    return before
 
 
 MKL = ("libmkl_rt.so*", "libmkl_rt*.dylib", "mkl_rt*.dll")
@@ -210,30 +205,20 @@ class Packing(NamedTuple):
     m: int
     n: int
     k: int
-    transposed: bool
+    layout: int
     stride: int
 
     def size(self, blas: Blas) -> int:
         """The bytes that the packed matrix takes."""
-        name = f"cblas_{'s' if self.code == 'f4' else 'd'}gemm_pack_get_size_64"
-        function = getattr(blas.library, name)
-        function.restype = ctypes.c_size_t
-        function.argtypes = [ctypes.c_int, *[ctypes.c_int64] * 3]
-        return int(function(B_MATRIX, self.m, self.n, self.k))
+        name = f"cblas_{KINDS[self.code][0]}gemm_pack_get_size_64"
+        kind = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, *[ctypes.c_int64] * 3)
+        return kind((name, blas.library))(B_MATRIX, self.m, self.n, self.k)
 
     def pack(self, blas: Blas, source: int, target: int) -> None:
         """Write the matrix at address ``source`` to ``target``, an address aligned to 64 bytes."""
-        single = self.code == "f4"
-        real = ctypes.c_float if single else ctypes.c_double
-        function = getattr(blas.library, f"cblas_{'s' if single else 'd'}gemm_pack_64")
-        function.restype = None
-        function.argtypes = [
-            *[ctypes.c_int] * 3,
-            *[ctypes.c_int64] * 3,
-            real,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-        ]
-        how = TRANSPOSED if self.transposed else AS_IS
-        function(ROW_MAJOR, B_MATRIX, how, self.m, self.n, self.k, 1.0, source, self.stride, target)
+        letter, real = KINDS[self.code]
+        integer, pointer = ctypes.c_int64, ctypes.c_void_p
+        kinds = [*[ctypes.c_int] * 3, *[integer] * 3, real, pointer, integer, pointer]
+        pack = ctypes.CFUNCTYPE(None, *kinds)((f"cblas_{letter}gemm_pack_64", blas.library))
+        sizes = self.m, self.n, self.k
+        pack(ROW_MAJOR, B_MATRIX, self.layout, *sizes, 1.0, source, self.stride, target)

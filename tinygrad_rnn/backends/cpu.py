@@ -21,19 +21,11 @@ COLUMNS = 64
 REUSED = 31 << 20
 """Bytes of an array up to which its memory is used again once it is freed."""
 
-
-def reuse_freed_memory() -> None:
-    """Let glibc keep freed arrays for the next ones, and not give their pages back to the system.
-
-    By default it gives much of them back, and every update gets them anew, page by page, which took
-    a tenth of the main job's time. It stops doing so up to the size of the largest block that was
-    ever freed, 32 MiB at most. This one is freed untouched, and so costs nothing; nor does it do
-    anything where the C library is another.
-    """
-    np.empty(REUSED, np.uint8)
-
-
-reuse_freed_memory()
+# By default glibc gives much of what is freed back to the system, and every update gets it anew,
+# page by page, which took a tenth of the main job's time. It stops doing so up to the size of the
+# largest block that was ever freed, 32 MiB at most. This one is freed untouched, and so costs
+# nothing; nor does it do anything where the C library is another.
+np.empty(REUSED, np.uint8)
 
 
 def add_sorted_rows(target: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:

@@ -31,10 +31,6 @@ def torn() -> bool:
     return _torn
 
 
-def _wait() -> None:
-    _lock.acquire()
-
-
 def _go_on() -> bool:
     """Let others begin; whether it was for this thread to say."""
     try:
@@ -51,4 +47,6 @@ def _begin() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_begin)
+    os.register_at_fork(
+        before=lambda: _lock.acquire(), after_in_parent=_go_on, after_in_child=_begin
+    )

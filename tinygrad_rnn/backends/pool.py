@@ -58,15 +58,10 @@ class Pool:
             block = self.back.popleft()
             self.idle.setdefault(block.size, deque()).append((next(self.turn), block))
         while self.bytes > IDLE:
-            blocks = min(filter(None, self.idle.values()), key=_age)
+            blocks = min(filter(None, self.idle.values()), key=lambda blocks: blocks[0][0])
             blocks.popleft()
             if not blocks:
                 self.idle = {size: others for size, others in self.idle.items() if others}
-
-
-def _age(blocks: deque[tuple[int, np.ndarray]]) -> int:
-    """When the oldest of these blocks came back."""
-    return blocks[0][0]
 
 
 POOL = Pool()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.backends.blas import AS_IS, ROW_MAJOR, TRANSPOSED, mkl
+from tinygrad_rnn.backends.blas import AS_IS, KINDS, ROW_MAJOR, TRANSPOSED, mkl
 from tinygrad_rnn.backends.switch import Switch
 
 LARGE = 1 << 18
@@ -38,9 +38,12 @@ def extras() -> Extras:
     return _extras.get()
 
 
-def using_extras(**chosen: bool) -> Switch[Extras, None]:
-    """Within the block, use an extra or not, ``jit=False`` or ``packed=False``."""
-    return Switch("using", _extras, lambda before: before._replace(**chosen))
+def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
+    """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
+
+    By default whatever is installed is used. For comparisons, and for finding a fault.
+    """
+    return Switch("using", _extras, lambda before: Extras(jit, packed))
 
 
 @cache
@@ -48,7 +51,7 @@ def _gemm(code: str) -> Callable[..., None] | None:
     blas = mkl()
     if blas is None:
         return None
-    real = ctypes.c_float if code == "f4" else ctypes.c_double
+    _, real = KINDS[code]
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     kinds = [*[ctypes.c_int] * 3, *[integer] * 3, real, pointer, integer, pointer, integer, real]
     function = ctypes.CFUNCTYPE(None, *kinds, pointer, integer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,6 @@ from tinygrad_rnn.backends.interface import Array, Backend, DeviceError
 _CPU = NumPyBackend()
 _by_type: dict[type, Backend] = {np.ndarray: _CPU}
 _by_name: dict[str, Backend] = {"cpu": _CPU}
-
-
-def _load_cuda() -> Backend:
-    from tinygrad_rnn.backends.cuda import CuPyBackend
-
-    return CuPyBackend()
-
-
-_loaders: dict[str, Callable[[], Backend]] = {"cuda": _load_cuda}
 
 
 def register(backend: Backend) -> None:
@@ -55,8 +46,10 @@ def backend_for(device: str) -> Backend:
     if not isinstance(device, str):
         raise TypeError(f"device must be a name such as 'cpu' or 'cuda', got {device!r}")
     name = device.partition(":")[0]
-    if name not in _by_name and name in _loaders:
-        register(_loaders[name]())
+    if name == "cuda" and name not in _by_name:
+        from tinygrad_rnn.backends.cuda import CuPyBackend
+
+        register(CuPyBackend())
     if name not in _by_name or (name == "cpu" and device != "cpu"):
         raise DeviceError(f"device {device!r} is unknown; use 'cpu', 'cuda' or 'cuda:<number>'")
     return _by_name[name]
@@ -64,11 +57,8 @@ def backend_for(device: str) -> Backend:
 
 def devices() -> list[str]:
     """The names of the devices that can be used now, the CPU first."""
-    for name in _loaders:
-        try:
-            backend_for(name)
-        except DeviceError:
-            continue
+    with suppress(DeviceError):
+        backend_for("cuda")
     return [device for backend in _by_name.values() for device in backend.devices()]
 
 

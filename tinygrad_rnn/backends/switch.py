@@ -43,15 +43,13 @@ class Switch(io.IOBase, Generic[V, G]):
         gives: Callable[[V], G] = lambda before: None,
     ) -> None:
         tokens: list[Token[V]] = []
-        self._again = partial(Switch, who, variable, change, gives)
-        self._who, self._variable, self._change, self._gives = who, variable, change, gives
-        self._tokens = tokens
+        self._given, self._tokens = (who, variable, change, gives), tokens
         self.close = partial(next, map(variable.reset, iter(tokens.pop, None)))
 
     def __enter__(self) -> G:  # pyright: ignore[reportIncompatibleMethodOverride]
-        variable, depth = self._variable, len(self._tokens)
-        before = variable.get()
-        given, after = self._gives(before), self._change(before)
+        _, variable, change, gives = self._given
+        depth, before = len(self._tokens), variable.get()
+        given, after = gives(before), change(before)
         try:
             self._tokens.append(variable.set(after))
             return given
@@ -62,7 +60,7 @@ class Switch(io.IOBase, Generic[V, G]):
 
     def __call__(self, function: F) -> F:
         """The function with the switch on whenever its body runs; off while a generator waits."""
-        return _decorated(self._who, self._again, function)
+        return _decorated(self._given[0], partial(Switch, *self._given), function)
 
 
 def _decorated(who: str, switch: Callable[[], Switch[Any, Any]], function: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.nn import check_size
+
 
 class Batch(NamedTuple):
     """What a language model reads and what it should say: integers, both (T, B)."""
@@ -48,11 +50,7 @@ class ContiguousBatches(Sequence[Batch]):
     """
 
     def __init__(self, tokens: Any, batch_size: int, length: int, *, partial: bool = False) -> None:
-        for name, size in (("batch_size", batch_size), ("length", length)):
-            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-                raise ValueError(
-                    f"ContiguousBatches: {name} must be a positive integer, got {size!r}"
-                )
+        check_size("ContiguousBatches", batch_size=batch_size, length=length)
         tokens = np.asarray(tokens)
         if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
             raise TypeError(

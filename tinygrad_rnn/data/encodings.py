@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.nn import check_size
+
 
 def letter_ngrams(word: str, n: int = 3, boundary: str = "") -> list[str]:
     """The n-grams of a word: each run of n of its letters.
@@ -33,8 +35,7 @@ def letter_ngrams(word: str, n: int = 3, boundary: str = "") -> list[str]:
         where n is longer than the word, or not positive.
     """
     whole = f"{boundary}{word}{boundary}"
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"letter_ngrams: n must be a positive integer, got {n!r}")
+    check_size("letter_ngrams", n=n)
     if n > len(whole):
         raise ValueError(
             f"letter_ngrams: n = {n} is longer than the word {whole!r}, at most {len(whole)} is "
@@ -70,8 +71,7 @@ def hash_letters(
     ValueError
         where n is longer than a word, or n or size is not positive.
     """
-    if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"hash_letters: size must be a positive integer, got {size!r}")
+    check_size("hash_letters", size=size)
     words = list(words)
     encoded = np.zeros((len(words), size), np.float32)
     for row, word in zip(encoded, words, strict=True):

@@ -74,22 +74,23 @@ def travel_requests(count: int, random: np.random.Generator, unseen: bool = Fals
     requests: list[Tagged] = []
     for _ in range(count // 2):
         times = [
-            ("at", f"{_pick(random, _HOURS)} {_pick(random, ('am', 'pm'))}"),
-            ("on", f"{_pick(random, _MONTHS)} {_pick(random, _DAYS)}"),
+            ("at", f"{pick(random, _HOURS)} {pick(random, ('am', 'pm'))}"),
+            ("on", f"{pick(random, _MONTHS)} {pick(random, _DAYS)}"),
         ]
         random.shuffle(times)
-        parts = [(_pick(random, _OPENINGS), "other"), ("", "verb")]
+        parts = [(pick(random, _OPENINGS), "other"), ("", "verb")]
         if random.random() < 0.5:
-            parts.append((_pick(random, qualities), "other"))
-        parts.append((_pick(random, cities), "place"))
+            parts.append((pick(random, qualities), "other"))
+        parts.append((pick(random, cities), "place"))
         for word, time in times[: int(random.integers(1, 3))]:
             parts += [(word, "other"), (time, "time")]
-        parts.append((_pick(random, _ENDINGS), "other"))
+        parts.append((pick(random, _ENDINGS), "other"))
         requests += [_tagged(parts, wording) for wording in _WORDINGS]
     return requests
 
 
-def _pick(random: np.random.Generator, choices: Sequence[str]) -> str:
+def pick(random: np.random.Generator, choices: Sequence[str]) -> str:
+    """One of some texts, each as likely."""
     return choices[int(random.integers(len(choices)))]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from tinygrad_rnn.data.generated import pick
 from tinygrad_rnn.data.messages import Message
+from tinygrad_rnn.nn import check_size
 
 SPAM_SHARE = 747 / 5574
 """The share of spam in the SMS Spam Collection."""
@@ -82,25 +82,21 @@ def generated_messages(count: int = 5574, seed: int = 0) -> list[Message]:
     ValueError
         where count is not a positive integer.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"generated_messages: count must be a positive integer, got {count!r}")
+    check_size("generated_messages", count=count)
     random = np.random.default_rng(seed)
     choices = {place: words.split() for place, words in WORDS.items()}
-
-    def pick(texts: Sequence[str]) -> str:
-        return texts[int(random.integers(len(texts)))]
 
     messages: list[Message] = []
     for _ in range(count):
         kind = random.random() / SPAM_SHARE
         if kind < 1.2:  # ordered: half of them spam
             label = "spam" if kind < 0.6 else "ham"
-            core = pick(tuple(pair[label == "ham"] for pair in ORDERED))
+            core = pick(random, tuple(pair[label == "ham"] for pair in ORDERED))
         elif kind < 1.6:
-            label, core = "spam", pick(SPAM)
+            label, core = "spam", pick(random, SPAM)
         else:
-            label, core = "ham", pick(HAM)
-        words = {place: pick(options) for place, options in choices.items()}
-        text = f"{pick(OPENINGS)}{core}{pick(CLOSINGS)}".format(**words)
+            label, core = "ham", pick(random, HAM)
+        words = {place: pick(random, options) for place, options in choices.items()}
+        text = f"{pick(random, OPENINGS)}{core}{pick(random, CLOSINGS)}".format(**words)
         messages.append(Message(label, text))
     return messages

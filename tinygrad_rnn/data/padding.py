@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.nn import check_size
+
 
 class Padded(NamedTuple):
     """Sequences as the columns of one array, and how many of its rows count in each."""
@@ -96,10 +98,7 @@ def bucketed(
     ValueError
         where the batch size is not positive, or lengths are not integers (N,) from 0.
     """
-    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
-        raise ValueError(f"bucketed: batch_size must be a positive integer, got {batch_size!r}")
-    if batch_size < 1:
-        raise ValueError(f"bucketed: batch_size must be a positive integer, got {batch_size}")
+    check_size("bucketed", batch_size=batch_size)
     values = np.asarray(lengths)
     if values.ndim != 1 or (values.size and (values.dtype.kind not in "iu" or values.min() < 0)):
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.data.text import check_line, read_lines
+from tinygrad_rnn.nn import check_size
 
 
 def read_series(path: str | os.PathLike[str], column: str | None = None) -> np.ndarray:
@@ -127,10 +128,7 @@ def windows(series: Any, length: int, horizon: int = 1, stride: int = 1) -> Wind
     ValueError
         where a size is not positive, or the series is too short for a single window.
     """
-    sizes = {"length": length, "horizon": horizon, "stride": stride}
-    for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"windows: {name} must be a positive integer, got {size!r}")
+    check_size("windows", length=length, horizon=horizon, stride=stride)
     values = np.asarray(series)
     needed = length + horizon
     if values.ndim == 0 or len(values) < needed:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.backends import Switch, backend_of
+from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun
 from tinygrad_rnn.tape import Modes, Observer, Record, Traced, observe
 
@@ -58,7 +59,7 @@ class _Anomaly(Observer):
         line = f" ({record.frame})" if record.frame else ""
         kinds = ", ".join(
             f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
-            for x in (v.array if isinstance(v, Traced) else v for v in record.inputs)
+            for x in map(raw, record.inputs)
         )
         where = self.where if "backwards" not in self.inside else self.inside
         return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){line}"

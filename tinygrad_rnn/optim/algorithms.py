@@ -57,9 +57,6 @@ class SGD(Optimizer):
     def initial(self, o: Mapping[str, Any]) -> dict[str, float]:
         return {"momentum": 0.0} if o["momentum"] else {}
 
-    def numbers(self, o: Mapping[str, Any], t: int) -> dict[str, float]:
-        return {name: o[name] for name in ("lr", "momentum", "nesterov")}
-
 
 class Adam(Optimizer):
     """p -= lr m' / (sqrt(v') + eps), m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2.
@@ -180,9 +177,6 @@ class RMSprop(Optimizer):
         used = {"v": True, "mean": o["centered"], "buffer": o["momentum"]}
         return {name: 0.0 for name in self.slots if used[name]}
 
-    def numbers(self, o: Mapping[str, Any], t: int) -> dict[str, float]:
-        return {name: o[name] for name in ("lr", "alpha", "eps", "momentum", "centered")}
-
 
 class Adagrad(Optimizer):
     """total = total + g^2; p -= lr' g / (sqrt(total) + eps), lr' = lr / (1 + (t - 1) lr_decay).
@@ -263,6 +257,3 @@ class Adadelta(Optimizer):
         super().check(who, o)
         check_number(who, "rho", o["rho"], below=1)
         check_number(who, "eps", o["eps"], above=0)
-
-    def numbers(self, o: Mapping[str, Any], t: int) -> dict[str, float]:
-        return {name: o[name] for name in ("lr", "rho", "eps")}

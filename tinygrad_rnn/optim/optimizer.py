@@ -59,7 +59,8 @@ class Optimizer(ABC):
 
     On a GPU nothing of this waits for the device: a gradient that is not finite leaves every
     parameter as it is, on the device, and the next ``step()`` or a look at the report raises or
-    counts. To write an optimizer, give it ``slots``, :meth:`rule` and :meth:`numbers`.
+    counts. To write an optimizer, give it ``slots`` and :meth:`rule`, and :meth:`numbers`
+    where the rule takes others than the hyperparameters.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -105,9 +106,12 @@ class Optimizer(ABC):
         kernel of it. It may branch on a number that is a bool, or on whether one is 0.
         """
 
-    @abstractmethod
     def numbers(self, o: Mapping[str, Any], t: int) -> dict[str, float]:
-        """The numbers of the rule at a parameter's t-th update, from 1, given hyperparameters."""
+        """The numbers of the rule at a parameter's t-th update, from 1, given hyperparameters.
+
+        These themselves, where an optimizer does not say otherwise.
+        """
+        return {name: value for name, value in o.items() if name != "initial_lr"}
 
     def initial(self, o: Mapping[str, Any]) -> dict[str, float]:
         """The slots that are kept under these hyperparameters, and what they begin with."""

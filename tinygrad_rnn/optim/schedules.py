@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tinygrad_rnn.nn import check_size
 from tinygrad_rnn.optim.groups import check_number
 
 
@@ -38,7 +39,12 @@ class Schedule:
         ValueError
             where it is the state of another schedule.
         """
-        _check_names(type(self).__name__, state, self.state_dict())
+        odd = sorted(set(state) ^ set(self.state_dict()))
+        if odd:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: this is the state of another schedule, "
+                f"they differ in {odd}"
+            )
 
 
 @dataclass(frozen=True)
@@ -233,15 +239,4 @@ def _check(schedule: Any, numbers: tuple[str, ...], counts: tuple[str, ...] = ()
     who = type(schedule).__name__
     for name in numbers:
         check_number(who, name, getattr(schedule, name))
-    for name in counts:
-        value = getattr(schedule, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{who}: {name} must be a positive integer, got {value!r}")
-
-
-def _check_names(who: str, state: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    odd = sorted(set(state) ^ set(wanted))
-    if odd:
-        raise ValueError(
-            f"{who}.load_state_dict: this is the state of another schedule, they differ in {odd}"
-        )
+    check_size(who, **{name: getattr(schedule, name) for name in counts})

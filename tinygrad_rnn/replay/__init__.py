@@ -6,7 +6,7 @@ scan.py with what is said of it. Imports tensor/ and what stands to its left. Re
 program/program.py and passes/split.py first.
 """
 
-from tinygrad_rnn.replay.emit.choice import using
+from tinygrad_rnn.backends import using
 from tinygrad_rnn.replay.explain import explain_replay, wanted_of
 from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.trace import ReadError

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from textwrap import indent
 from typing import Any
 
 from tinygrad_rnn import tape
@@ -24,7 +25,7 @@ def explain_replay(replay: Replay, wanted: Wanted | None) -> str:
 
     ``wanted`` says which gradients are wanted (see :func:`wanted_of`), None for none.
     """
-    parts = ["the step, as traced", _indented(str(replay.program))]
+    parts = ["the step, as traced", indent(str(replay.program), "  ")]
     if wanted is None:
         return "\n".join([*parts, *_compiled("forward, without gradients", replay.inference())])
     training = replay.training(wanted)
@@ -110,10 +111,6 @@ def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
 
 def _bytes(spec: ArraySpec) -> int:
     return math.prod(spec.shape) * spec.dtype.itemsize
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def wanted_of(replay: Replay, inputs: Sequence[Any]) -> Wanted | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygrad_rnn import tape
 from tinygrad_rnn.backends import Array
+from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import replay_of
 from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step, float_states
 from tinygrad_rnn.replay.program.program import Program, replace_outputs
@@ -19,10 +20,11 @@ from tinygrad_rnn.tensor import Tensor
 def _forward(
     xp: Any, *inputs: Array, replay: Replay, steps: int, held: Held | None
 ) -> tuple[Array, ...]:
-    return tuple(replay.forward(*_roles(replay.program, inputs), steps, held))
+    return tuple(replay.forward(*roles(replay.program, inputs), steps, held))
 
 
-def _roles(program: Program, inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+def roles(program: Program, inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """The inputs of a loop by what they are: constants, series over time, states."""
     first = len(program.consts)
     second = first + len(program.xs)
     return inputs[:first], inputs[first:second], inputs[second:]
@@ -38,7 +40,7 @@ def _rule(
     held: Held | None,
 ) -> list[Any]:
     program, zeros = replay.program, replay.backend.xp.zeros
-    want_consts, want_xs, want_state = _roles(program, needed)
+    want_consts, want_xs, want_state = roles(program, needed)
     count = len(program.ys)
     present = [g is not None and y.dtype.kind == "f" for g, y in zip(gs, program.ys, strict=False)]
     wanted = Wanted((*want_consts,), (*want_xs,), True, (*present,))
@@ -65,7 +67,7 @@ def _plain_backward(
     replay: Replay, wanted: Wanted, inputs: Sequence[Any], dys: Sequence[Array],
     dstate: Sequence[Array], dtotals: Sequence[Array], steps: int, held: Held | None,
 ) -> Any:  # fmt: skip
-    consts, xs, state = _roles(replay.program, inputs)
+    consts, xs, state = roles(replay.program, inputs)
     if held is None:  # inside another step there is no place to hold anything
         held = Held(wanted_by(replay.program, [*wanted.consts, *wanted.xs]), None, replay.backend)
         replay.forward(consts, xs, state, steps, held)
@@ -80,8 +82,8 @@ def _recorded_backward(
     plain one stores.
     """
     program = replay.program
-    consts, xs, state = _roles(program, inputs)
-    array = next(x.array if isinstance(x, Tensor) else x for x in inputs)
+    consts, xs, state = roles(program, inputs)
+    array = raw(inputs[0])
     states = replay_of(replace_outputs(program, [*program.state]), replay.reverse, array)
     before = apply(states, consts, xs, state, steps)[0]
     back = backward_step(program, wanted, replay.backend, replay.device)
@@ -92,7 +94,7 @@ def _recorded_backward(
 
 def wanted_by(program: Program, wants: Sequence[bool]) -> Wanted:
     """The gradients that inputs ask for, those of all outputs arriving."""
-    consts, xs, _ = _roles(program, wants)
+    consts, xs, _ = roles(program, wants)
     return Wanted((*consts,), (*xs,), True, (*[y.dtype.kind == "f" for y in program.ys],))
 
 
@@ -124,7 +126,7 @@ def apply(
         found = _scan(*inputs, replay=replay, steps=steps, held=held)
     else:  # the same without what is there for the tape
         arrays = [x.array if isinstance(x, tape.Traced) else x for x in inputs]
-        found = replay.forward(*_roles(replay.program, arrays), steps, None)
+        found = replay.forward(*roles(replay.program, arrays), steps, None)
         if any(map(isinstance, inputs, repeat(tape.Traced))):
             found = map(Tensor.output_type, found)
     found, count = [*found], len(replay.program.ys)

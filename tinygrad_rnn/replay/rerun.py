@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import tape
+from tinygrad_rnn.ops.arrays import raw
+from tinygrad_rnn.replay.primitive import roles
 from tinygrad_rnn.replay.program.program import evaluate
 from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.tape import Record
@@ -31,11 +33,9 @@ def rerun(
     """
     replay: Replay = record.params["replay"]
     program, steps = replay.program, record.params["steps"]
-    first = len(program.consts)
-    second = first + len(program.xs)
-    arrays = [x.array if isinstance(x, tape.Traced) else x for x in record.inputs]
+    arrays = map(raw, record.inputs)
     inputs = [Tensor(x, cotangents is not None and x.dtype.kind == "f") for x in arrays]
-    consts, xs, state = inputs[:first], inputs[first:second], inputs[second:]
+    consts, xs, state = roles(program, inputs)
     columns = [[Tensor(row, x.requires_grad) for row in x.array] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
@@ -52,13 +52,9 @@ def rerun(
     ends = cotangents[len(outputs) : len(outputs) + len(state)]
     for series, g in zip(outputs, cotangents, strict=False):
         if g is not None:
-            pairs += [(y, Tensor(part)) for y, part in zip(series, _raw(g), strict=True)]
-    pairs += [(y, Tensor(_raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
+            pairs += [(y, Tensor(part)) for y, part in zip(series, raw(g), strict=True)]
+    pairs += [(y, Tensor(raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
     pairs = [(y, g) for y, g in pairs if y.requires_grad]
     targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]
     with np.errstate(all="ignore"):
         tape.differentiate([y for y, _ in pairs], [g for _, g in pairs], targets)
-
-
-def _raw(g: Any) -> Any:
-    return g.array if isinstance(g, tape.Traced) else g

@@ -9,6 +9,7 @@ from typing import Any
 from tinygrad_rnn import tape
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import Draw
+from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import CACHE, cache_key
 from tinygrad_rnn.replay.primitive import apply
 from tinygrad_rnn.replay.program.checks import check_arguments
@@ -77,8 +78,7 @@ def trace(
     loop = Steps(step, xs, state, steps, reverse)
     before = Look(step)
     first = loop.traced()
-    like = [*tape.leaves(xs), *tape.leaves(state), *first.captured][0]
-    array = like.array if isinstance(like, tape.Traced) else like
+    array = raw(tape.leaves(xs)[0])
     changed = differs(before, Look(step))
     watched = first.is_watched
     key = cache_key(first.program, reverse, array)

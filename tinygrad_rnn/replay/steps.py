@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops, tape
-from tinygrad_rnn.backends import backend_of
+from tinygrad_rnn.backends import to_host
+from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import program_key
 from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.program import evaluate
@@ -97,12 +98,11 @@ class Steps:
 
     def show(self) -> None:
         """Let observers see the operations of the traced steps."""
-        forms = containers(self.form, self.state)
-        self._forget()
-        self._compute(*forms)
+        self._compute(*containers(self.form, self.state))
 
     def _compute(self, y_form: Any, state_form: Any) -> None:
         """The results of the traced steps from their programs; the steps are not called again."""
+        self._forget()
         for trace in self._traces:
             t, program = self.times[self.done], trace.program
             self.draws.begin(t)
@@ -155,6 +155,5 @@ def _same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b) or (isinstance(a, Tensor) and a.requires_grad):
         return False
-    arrays = [v.array if isinstance(v, Tensor) else v for v in (a, b)]
-    x, y = (backend_of(array).to_host(array) for array in arrays)
+    x, y = (to_host(raw(v)) for v in (a, b))
     return x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinygrad_rnn.nn import check_size
 from tinygrad_rnn.training.trainer import Callback, Trainer
 
 
@@ -22,10 +23,7 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, patience: int, metric: str | None = None, min_delta: float = 0.0) -> None:
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(
-                f"EarlyStopping: patience must be a positive integer, got {patience!r}"
-            )
+        check_size("EarlyStopping", patience=patience)
         if not isinstance(min_delta, int | float) or not min_delta >= 0:
             raise ValueError(f"EarlyStopping: min_delta must be a number >= 0, got {min_delta!r}")
         self.patience, self.metric, self.min_delta = patience, metric, min_delta

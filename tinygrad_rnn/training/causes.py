@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import find_backend, to_host
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.ops.arrays import raw
 
 
 def nonfinite_part(name: str, tree: Any) -> str | None:
@@ -18,7 +18,7 @@ def nonfinite_part(name: str, tree: Any) -> str | None:
     ``name`` is what the tree is called. Leaves that are no floating numbers are not looked at.
     """
     for path, leaf in _leaves(name, tree):
-        array = leaf.array if isinstance(leaf, Tensor) else leaf
+        array = raw(leaf)
         if isinstance(array, float | np.floating):
             array = np.asarray(array)
         if find_backend(array) is None or array.dtype.kind != "f":

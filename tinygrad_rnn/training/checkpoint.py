@@ -128,19 +128,12 @@ class Checkpoint:
             }
 
         names = ("optimizer", "generator", "progress", "settings", "parts")
-        optimizer, generator, progress, settings, parts = (document[name] for name in names)
-        for name in names:
-            if not isinstance(document[name], dict):
+        dicts: dict[str, Any] = {name: document[name] for name in names}
+        for name, found in dicts.items():
+            if not isinstance(found, dict):
                 raise TypeError(f"{name} is no dict")
-        return cls(
-            model=under("model/"),
-            optimizer=optimizer | {"arrays": under("optimizer/")},
-            generator=generator,
-            state=_build(document["state"], under("state/")),
-            progress=progress,
-            settings=settings,
-            parts=parts,
-        )
+        dicts["optimizer"] |= {"arrays": under("optimizer/")}
+        return cls(under("model/"), state=_build(document["state"], under("state/")), **dicts)
 
     @staticmethod
     def latest(folder: str | os.PathLike[str]) -> Path:

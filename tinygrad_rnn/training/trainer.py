@@ -137,7 +137,6 @@ class Trainer(Run):
         self.settings = plain_settings(settings or {})
         self._saved = 0
         self._unwritten: dict[str, float] | None = None  # the last row, until it is in the file
-        self._best_is_due = False
         self._stopping = False
 
     def fit(

@@ -13,12 +13,11 @@ The first two hand single steps that they cannot compile to the third. What they
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Backend, Extras, Switch, extras, using_extras
+from tinygrad_rnn.backends import Backend, Extras, extras
 from tinygrad_rnn.backends.forks import undivided
 from tinygrad_rnn.replay.emit import array_calls
 from tinygrad_rnn.replay.emit.common import CompiledLoop, Unsupported
@@ -26,14 +25,6 @@ from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
 from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
-
-
-def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
-    """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
-
-    By default whatever is installed is used. For comparisons, and for finding a fault.
-    """
-    return using_extras(jit=jit, packed=packed)
 
 
 def has_numba() -> bool:
@@ -52,15 +43,6 @@ def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
     if not _why_no_kernels(loop, backend):
         return cuda_emitter.compile_loop(loop, backend, one_step)
     return array_calls.compile_loop(loop, backend)
-
-
-def bind(compiled: CompiledLoop, arrays: Sequence[Any], steps: int) -> Callable[[], None] | None:
-    """The loop bound to the memory of these arrays, to be run any number of times.
-
-    It does not hold the arrays. None where the loop is more than one compiled function.
-    """
-    binds: Any = getattr(compiled, "bind", None)
-    return None if binds is None else binds(arrays, steps)
 
 
 def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
@@ -96,6 +78,3 @@ def _numba_emitter() -> Any:
         from tinygrad_rnn.replay.emit.numba import emitter
 
     return emitter
-
-
-__all__ = ["CompiledLoop", "bind", "emit", "has_numba", "using"]

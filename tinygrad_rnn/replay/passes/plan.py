@@ -42,9 +42,6 @@ class Plan:
     state: list[int | None]
     crossing: dict[Value, tuple[int, slice]]
 
-    def is_state(self, array: int) -> bool:
-        return array in self.state
-
     def verify(self, parts: Parts, *_: Any) -> None:
         """Inputs and states have their arrays, and what leaves the loop is written."""
         arrays, program = self.loop.arrays, parts.program

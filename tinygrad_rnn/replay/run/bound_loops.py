@@ -7,6 +7,7 @@ or gives lies there, and of the constants it holds no more than where they are.
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.choice import CompiledLoop, bind
+from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.plan import Plan
 from tinygrad_rnn.replay.program.program import Program
 
@@ -24,6 +25,23 @@ KEPT = 16
 """Bound loops kept per loop; beyond, those that were not used for longest go."""
 
 Results = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
+
+
+def array_kinds(plan: Plan, steps: int) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shapes and dtypes of a loop's arrays. Over time, a state has one row more than others."""
+    return [
+        ((steps + (k in plan.state), *spec.shape) if spec.stacked else spec.shape, spec.dtype)
+        for k, spec in enumerate(plan.loop.arrays)
+    ]
+
+
+def states_at(plan: Plan, arrays: Sequence[Any], row: int) -> list[Any]:
+    """Where each state lies before the first step or after the last; None for an unused one."""
+    specs = plan.loop.arrays
+    return [
+        None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
+        for k in plan.state
+    ]
 
 
 class BoundLoop:
@@ -39,22 +57,16 @@ class BoundLoop:
         run: Callable[[], None],
     ) -> None:
         first, last = (steps, 0) if plan.loop.reverse else (0, steps)
-        specs, inputs = plan.loop.arrays, plan.inputs
-
-        def state(row: int) -> list[Any]:
-            return [
-                None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
-                for k in plan.state
-            ]
-
+        inputs = plan.inputs
         self.key, self.run = (steps, compiled), run
         fixed = {inputs[v]: n for n, v in enumerate(program.consts) if v in inputs}
         self.constants = [(n, weakref.ref(arrays[k])) for k, n in fixed.items()]
         self.own = [array for k, array in enumerate(arrays) if k not in fixed]
-        targets = [arrays[inputs[v]] if v in inputs else None for v in program.xs] + state(first)
+        targets = [arrays[inputs[v]] if v in inputs else None for v in program.xs]
+        targets += states_at(plan, arrays, first)
         self.targets = [(k, t) for k, t in enumerate(targets) if t is not None]
         self.ys = [arrays[k][rows] for k, rows in map(plan.crossing.__getitem__, program.ys)]
-        self.ends = state(last)
+        self.ends = states_at(plan, arrays, last)
 
     def fits(self, consts: Sequence[np.ndarray]) -> bool:
         """Whether the loop is bound to these constants."""
@@ -89,9 +101,6 @@ class BoundLoops:
         self._lock = threading.Lock()
         self._idle: list[BoundLoop] = []
 
-    def __len__(self) -> int:
-        return len(self._idle)
-
     def run(
         self,
         compiled: CompiledLoop,
@@ -122,21 +131,16 @@ class BoundLoops:
         self, compiled: CompiledLoop, consts: Sequence[np.ndarray], steps: int
     ) -> BoundLoop | None:
         inputs = self.plan.inputs
-        arrays: list[np.ndarray] = []
-        size = 0
-        given = {inputs[v]: n for n, v in enumerate(self.program.consts) if v in inputs}
-        for k, spec in enumerate(self.plan.loop.arrays):
-            if k in given:
-                arrays.append(consts[given[k]])
-                if not arrays[k].flags.c_contiguous:
-                    return None
-            else:
-                rows = (steps + self.plan.is_state(k),) if spec.stacked else ()
-                arrays.append(np.empty((*rows, *spec.shape), spec.dtype))
-                size += arrays[k].nbytes
-                if size > LARGEST:
-                    return None
-        run = bind(compiled, arrays, steps)
+        given = {inputs[v]: consts[n] for n, v in enumerate(self.program.consts) if v in inputs}
+        if not all(array.flags.c_contiguous for array in given.values()):
+            return None
+        kinds = array_kinds(self.plan, steps)
+        own = [kind for k, kind in enumerate(kinds) if k not in given]
+        if sum(math.prod(shape) * dtype.itemsize for shape, dtype in own) > LARGEST:
+            return None
+        arrays = [given[k] if k in given else np.empty(*kind) for k, kind in enumerate(kinds)]
+        bind: Any = getattr(compiled, "bind", None)  # which only a loop of Numba's has
+        run = None if bind is None else bind(arrays, steps)
         if run is None:
             return None
         return BoundLoop(self.program, self.plan, arrays, steps, compiled, run)

@@ -10,14 +10,14 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.replay.emit import choice
-from tinygrad_rnn.replay.emit.choice import CompiledLoop
+from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.lower import lower
 from tinygrad_rnn.replay.passes.plain import VIEWS, is_light, is_product
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
 from tinygrad_rnn.replay.passes.split import Parts, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
-from tinygrad_rnn.replay.run.bound_loops import BoundLoops
+from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, states_at
 from tinygrad_rnn.replay.run.memory import Lease
 from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
@@ -39,7 +39,7 @@ class Compiled:
     def __init__(
         self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
-        self.source, self.backend, self.reverse = program, backend, reverse
+        self.backend, self.reverse = backend, reverse
         self.program, self.summed = summed_inside(simplify(lower(program)))
         self.parts: Parts = split(self.program, brief)
         self.plan = plan(self.parts, reverse, brief)
@@ -106,14 +106,14 @@ class Compiled:
         arrays = self._arrays(before, steps, lease)
         first, last = (steps, 0) if self.reverse else (0, steps)
         start: list[Any] = [*state, *[0] * (len(self.program.state) - len(state))]
-        for place, s in zip(self._states(arrays, first), start, strict=True):
+        for place, s in zip(states_at(self.plan, arrays, first), start, strict=True):
             if place is not None:
                 place[...] = s
 
         runner(arrays, steps)
 
         ends: list[Array] = []
-        for place, s in zip(self._states(arrays, last), start, strict=True):
+        for place, s in zip(states_at(self.plan, arrays, last), start, strict=True):
             ends.append((s if place is None else place).copy())
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
@@ -136,31 +136,19 @@ class Compiled:
 
     def _arrays(self, before: OverTime, steps: int, lease: Lease) -> list[Any]:
         """The arrays of the loop: its inputs, and memory for what it computes."""
-        specs, states, xp = self.plan.loop.arrays, self.plan.state, self.backend.xp
-        shapes = [
-            (steps + (k in states), *spec.shape) if spec.stacked else spec.shape
-            for k, spec in enumerate(specs)
-        ]
-        arrays: list[Any] = [None] * len(specs)
+        kinds = array_kinds(self.plan, steps)
+        arrays: list[Any] = [None] * len(kinds)
         known = {**before.stacked, **before.single}
         for v, k in self.plan.inputs.items():
             array = known.get(v)
             array = before.series(v) if array is None else array
             arrays[k] = array if array.flags.c_contiguous else self.backend.contiguous(array)
         for k in self._leaving:
-            arrays[k] = xp.empty(shapes[k], dtype=specs[k].dtype)
-        lent = lease.take_all([(shapes[k], specs[k].dtype) for k in self._lent])
+            arrays[k] = self.backend.xp.empty(*kinds[k])
+        lent = lease.take_all([kinds[k] for k in self._lent])
         for k, array in zip(self._lent, lent, strict=True):
             arrays[k] = array
         return arrays
-
-    def _states(self, arrays: Sequence[Array], row: int) -> list[Array | None]:
-        """Where each state lies before the first step or after the last; None for an unused one."""
-        specs = self.plan.loop.arrays
-        return [
-            None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
-            for k in self.plan.state
-        ]
 
     def _outputs(self, after: OverTime) -> list[Array]:
         """The outputs over time; what a user gets shares its memory with nothing else."""

@@ -46,10 +46,8 @@ class Training:
         inside = back.program.xs[first : first + len(program.state)]
         self.states = [s for s, x in zip(program.state, inside, strict=True) if x in reads]
         self.stored = back.stored
-        residuals = [*self.states, *self.stored]
-        self.forward = replay.compiled(
-            replace_outputs(program, [*program.ys, *residuals]), len(program.ys)
-        )
+        leaving = replace_outputs(program, [*program.ys, *self.states, *self.stored])
+        self.forward = Compiled(leaving, replay.reverse, len(program.ys), replay.backend)
 
 
 class Replay:
@@ -72,15 +70,13 @@ class Replay:
     def __repr__(self) -> str:
         return f"step of {len(self.program.ops)} operations"
 
-    def compiled(self, program: Program, given: int, brief: bool = False) -> Compiled:
-        return Compiled(program, self.reverse, given, self.backend, brief)
-
     def inference(self, steps: int = MANY) -> Compiled:
         """The forward program without residuals."""
         brief = steps < MANY
         found = self._inference.get(brief)
         if found is None:
-            made = self.compiled(self.program, len(self.program.ys), brief)
+            given = len(self.program.ys)
+            made = Compiled(self.program, self.reverse, given, self.backend, brief)
             found = self._inference.setdefault(brief, made)
         return found
 

@@ -18,7 +18,8 @@ from tinygrad_rnn.ops.batching import batched
 from tinygrad_rnn.replay.passes.plain import SLICE, is_product
 from tinygrad_rnn.replay.program.program import Op, Value
 
-_LINEAR = (P.transpose, P.reshape, P.broadcast_to, P.sum, P.sum_to, P.cast, SLICE, ops.negative)
+_SHAPING = (P.transpose, P.reshape, P.broadcast_to, P.concat, SLICE)
+_LINEAR = (*_SHAPING, P.sum, P.sum_to, P.cast, ops.negative)
 
 
 class OverTime:
@@ -96,17 +97,15 @@ class OverTime:
         if is_product(op):
             return self._total_product(*op.inputs)
         if op.primitive in _LINEAR and v.dtype.kind == "f":
-            return op.primitive(self.total(op.inputs[0]), **op.params)  # pyright: ignore
+            return op.primitive(*map(self.total, op.inputs), **op.params)  # pyright: ignore
         if op.primitive in (ops.add, ops.subtract) and all(
             isinstance(x, Value) and x.shape == v.shape for x in op.inputs
         ):
-            return op.primitive(*(self.total(x) for x in op.inputs))  # pyright: ignore
+            return op.primitive(*map(self.total, op.inputs))  # pyright: ignore
         if op.primitive is ops.multiply:
             for x, factor in (op.inputs, op.inputs[::-1]):
                 if not isinstance(factor, Value) or factor in self.single:
                     return self.total(x) * self.operand(factor)  # pyright: ignore
-        if op.primitive is P.concat and v.dtype.kind == "f":
-            return op.primitive(*(self.total(x) for x in op.inputs), **op.params)  # pyright: ignore
         if op.primitive is P.scatter_add:
             values, indices = (self.series(x) for x in op.inputs)  # pyright: ignore
             tail = values.shape[indices.ndim :]

@@ -11,13 +11,7 @@ from math import prod
 from typing import TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.common import (
-    CompiledLoop,
-    CompiledStep,
-    Fallback,
-    StepAt,
-    view,
-)
+from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, StepAt, view
 from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop, Product, Ref
 

@@ -102,7 +102,6 @@ class _Program:
 
     def __init__(self, loop: Loop, parts: list[Part], packed: bool) -> None:
         self._loop, self._parts, self._packed = loop, parts, packed
-        self._reverse = loop.reverse
         self._threads: dict[int, list[Table]] = {}
         rows = [0] * len(loop.arrays)
         changing = {ref.array for step in loop.steps for ref in written(step)}
@@ -165,7 +164,7 @@ class _Program:
         return self._threads[count]
 
     def _times(self, length: int) -> tuple[int, int, int]:
-        return (length - 1, -1, -1) if self._reverse else (0, length, 1)
+        return (length - 1, -1, -1) if self._loop.reverse else (0, length, 1)
 
     def _check(self, arrays: Sequence[np.ndarray], length: int) -> None:
         if len(arrays) != len(self._specs):

@@ -18,6 +18,7 @@ from tinygrad_rnn.replay.program.loop import (
     Phase,
     Product,
     Ref,
+    extent,
     phase_refs,
     refs,
 )
@@ -75,8 +76,7 @@ def apart(a: Ref, b: Ref, lead: tuple[int, ...], width: int) -> bool:
     """Whether two places of a kernel certainly share no element within one time step."""
     if a.array != b.array or a.time != b.time:
         return True
-    sizes = (*lead, width)
-    first, last = zip(*(_span(ref, sizes) for ref in (a, b)), strict=True)
+    first, last = zip(*(extent(r._replace(shape=(*lead, width))) for r in (a, b)), strict=True)
     if last[0] < first[1] or last[1] < first[0]:
         return True
     pitch = math.gcd(*(s for ref in (a, b) for s in ref.strides[:-1]))
@@ -85,12 +85,6 @@ def apart(a: Ref, b: Ref, lead: tuple[int, ...], width: int) -> bool:
     columns = [(r.offset % pitch, r.offset % pitch + (width - 1) * r.strides[-1]) for r in (a, b)]
     inside = all(0 <= low <= high < pitch for low, high in columns)
     return inside and (columns[0][1] < columns[1][0] or columns[1][1] < columns[0][0])
-
-
-def _span(ref: Ref, sizes: tuple[int, ...]) -> tuple[int, int]:
-    moves = [(n - 1) * s for n, s in zip(sizes, ref.strides, strict=True)]
-    low = ref.offset + sum(m for m in moves if m < 0)
-    return low, ref.offset + sum(m for m in moves if m > 0)
 
 
 class KernelSource(NamedTuple):

@@ -24,12 +24,7 @@ from tinygrad_rnn.backends.mkl_threads import thread_count
 from tinygrad_rnn.backends.pool import POOL
 from tinygrad_rnn.replay.emit.common import Unsupported
 from tinygrad_rnn.replay.emit.numba.cache import CompiledFunction
-from tinygrad_rnn.replay.emit.numba.source import (
-    kernel_source,
-    place,
-    places,
-    product_code,
-)
+from tinygrad_rnn.replay.emit.numba.source import kernel_source, place, places, product_code
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Phase, Product, Ref, Step, phase_refs
 
 PACKED_ROWS = 48
@@ -51,9 +46,9 @@ a core, up to so many bytes, and does not count where they are used for so many 
 
 
 class Matrix(NamedTuple):
-    """How BLAS sees a two-dimensional Ref."""
+    """How BLAS sees a two-dimensional Ref: as it is, by rows, or transposed, by columns."""
 
-    transposed: bool
+    layout: int
     stride: int
 
 
@@ -63,11 +58,11 @@ def matrix(ref: Ref) -> Matrix:
         raise Unsupported(f"a product takes two axes, got shape {ref.shape}")
     (rows, columns), (down, across) = ref.shape, ref.strides
     if columns <= 1 and (rows <= 1 or down >= max(1, columns)):
-        return Matrix(False, max(down, columns, 1))
+        return Matrix(AS_IS, max(down, columns, 1))
     if across == 1 and (rows <= 1 or down >= columns):
-        return Matrix(False, max(down, columns))
+        return Matrix(AS_IS, max(down, columns))
     if (down == 1 or rows <= 1) and across >= max(1, rows):
-        return Matrix(True, across)
+        return Matrix(TRANSPOSED, across)
     raise Unsupported(f"BLAS takes no matrix of shape {ref.shape} with strides {ref.strides}")
 
 
@@ -145,30 +140,29 @@ class Table:
             raise Unsupported("NumPy's OpenBLAS was not found")
         code = product_code(product, self._arrays)
         a, b, out = product.a, product.b, product.out
-        if matrix(out).transposed:  # out^T = b^T a^T
+        if matrix(out).layout == TRANSPOSED:  # out^T = b^T a^T
             a, b, out = flipped(b), flipped(a), flipped(out)
         (m, k), n = a.shape, b.shape[1]
         left, right = matrix(a), matrix(b)
-        how = [TRANSPOSED if left.transposed else AS_IS, TRANSPOSED if right.transposed else AS_IS]
         position = len(self._entries)
         work = 2 * m * n * k
         small = SMALL // 2 if m == 1 else SMALL
         provider = mkl() if self._packed and work > small else None
-        self._entries += [(provider or library).gemm[code], 0, *how, m, n, k]
+        self._entries += [(provider or library).gemm[code], 0, left.layout, right.layout, m, n, k]
         for ref in (a, b, out):
             self._address(ref)
             self._entries.append(matrix(ref).stride)
         self._entries.append(PACKED)
         by_row = provider is None and m == 1 and work > ONE_ROW
         self._entries.append(library.gemv[code] if by_row else 0)
-        self._entries += [AS_IS, n, k] if right.transposed else [TRANSPOSED, k, n]
-        self._entries.append(left.stride if left.transposed else 1)
+        self._entries += [AS_IS, n, k] if right.layout == TRANSPOSED else [TRANSPOSED, k, n]
+        self._entries.append(left.stride if left.layout == TRANSPOSED else 1)
         if provider is None:
             self._largest = max(self._largest, LARGE if by_row else work)
             return
         self._by_mkl.append(product)
         if product.constant and b is product.b:
-            packing = Packing(code, m, n, k, right.transposed, right.stride)
+            packing = Packing(code, m, n, k, *right)
             self._packs.append(_Pack(packing, position, provider))
 
     def bind(self, starts: np.ndarray, length: int) -> Bound:
@@ -222,9 +216,8 @@ class Bound:
 
     def end(self) -> None:
         """Give the libraries back the numbers of threads that they had, and the memory."""
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
+        while self._undo:
+            self._undo.pop()()
         if self._held:
             self._table[:] = self._unpacked
             POOL.give(self._held)

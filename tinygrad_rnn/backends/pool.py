@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,17 +35,21 @@ class Pool:
         """How much lies idle."""
         return sum(size * len(blocks) for size, blocks in self.idle.items())
 
-    def take(self, size: int) -> np.ndarray:
+    def take(self, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Blocks of so many bytes each."""
+        found: list[np.ndarray] = []
         with self.lock:
             if self.back:
                 self._sort()
-            blocks = self.idle.get(size)
-            if blocks:
-                _, block = blocks.pop()
+            for size in sizes:
+                blocks = self.idle.get(size)
+                if not blocks:
+                    found.append(np.empty(size, np.uint8))
+                    continue
+                found.append(blocks.pop()[1])
                 if not blocks:
                     del self.idle[size]
-                return block
-        return np.empty(size, np.uint8)
+        return found
 
     def give(self, blocks: list[np.ndarray]) -> None:
         self.back.extend(blocks)

@@ -207,7 +207,7 @@ class Bound:
     def _pack(self, how: Packing, position: int, blas: Blas) -> None:
         if not self._held:
             self._unpacked = self._table.copy()
-        memory = POOL.take(how.size(blas) + 64)
+        (memory,) = POOL.take([how.size(blas) + 64])
         self._held.append(memory)
         start = -(-memory.ctypes.data // 64) * 64
         how.pack(blas, int(self._table[position + 10]), start)

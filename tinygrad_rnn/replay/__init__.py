@@ -7,7 +7,8 @@ program/program.py and passes/split.py first.
 """
 
 from tinygrad_rnn.backends import using
-from tinygrad_rnn.replay.explain import explain_replay, wanted_of
+from tinygrad_rnn.replay.explain import explain_replay
+from tinygrad_rnn.replay.primitive import wanted_of
 from tinygrad_rnn.replay.program.checks import checked_step
 from tinygrad_rnn.replay.program.trace import ReadError
 from tinygrad_rnn.replay.program.verify import verifying

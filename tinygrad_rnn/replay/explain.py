@@ -7,12 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from textwrap import indent
-from typing import Any
 
-from tinygrad_rnn import tape
 from tinygrad_rnn.replay.emit.choice import loop_reasons
 from tinygrad_rnn.replay.passes.gradient import Wanted
-from tinygrad_rnn.replay.primitive import wanted_by
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
 from tinygrad_rnn.replay.program.program import Names, Op
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -23,7 +20,7 @@ from tinygrad_rnn.tape import format_bytes
 def explain_replay(replay: Replay, wanted: Wanted | None) -> str:
     """The program of a step, and what became of it, forward and backward.
 
-    ``wanted`` says which gradients are wanted (see :func:`wanted_of`), None for none.
+    ``wanted`` says which gradients are wanted (see ``wanted_of`` in primitive.py), None for none.
     """
     parts = ["the step, as traced", indent(str(replay.program), "  ")]
     if wanted is None:
@@ -111,9 +108,3 @@ def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
 
 def _bytes(spec: ArraySpec) -> int:
     return math.prod(spec.shape) * spec.dtype.itemsize
-
-
-def wanted_of(replay: Replay, inputs: Sequence[Any]) -> Wanted | None:
-    """The gradients that inputs ask for, None for none."""
-    wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
-    return wanted_by(replay.program, wants) if any(wants) else None

@@ -98,6 +98,12 @@ def wanted_by(program: Program, wants: Sequence[bool]) -> Wanted:
     return Wanted((*consts,), (*xs,), True, (*[y.dtype.kind == "f" for y in program.ys],))
 
 
+def wanted_of(replay: Replay, inputs: Sequence[Any]) -> Wanted | None:
+    """The gradients that the inputs of a loop ask for, None for none."""
+    wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
+    return wanted_by(replay.program, wants) if any(wants) else None
+
+
 def _reads(replay: Replay, **_: Any) -> str:
     """The outputs over time lie in memory that the backward pass reads; other results do not."""
     return " ".join(["x", *(f"y{k}" for k in range(len(replay.program.ys)))])
@@ -119,14 +125,12 @@ def apply(
     held = None
     modes = tape.current_modes.get()
     if modes.recording and modes.tracer is None:
-        wants = [isinstance(x, tape.Traced) and x.needs_grad for x in inputs]
-        if True in wants:
-            held = Held(wanted_by(replay.program, wants), every, replay.backend)
+        wanted = wanted_of(replay, inputs)
+        held = None if wanted is None else Held(wanted, every, replay.backend)
     if held is not None or modes.tracer is not None or modes.observers:
         found = _scan(*inputs, replay=replay, steps=steps, held=held)
     else:  # the same without what is there for the tape
-        arrays = [x.array if isinstance(x, tape.Traced) else x for x in inputs]
-        found = replay.forward(*roles(replay.program, arrays), steps, None)
+        found = replay.forward(*roles(replay.program, [*map(raw, inputs)]), steps, None)
         if any(map(isinstance, inputs, repeat(tape.Traced))):
             found = map(Tensor.output_type, found)
     found, count = [*found], len(replay.program.ys)

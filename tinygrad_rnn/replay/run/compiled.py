@@ -67,7 +67,7 @@ class Compiled:
         ]
         keeps_bound = brief and backend.xp is np and self._is_bare()
         self.bound_loops = BoundLoops(self.program, self.plan) if keeps_bound else None
-        self._runners: dict[Any, CompiledLoop] = {}
+        self._loops: dict[Any, CompiledLoop] = {}
 
     def run(
         self,
@@ -81,16 +81,16 @@ class Compiled:
 
         Without one there must be none.
         """
-        runner = self.runner()
+        compiled = self.compiled_loop()
         if self.bound_loops is not None:
-            at_once = self.bound_loops.run(runner, consts, xs, state, steps)
+            at_once = self.bound_loops.run(compiled, consts, xs, state, steps)
             if at_once is not None:
                 return at_once
-        return self.backend.flushed(partial(self._run, runner, consts, xs, state, steps, lease))
+        return self.backend.flushed(partial(self._run, compiled, consts, xs, state, steps, lease))
 
     def _run(
         self,
-        runner: CompiledLoop,
+        compiled: CompiledLoop,
         consts: Sequence[Array],
         xs: Sequence[Array],
         state: Sequence[Array],
@@ -110,7 +110,7 @@ class Compiled:
             if place is not None:
                 place[...] = s
 
-        runner(arrays, steps)
+        compiled(arrays, steps)
 
         ends: list[Array] = []
         for place, s in zip(states_at(self.plan, arrays, last), start, strict=True):
@@ -188,11 +188,11 @@ class Compiled:
             and not (self.program.totals or self.summed)
         )
 
-    def runner(self) -> CompiledLoop:
+    def compiled_loop(self) -> CompiledLoop:
         """The loop's function, compiled at the first call for each choice of emitters."""
         chosen = extras()
-        runner = self._runners.get(chosen)
-        if runner is None:
+        compiled = self._loops.get(chosen)
+        if compiled is None:
             made = choice.emit(self.plan.loop, self.backend, chosen)
-            runner = self._runners.setdefault(chosen, made)
-        return runner
+            compiled = self._loops.setdefault(chosen, made)
+        return compiled

@@ -40,6 +40,7 @@ class Backend(ABC):
     native_half : whether float16 products run natively, accumulating in float32.
     checks_indices : whether indexing raises on an integer out of range, or wraps silently.
     asynchronous : whether results are computed later, so that reading one on the host waits.
+    several : whether there are several devices, one of which is the current one (see :meth:`there`).
     """
 
     name: ClassVar[str]
@@ -48,6 +49,7 @@ class Backend(ABC):
     native_half: ClassVar[bool]
     checks_indices: ClassVar[bool]
     asynchronous: ClassVar[bool] = True
+    several: bool = False
 
     @abstractmethod
     def devices(self) -> list[str]:
@@ -86,6 +88,13 @@ class Backend(ABC):
                 array = base
             base = getattr(base, "base", None)
         return array
+
+    def there(self, array: Array, function: Callable[..., T]) -> Callable[..., T]:
+        """The function, during whose calls the device of ``array`` is the current one."""
+        return function
+
+    def use(self, array: Array) -> None:
+        """Make the device of ``array`` the current one, until what is called ``there`` ends."""
 
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """The kernel ``name`` of a CUDA C source, or None where there are no kernels."""

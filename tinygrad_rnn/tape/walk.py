@@ -9,17 +9,19 @@ the result can be differentiated again.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
-from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
+from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of, find_backend, there
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
+
+R = TypeVar("R")
 
 
 def seed(output: Traced, gradient: Any, who: str) -> Traced:
@@ -33,9 +35,10 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
                 f"{who}: a gradient can be left out only for a value of one element, got shape "
                 f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass a gradient"
             )
-        return output.output_type(backend_of(array).xp.ones_like(array))
+        return output.output_type(there(backend_of(array).xp.ones_like)(array))
     if isinstance(gradient, numbers.Real):
-        gradient = backend_of(array).xp.asarray(gradient, dtype=array.dtype)
+        backend = backend_of(array)
+        gradient = backend.there(array, backend.xp.asarray)(gradient, dtype=array.dtype)
     if not isinstance(gradient, Traced):
         gradient = output.output_type(as_array(gradient))
     if gradient.array.shape != array.shape or gradient.array.dtype != array.dtype:
@@ -43,9 +46,9 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
             f"{who}: the gradient must be {array.dtype} {tuple(array.shape)} as the value is, got "
             f"{gradient.array.dtype} {tuple(gradient.array.shape)}"
         )
-    here, there = device_of(array), device_of(gradient.array)
-    if here != there:
-        raise DeviceError(f"{who}: the value is on {here}, the gradient on {there}")
+    home, other = device_of(array), device_of(gradient.array)
+    if home != other:
+        raise DeviceError(f"{who}: the value is on {home}, the gradient on {other}")
     return gradient
 
 
@@ -65,7 +68,8 @@ def differentiate(
     ``since`` are not walked.
     """
     records = between(targets, collect(outputs, since))
-    return _walk(records, outputs, seeds, targets, create_graph, retain_graph)
+    walk = _there(outputs, _walk)
+    return walk(records, outputs, seeds, targets, create_graph, retain_graph)
 
 
 def backward(
@@ -80,6 +84,20 @@ def backward(
     It is added to a gradient that is there already. Nothing is left half-done: where the tape
     cannot be differentiated, no ``.grad`` has changed.
     """
+    _there(outputs, _backward)(outputs, seeds, create_graph, retain_graph)
+
+
+def _there(outputs: Sequence[Traced], function: Callable[..., R]) -> Callable[..., R]:
+    """The function, which may make other devices the current one while it runs."""
+    if not outputs:
+        return function
+    array = outputs[0].array
+    return backend_of(array).there(array, function)
+
+
+def _backward(
+    outputs: Sequence[Traced], seeds: Sequence[Traced], create_graph: bool, retain_graph: bool
+) -> None:
     records = collect(outputs)
     seen: dict[Key, Traced] = {}
     for group in (outputs, *(record.followed() for record in records if not record.freed)):
@@ -95,6 +113,7 @@ def backward(
         if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
         if target.needs_grad:  # else it was frozen after the forward pass
+            backend_of(target.array).use(target.array)
             target.accumulate(g)
 
 
@@ -115,6 +134,7 @@ def _walk(
     finished: dict[Key, Any] = {}
     modes = current_modes.get()
     free = not (retain_graph or create_graph)
+    several = any([backend_of(output.array).several for output in outputs])
 
     for output, g in zip(outputs, seeds, strict=True):
         cotangent = pending.setdefault(key_of(output), Cotangent())
@@ -125,6 +145,8 @@ def _walk(
             record = records.pop()
             gs: list[Any] = []
             arrived = False
+            if several:
+                _use(record.results)
             for slot, y in enumerate(record.results):
                 key = result_key(record, slot)
                 cotangent = pending.pop(key, None)
@@ -139,16 +161,30 @@ def _walk(
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
                 needed = needed_inputs(record, visited, wanted)
+                if several:
+                    _use(record.inputs)
                 _propagate(record, gs, needed, pending, create_graph, modes.observers)
             if free:
                 record.free()
         for key, target in zip(keys, targets, strict=True):
             cotangent = pending.get(key)
             if cotangent is not None:
+                if several:
+                    _use([target])
                 finished[key] = cotangent.kept(target.array)
                 if hooked and target.watch is not None:
                     finished[key] = _shown(target, finished[key])
     return [*map(finished.get, keys)]
+
+
+def _use(values: Sequence[Any]) -> None:
+    """Make the device of the first value that has one the current one."""
+    for value in values:
+        array = value.array if isinstance(value, Traced) else value
+        backend = find_backend(array)
+        if backend is not None:
+            backend.use(array)
+            return
 
 
 def _propagate(

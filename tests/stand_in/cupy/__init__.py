@@ -78,10 +78,14 @@ class ndarray(strict.StrictArray):
             nodes.append(lambda: np.copyto(target, source))
 
 
+_VIEWS = {"broadcast_to", "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze"}
+"""What looks at memory without a kernel, on whichever device."""
+
+
 def _on_current(value: Any, who: str) -> Any:
     """The NumPy value of an operand, which must be on the current device."""
     found = _operand(value, who)
-    if isinstance(value, ndarray):
+    if isinstance(value, ndarray) and who not in _VIEWS:
         cuda.check_device(value._values)
         if who != "assignment" and current.capture is not None:
             raise cuda.runtime.CUDARuntimeError("operation not permitted when stream is capturing")
@@ -90,7 +94,7 @@ def _on_current(value: Any, who: str) -> Any:
 
 def _charged(values: Any, *operands: Any) -> Any:
     found = _result(values, *operands)
-    if isinstance(found, ndarray) and found._values.base is None:
+    if isinstance(found, ndarray) and not cuda.is_allocated(found._values):
         cuda.allocated(found._values)
     return found
 

@@ -34,7 +34,9 @@ class RawKernel:
         self.code, self.name = code, name
         self.launcher: Any = None
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]
+    ) -> None:
         (blocks,), (threads,) = grid, block
         if self.launcher is None:
             FOLDER.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,7 @@ struct float16 {
     unsigned short bits;
     float16(double x) : bits(loop_to_half(x)) {}
     operator float() const { return loop_from_half(bits); }
+    float16& operator+=(float x) { return *this = float16(float(*this) + x); }
 };
 """
 
@@ -76,26 +79,32 @@ class ElementwiseKernel:
         name: str = "kernel",
         preamble: str = "",
     ) -> None:
-        self.ins, self.outs = ([p.split() for p in ps.split(", ")] for ps in (in_params, out_params))
+        self.ins, self.outs = (
+            [p.split() for p in ps.split(", ")] for ps in (in_params, out_params)
+        )
         self.operation, self.preamble = operation, preamble
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, size: int | None = None) -> Any:
         if len(args) != len(self.ins) + len(self.outs):
             raise TypeError("the stand-in wants all outputs to be given")
         values = [self._value(argument) for argument in args]
         kinds: dict[str, np.dtype[Any]] = {}
         for (*_, kind, name), value in zip([*self.ins, *self.outs], values, strict=True):
-            wanted = kinds.setdefault(kind, value.dtype) if kind == "T" else np.dtype(kind)
+            wanted = np.dtype(kind) if kind in _TYPES else kinds.setdefault(kind, value.dtype)
             if value.dtype != wanted:
                 raise TypeError(f"Type is mismatched. {name} {value.dtype} {wanted}")
-        shapes = [v.shape for (*r, _, _), v in zip(self.ins, values, strict=False) if not r]
+        each = [len(parameter) == 2 for parameter in [*self.ins, *self.outs]]  # not raw
+        arrays = [hasattr(argument, "_values") for argument in args]
+        shapes = [v.shape for v, *is_one in zip(values, each, arrays, strict=True) if all(is_one)]
+        if bool(shapes) == (size is not None):
+            raise ValueError("Loop size is undecided, or given beside arrays that say it")
+        shape = (size,) if size is not None else np.broadcast_shapes(*shapes)
         outputs = values[len(self.ins) :]
-        shape = np.broadcast_shapes(*shapes, *(out.shape for out in outputs))
-        if any(out.shape != shape for out in outputs):
+        if size is None and any(out.shape != shape for out in outputs):
             raise ValueError("Out shape is mismatched")
         given = [
-            np.ascontiguousarray(v if len(p) == 3 else np.broadcast_to(v, shape))
-            for p, v in zip([*self.ins, *self.outs], values, strict=True)
+            np.ascontiguousarray(np.broadcast_to(v, shape) if one else v)
+            for v, one in zip(values, each, strict=True)
         ]
         run = self._compiled([v.dtype.name for v in given])
         addresses = (ctypes.c_void_p * len(given))(*(v.ctypes.data for v in given))
@@ -122,8 +131,8 @@ class ElementwiseKernel:
             at = f"given{k}" if raw else f"given{k}[i]"
             type_name = f"{constant}{_TYPES[dtype]}"
             lines.append(f"{type_name}{'*' if raw else '&'} {name} = {at};")
-            if kind == "T":
-                lines.insert(0, f"typedef {_TYPES[dtype]} T;")
+            if kind not in _TYPES:
+                lines.insert(0, f"typedef {_TYPES[dtype]} {kind};")
         heads = [f"{_TYPES[d]}* given{k} = ({_TYPES[d]}*)given[{k}];" for k, d in enumerate(dtypes)]
         text = "\n".join(
             [

@@ -124,15 +124,16 @@ def allocated(values: np.ndarray) -> np.ndarray:
     """NumPy's array as memory of the current device."""
     if current.capture is not None:
         raise runtime.CUDARuntimeError("memory allocated while a stream is capturing")
-    size = values.nbytes
+    owner = _owner(values)
+    size = owner.nbytes
     _allocator(size)
 
-    def gone(_: Any, key: int = id(values)) -> None:
+    def gone(_: Any, key: int = id(owner)) -> None:
         POOL.used -= size
         _owners.pop(key, None)
 
     POOL.used += size
-    _owners[id(values)] = weakref.ref(values, gone), current.device
+    _owners[id(owner)] = weakref.ref(owner, gone), current.device
     return values
 
 
@@ -140,6 +141,10 @@ def _owner(values: np.ndarray) -> np.ndarray:
     while isinstance(values.base, np.ndarray):
         values = values.base
     return values
+
+
+def is_allocated(values: np.ndarray) -> bool:
+    return id(_owner(values)) in _owners
 
 
 def device_of(values: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from host_cuda import HostCUDA
-from networks import close, randomise
-from strict import STRICT
+from networks import close, draw, randomise
+from strict import STRICT, XP
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, rnn
+from tinygrad_rnn.replay.cache import CACHE
+from tinygrad_rnn.tape import format_bytes
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -24,7 +27,9 @@ def card(tmp_path: Path) -> Iterator[HostCUDA]:
     """Strict arrays whose backend has kernels."""
     host = HostCUDA(tmp_path, 4)
     backends.register(host)
+    CACHE.known.clear()
     yield host
+    CACHE.known.clear()
     backends.register(STRICT)
 
 
@@ -75,3 +80,52 @@ def test_layers_run_as_kernels(card: HostCUDA, make: Any, lengths: Any) -> None:
 def test_explain_says_what_runs(card: HostCUDA) -> None:
     layer = randomise(rnn.LSTM(3, 4)).to("strict")
     assert "fused CUDA kernels" in layer.explain()
+
+
+def per_step(text: str, what: str) -> list[int]:
+    """How many of something the lines "per step" name, loop by loop."""
+    lines = [line for line in text.splitlines() if line.strip().startswith("per step:")]
+    found = [re.search(rf"(\d+) {what}", line) for line in lines]
+    return [int(match[1]) if match else 0 for match in found]
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
+def test_what_explain_prints_is_what_is_launched(
+    card: HostCUDA, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = randomise(make()).to("strict")
+    text = layer.explain(2)
+    products: list[Any] = []
+    matmul = XP.matmul
+    monkeypatch.setattr(XP, "matmul", lambda *args, **o: products.append(0) or matmul(*args, **o))
+    counts: list[tuple[int, int]] = []
+    for T in (6, 6, 10):  # the first call is traced; what is done around the loop is the same
+        card.launches.clear()
+        products.clear()
+        layer(draw(T, 2, 3, device="strict", requires_grad=True))[0].sum().backward()
+        counts.append((len(card.launches), len(products)))
+    kernels, matmuls = (b - a for a, b in zip(*counts[1:], strict=True))
+    assert kernels == 4 * sum(per_step(text, "kernel launch"))
+    assert matmuls == 4 * sum(per_step(text, "product"))
+    assert kernels > 0
+
+
+def test_bytes_and_operations_of_an_lstm(card: HostCUDA) -> None:
+    B, H, size = 2, 4, 8
+    text = randomise(rnn.LSTM(3, H)).to("strict").explain(B)
+    forward, backward = (line for line in text.splitlines() if "per step:" in line)
+    gates = 4 * B * H
+    flops = 2e-6 * gates * H
+    read = B * H + 4 * H * H  # the product: h and the weight
+    read += 2 * gates + 2 * 4 * H + B * H  # the kernel: two products, two biases, c
+    written = gates + (4 + 1 + 2) * B * H  # the product; gates, tanh(c), h and c
+    assert f"1 product ({flops:.3g} MFLOP)" in forward
+    assert f"reads {format_bytes(size * read)}, writes {format_bytes(size * written)}" in forward
+    read = gates + 4 * H * H  # the product: dz and the weight
+    read += (1 + 4 + 1 + 1 + 2) * B * H  # the kernel: dy, gates, tanh(c), c, the state's cotangents
+    written = B * H + gates + B * H
+    assert f"reads {format_bytes(size * read)}, writes {format_bytes(size * written)}" in backward
+
+
+def test_nothing_is_counted_elsewhere() -> None:
+    assert "per step:" not in rnn.LSTM(3, 4).explain()

@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterator, Sequence
 from textwrap import indent
 
-from tinygrad_rnn.replay.emit.choice import loop_reasons
+from tinygrad_rnn.replay.emit.choice import loop_reasons, work_on_card
+from tinygrad_rnn.replay.emit.cuda.work import Work
 from tinygrad_rnn.replay.passes.gradient import Wanted
+from tinygrad_rnn.replay.passes.plain import VIEWS
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
 from tinygrad_rnn.replay.program.program import Names, Op
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -55,6 +57,10 @@ def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
         f"  memory: {format_bytes(stacked)} per step in {count} arrays over time, "
         f"{format_bytes(fixed)} in {len(loop.arrays) - count} that stay"
     )
+    work = work_on_card(loop, compiled.backend)
+    if work is not None:
+        yield f"  per step: {_work(work)}"
+        yield f"  per call, besides: {_around(compiled)}"
     for note in [*loop_reasons(loop, compiled.backend), *parts.reasons]:
         yield f"  note: {note}"
 
@@ -72,8 +78,8 @@ def _places(compiled: Compiled, names: Names) -> Iterator[str]:
         yield f"    where {', '.join(places)}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, what: str, many: str | None = None) -> str:
+    return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
 def _section(title: str, why: str, ops: Sequence[Op], names: Names) -> Iterator[str]:
@@ -104,6 +110,30 @@ def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
             f"{', '.join(sorted(reads))}; writes {', '.join(sorted(writes))}"
         )
     return f"call {step.primitive.name}, as it is"
+
+
+def _work(work: Work) -> str:
+    launched = [_count(work.kernels, "kernel launch", "kernel launches")]
+    if work.products:
+        flops = f"{2e-6 * work.multiplications:.3g} MFLOP"
+        launched.append(f"{_count(work.products, 'product')} ({flops})")
+    if work.calls:
+        launched.append(f"{_count(work.calls, 'call')} of unknown cost")
+    moved = f"reads {format_bytes(work.read)}, writes {format_bytes(work.written)}"
+    return f"{', '.join(launched)}, {moved}"
+
+
+def _around(compiled: Compiled) -> str:
+    """What surrounds the loop; each operation there is one launch or several."""
+    around = [*compiled.used_once, *compiled.parts.before, *compiled.parts.after]
+    computing = sum(op.primitive not in VIEWS for op in around)
+    copies = 2 * sum(k is not None for k in compiled.plan.state)
+    parts = [
+        (computing, _count(computing, "operation")),
+        (copies, _count(copies, "copy of a state", "copies of states")),
+    ]
+    named = ", ".join(text for number, text in parts if number)
+    return f"{named}, a launch or more each" if named else "nothing"
 
 
 def _bytes(spec: ArraySpec) -> int:

@@ -23,6 +23,7 @@ from tinygrad_rnn.replay.emit import array_calls
 from tinygrad_rnn.replay.emit.common import CompiledLoop, Unsupported
 from tinygrad_rnn.replay.emit.cuda import emitter as cuda_emitter
 from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
+from tinygrad_rnn.replay.emit.cuda.work import Work, work_of
 from tinygrad_rnn.replay.emit.numba.installed import Unusable, why_not
 from tinygrad_rnn.replay.program.loop import Kernel, Loop
 
@@ -57,6 +58,11 @@ def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
     reasons = [_numba_emitter().reason(step, loop) for step in loop.steps]
     why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for text in reasons if text))
     return why or ["the loop is one compiled function"]
+
+
+def work_on_card(loop: Loop, backend: Backend) -> Work | None:
+    """What a step of a loop that is run as CUDA kernels costs."""
+    return None if backend.xp is np or _why_no_kernels(loop, backend) else work_of(loop)
 
 
 def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:

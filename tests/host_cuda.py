@@ -10,11 +10,14 @@ import ctypes
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from strict import StrictBackend
+
+from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
 
 DIALECT = """
 #include <cmath>
@@ -119,7 +122,9 @@ Behind each barrier another thread comes late, so that a barrier that is missing
 
 OPTIONS = ["-std=c++20", "-O1", "-ffp-contract=off", "-fwrapv", "-fPIC", "-pthread"]
 
+EXTERN = 'extern "C" '
 _compiled: dict[str, Any] = {}
+_launchers: dict[tuple[str, str], Any] = {}
 
 
 def _compile(text: str, folder: Path, ending: str, *more: Any) -> Path:
@@ -136,19 +141,41 @@ def _compile(text: str, folder: Path, ending: str, *more: Any) -> Path:
 
 def library(text: str, folder: Path) -> ctypes.CDLL:
     """A text in the dialect of kernels, compiled and loaded."""
+    if text not in _compiled:
+        _compiled[text] = loaded(f"{DIALECT}{text}", folder)
+    return _compiled[text]
+
+
+def loaded(text: str, folder: Path) -> ctypes.CDLL:
+    """A text in C++, compiled and loaded beside what runs blocks."""
     if "blocks" not in _compiled:
         _compiled["blocks"] = _compile(BLOCKS, folder, ".o", "-c")
-    if text not in _compiled:
-        made = _compile(f"{DIALECT}{text}", folder, ".so", "-shared", _compiled["blocks"])
-        _compiled[text] = ctypes.CDLL(str(made))
-    return _compiled[text]
+    return ctypes.CDLL(str(_compile(text, folder, ".so", "-shared", _compiled["blocks"])))
 
 
 def compile_on_host(source: str, name: str, folder: Path) -> Any:
     """The launcher of a kernel: a function of grid, block and the addresses of the arguments."""
-    launch = library(f"{source}{LAUNCH.replace('NAME', name)}", folder).launch
+    launch = _launchers.get((source, name))
+    if launch is None:
+        launch = library(f"{source}{LAUNCH.replace('NAME', name)}", folder).launch
     launch.restype = ctypes.c_bool
     return launch
+
+
+def compile_together(sources: Iterable[str], name: str, folder: Path) -> None:
+    """What ``compile_on_host`` would make of each source, by one run of g++ for all of them.
+
+    Each begins with the preamble of loops, which is compiled once.
+    """
+    bodies = {source: source.removeprefix(PREAMBLE) for source in sources}
+    launch = LAUNCH[LAUNCH.index("static void run(") :].replace("NAME", name)
+    parts = [DIALECT, PREAMBLE, LAUNCH[: LAUNCH.index("static void run(")]]
+    for k, body in enumerate(bodies.values()):
+        own = launch.replace("bool launch", f"bool launch{k}")
+        parts.append(f"namespace part{k} {{\n{body.replace(EXTERN, '')}\n{own}\n}}\n")
+    made = loaded("".join(parts), folder)
+    for k, source in enumerate(bodies):
+        _launchers[source, name] = made[f"launch{k}"]
 
 
 class HostCUDA(StrictBackend):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_rnn.backends import cublas
 from tinygrad_rnn.backends.interface import Backend, DeviceError, KernelLaunch, T
 from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
@@ -32,6 +36,11 @@ _SEGMENT_SUM = """
     }
 """
 """Rows in order: the first of equal ones adds up all of them, each column by a thread."""
+
+
+def _stream() -> int:
+    """The current stream, as a number."""
+    return cupy.cuda.get_current_stream().ptr
 
 
 class CuPyBackend(Backend):
@@ -121,6 +130,66 @@ class CuPyBackend(Backend):
         if kernel is None:
             kernel = self._kernels[source, name] = cupy.RawKernel(source, name)
         return kernel
+
+    @cached_property
+    def blas(self) -> cublas.CuBLAS | None:
+        """cuBLAS without CuPy's wrapper, where it is found."""
+        cupy.cuda.get_cublas_handle()  # loads the library
+        found = cublas.find(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        return found and cublas.CuBLAS(found, partial(cupy.empty, dtype=np.uint8))
+
+    def _handle(self) -> cublas.Handle | None:
+        """That of this thread and the current device, with the memory that NVIDIA recommends."""
+        if self.blas is None:
+            return None
+        device = cupy.cuda.Device()
+        recent = int(device.compute_capability) >= 90
+        return self.blas.handle(device.id, (32 if recent else 4) << 20)
+
+    def matmul_wide(self, a: CuPyArray, b: CuPyArray, out: CuPyArray | None = None) -> CuPyArray:
+        """By cuBLAS, which reads float16 as it is; CuPy would cast both operands before."""
+        handle = self._handle()
+        if handle is None or a.ndim > 3 or b.ndim > 3:
+            return super().matmul_wide(a, b, out)
+        if out is None:
+            stacks = next((x.shape[:1] for x in (a, b) if x.ndim == 3), ())
+            out = cupy.empty((*stacks, a.shape[-2], b.shape[-1]), np.float32)
+        handle.use(_stream())
+        return out if handle.multiply(a, b, out) else super().matmul_wide(a, b, out)
+
+    def prepared_product(
+        self, a: CuPyArray, b: CuPyArray, out: CuPyArray
+    ) -> tuple[Callable[[], Any], Callable[[int], Any]] | None:
+        handle = self._handle()
+        run = handle and handle.prepared(a, b, out)
+        return (lambda: handle.use(_stream()), run) if handle and run else None
+
+    def why_no_capture(self) -> str | None:
+        return None if self.blas is not None else "the library of cuBLAS is not found"
+
+    def place(self, arrays: Sequence[CuPyArray]) -> tuple[int, ...]:
+        addresses = [array.data.ptr for array in arrays]
+        return threading.get_ident(), cupy.cuda.Device().id, _stream(), *addresses
+
+    def capture(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        """As a CUDA graph: captured on a stream of its own, launched on the current one."""
+        launched_on, handle = _stream(), self._handle()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            if handle is not None:
+                handle.use(stream.ptr, launched_on)
+            try:
+                stream.begin_capture()
+                try:
+                    work()
+                except BaseException:
+                    with suppress(RuntimeError):
+                        stream.end_capture()
+                    raise
+                graph = stream.end_capture()
+            finally:
+                if handle is not None:
+                    handle.use(launched_on)
+        return graph.launch
 
     def fetch(self, array: CuPyArray) -> Callable[[], np.ndarray]:
         """Through pinned memory, with an event behind the copy: the device is not waited for."""

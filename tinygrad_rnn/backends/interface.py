@@ -142,3 +142,30 @@ class Backend(ABC):
     def matmul_transposed(self, x: Array, w: Array) -> Array:
         """The product x w^T of x (..., I) and w (O, I), in which layers spend their time."""
         return self.xp.matmul(x, w.T)
+
+    # What is done before a loop, so that within it nothing is left but launches
+
+    def prepared_product(
+        self, a: Array, b: Array, out: Array
+    ) -> tuple[Callable[[], Any], Callable[[int], Any]] | None:
+        """How ``a[t] @ b[t]`` is written to ``out[t]`` in a way that can be captured.
+
+        An operand of two axes is the same for every t. The first function is called before a loop,
+        the second one for each t. None where there is no such way.
+        """
+        return None
+
+    def why_no_capture(self) -> str | None:
+        """Why work cannot be captured and launched again, or None where it can."""
+        return "the backend captures nothing"
+
+    def place(self, arrays: Sequence[Array]) -> tuple[int, ...]:
+        """Where work on these arrays happens: thread, device and stream, and their addresses."""
+        raise NotImplementedError
+
+    def capture(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        """What launches again all that ``work`` would launch now, in the same place.
+
+        Nothing is computed meanwhile. What ``work`` refuses to do while it is captured it raises.
+        """
+        raise NotImplementedError

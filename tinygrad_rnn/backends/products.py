@@ -24,13 +24,17 @@ LARGE = 1 << 18
 
 
 class Extras(NamedTuple):
-    """What may be used where it is installed: Numba (``jit``) and MKL's products (``packed``)."""
+    """What may be used where it is installed: Numba (``jit``) and MKL's products (``packed``); and
+    on a GPU, where it is asked for, cuBLAS without CuPy (``cublas``) and CUDA graphs (``graph``).
+    """
 
-    jit: bool
-    packed: bool
+    jit: bool = True
+    packed: bool = True
+    cublas: bool = False
+    graph: bool = False
 
 
-_extras: ContextVar[Extras] = ContextVar("tinygrad_rnn_extras", default=Extras(True, True))  # noqa: B039
+_extras: ContextVar[Extras] = ContextVar("tinygrad_rnn_extras", default=Extras())  # noqa: B039
 
 
 def extras() -> Extras:
@@ -38,12 +42,18 @@ def extras() -> Extras:
     return _extras.get()
 
 
-def using(jit: bool = True, packed: bool = True) -> Switch[Extras, None]:
+def using(
+    jit: bool = True, packed: bool = True, cublas: bool = False, graph: bool = False
+) -> Switch[Extras, None]:
     """Within the block, replay without Numba (``jit=False``) or without MKL (``packed=False``).
 
-    By default whatever is installed is used. For comparisons, and for finding a fault.
+    On a GPU, ``cublas=True`` has the products of a loop made by cuBLAS without CuPy's wrapper, and
+    ``graph=True`` has loops captured in CUDA graphs, with products of that kind.
+
+    By default whatever is installed is used, and nothing that no card has measured. For
+    comparisons, and for finding a fault.
     """
-    return Switch("using", _extras, lambda before: Extras(jit, packed))
+    return Switch("using", _extras, lambda before: Extras(jit, packed, cublas, graph))
 
 
 @cache

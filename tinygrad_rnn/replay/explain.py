@@ -61,7 +61,8 @@ def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
     if work is not None:
         yield f"  per step: {_work(work)}"
         yield f"  per call, besides: {_around(compiled)}"
-    for note in [*loop_reasons(loop, compiled.backend), *parts.reasons]:
+    reasons = loop_reasons(loop, compiled.backend, compiled.found_loop())
+    for note in [*reasons, *parts.reasons]:
         yield f"  note: {note}"
 
 

@@ -42,14 +42,20 @@ def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
         except Unusable as failure:
             warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
     if not _why_no_kernels(loop, backend):
-        return cuda_emitter.compile_loop(loop, backend, one_step)
+        return cuda_emitter.compile_loop(loop, backend, one_step, chosen.cublas, chosen.graph)
     return array_calls.compile_loop(loop, backend)
 
 
-def loop_reasons(loop: Loop, backend: Backend) -> list[str]:
-    """By what a loop is run, and why any of its steps is run slower than it could be."""
+def loop_reasons(loop: Loop, backend: Backend, made: CompiledLoop | None = None) -> list[str]:
+    """By what a loop is run, and why any of its steps is run slower than it could be.
+
+    ``made`` is its function, where that is there already.
+    """
     if backend.xp is not np:
-        return _why_no_kernels(loop, backend) or ["runs as fused CUDA kernels"]
+        return _why_no_kernels(loop, backend) or [
+            "runs as fused CUDA kernels",
+            *cuda_emitter.graph_reasons(loop, backend, made, extras().graph),
+        ]
     if not extras().jit:
         return ["runs as NumPy calls, since Numba is switched off"]
     missing = why_not()

@@ -191,6 +191,10 @@ class Compiled:
             and not (self.program.totals or self.summed)
         )
 
+    def found_loop(self) -> CompiledLoop | None:
+        """The loop's function, where it was compiled already."""
+        return self._loops.get(extras())
+
     def compiled_loop(self) -> CompiledLoop:
         """The loop's function, compiled at the first call for each choice of emitters."""
         chosen = extras()

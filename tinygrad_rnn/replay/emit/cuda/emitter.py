@@ -1,29 +1,80 @@
 """Run a loop on a GPU: one launch for each fused kernel and each product of a step.
 
-Whatever can be known before is computed when the loop is compiled, and the views of products are
-made before the first step; inside the loop nothing happens but launches.
+Whatever can be known before is computed when the loop is compiled, and the views or addresses of
+products are found before the first step; inside the loop nothing happens but launches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, StepAt, view
+from tinygrad_rnn.replay.emit.cuda.graphs import Graphs, why_no_graph
 from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop, Product, Ref
 
-Prepare: TypeAlias = Callable[[Sequence[Array], int], StepAt]
+
+class Bound(NamedTuple):
+    """A step on its arrays: what is launched at each t, and before the first one.
+
+    ``held`` is memory that it uses and nobody else holds.
+    """
+
+    at: StepAt
+    first: Callable[[], Any] | None = None
+    held: Any = None
+
+
+Prepare: TypeAlias = Callable[[Sequence[Array], int], Bound]
 """What makes a step of the arrays and the number of steps T, before the loop runs."""
 
 
-def compile_loop(loop: Loop, backend: Backend, fallback: Fallback) -> CompiledLoop:
+class CudaLoop:
+    """A loop's steps, to be launched for every t on arrays that are given.
+
+    Attributes
+    ----------
+    graphs : the graphs that it is captured in, None where they are not asked for.
+    """
+
+    def __init__(self, prepared: Sequence[Prepare], reverse: bool, graphs: Graphs | None) -> None:
+        self.prepared, self.reverse, self.graphs = prepared, reverse, graphs
+
+    def __call__(self, arrays: Sequence[Array], T: int) -> None:
+        if T == 0:
+            return
+        graphs = self.graphs
+        if graphs is None or graphs.reason is not None:
+            self._work([prepare(arrays, T) for prepare in self.prepared], T)
+            return
+        place = T, *graphs.backend.place(arrays)
+        if not graphs.launch(place):
+            bound = [prepare(arrays, T) for prepare in self.prepared]
+            held = [step.held for step in bound if step.held is not None]
+            if not graphs.capture(place, lambda: self._work(bound, T), held):
+                self._work(bound, T)
+
+    def _work(self, bound: Sequence[Bound], T: int) -> None:
+        for step in bound:
+            if step.first is not None:
+                step.first()
+        steps = [step.at for step in bound]
+        for t in reversed(range(T)) if self.reverse else range(T):
+            for at in steps:
+                at(t)
+
+
+def compile_loop(
+    loop: Loop, backend: Backend, fallback: Fallback, cublas: bool = False, graph: bool = False
+) -> CudaLoop:
     """A function of the loop's arrays and T that runs its steps for every t.
 
-    Kernels are compiled by the backend, products are its ``matmul``, calls are left to
-    ``fallback``.
+    Kernels are compiled by the backend, products are its ``matmul``, or with ``cublas`` its
+    prepared ones where it has them; calls are left to ``fallback``. With ``graph`` the loop is
+    captured, and its products are prepared whether it is or not, so that the numbers are the same.
 
     Raises
     ------
@@ -34,21 +85,23 @@ def compile_loop(loop: Loop, backend: Backend, fallback: Fallback) -> CompiledLo
         if isinstance(step, Kernel):
             made = _kernel(step, loop.arrays, backend)
         elif isinstance(step, Product):
-            made = _product(step, backend)
+            made = _product(step, backend, cublas or graph)
         else:
             made = _call(fallback(step))
         if made is not None:
             prepared.append(made)
+    return CudaLoop(prepared, loop.reverse, Graphs(loop, backend) if graph else None)
 
-    def run(arrays: Sequence[Array], T: int) -> None:
-        if T == 0:
-            return
-        steps = [prepare(arrays, T) for prepare in prepared]
-        for t in reversed(range(T)) if loop.reverse else range(T):
-            for step in steps:
-                step(t)
 
-    return run
+def graph_reasons(
+    loop: Loop, backend: Backend, made: CompiledLoop | None, wanted: bool
+) -> list[str]:
+    """Whether a loop is captured in CUDA graphs where that is wanted, and why not."""
+    if not wanted:
+        return []
+    graphs = made.graphs if isinstance(made, CudaLoop) else None
+    why = why_no_graph(loop, backend) if graphs is None else graphs.reason
+    return ["is captured in CUDA graphs" if why is None else f"launched step by step: {why}"]
 
 
 def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Prepare | None:
@@ -59,38 +112,48 @@ def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Pre
     if compiled is None:
         raise ValueError(f"the backend {backend.name!r} has no kernels of its own")
 
-    def prepare(arrays: Sequence[Array], T: int) -> StepAt:
+    def prepare(arrays: Sequence[Array], T: int) -> Bound:
         fixed = (*(arrays[k] for k in used), numbers)
-        return lambda t: compiled((grid,), (block,), (*fixed, t))
+        return Bound(lambda t: compiled((grid,), (block,), (*fixed, t)))
 
     return prepare
 
 
-def _product(product: Product, backend: Backend) -> Prepare | None:
+def _product(product: Product, backend: Backend, prepared: bool) -> Prepare | None:
     if prod(product.out.shape) == 0:
         return None
-    matmul = backend.xp.matmul
+    matmul = backend.matmul_wide if product.wide else backend.xp.matmul
 
-    def prepare(arrays: Sequence[Array], T: int) -> StepAt:
-        a, b, out = (
-            _views(ref, arrays[ref.array], backend, T)
-            for ref in (product.a, product.b, product.out)
-        )
+    def prepare(arrays: Sequence[Array], T: int) -> Bound:
+        refs = product.a, product.b, product.out
+        a, b, out = (view(ref, arrays[ref.array], backend, 0, T) for ref in refs)
+        ready = backend.prepared_product(a, b, out) if prepared or product.wide else None
+        if ready is not None:
+            return Bound(ready[1], ready[0])
+        first = held = None
         if product.constant and product.b.time is None and not _dense(product.b):
-            b = [backend.xp.ascontiguousarray(b[0])] * T
-        return lambda t: matmul(a[t], b[t], out=out[t])
+            constant, held = b, backend.xp.empty(b.shape, dtype=b.dtype)
+            first, b = _copying(constant, held), held
+        left, right, into = (_at_each(x, ref, T) for x, ref in zip((a, b, out), refs, strict=True))
+        return Bound(lambda t: matmul(left[t], right[t], out=into[t]), first, held)
 
     return prepare
+
+
+def _copying(source: Array, target: Array) -> Callable[[], None]:
+    def copy() -> None:
+        target[...] = source
+
+    return copy
 
 
 def _call(compiled: CompiledStep) -> Prepare:
-    return lambda arrays, T: compiled(arrays)
+    return lambda arrays, T: Bound(compiled(arrays))
 
 
-def _views(ref: Ref, array: Array, backend: Backend, T: int) -> list[Array]:
+def _at_each(array: Array, ref: Ref, T: int) -> list[Array]:
     """What a Ref means at each t."""
-    found = view(ref, array, backend, 0, T)
-    return [found] * T if ref.time is None else [found[t] for t in range(T)]
+    return [array] * T if ref.time is None else [array[t] for t in range(T)]
 
 
 def _dense(ref: Ref) -> bool:

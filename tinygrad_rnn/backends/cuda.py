@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,7 +82,8 @@ class CuPyBackend(Backend):
     def __init__(self) -> None:
         if not cupy.cuda.is_available():
             raise DeviceError('device "cuda" needs an NVIDIA GPU and its driver: CuPy finds none')
-        cupy.cuda.set_allocator(_explain_memory(cupy.cuda.get_allocator()))
+        with suppress(ValueError):  # within cupy.cuda.using_allocator there is no setting one
+            cupy.cuda.set_allocator(_explain_memory(cupy.cuda.get_allocator()))
         self.several = cupy.cuda.runtime.getDeviceCount() > 1
         self._segment_sum = cupy.ElementwiseKernel(
             "raw int64 rows, raw int64 order, raw S values, int64 width, int64 count",

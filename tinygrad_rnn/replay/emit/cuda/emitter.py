@@ -22,7 +22,8 @@ Prepare: TypeAlias = Callable[[Sequence[Array], int], StepAt]
 def compile_loop(loop: Loop, backend: Backend, fallback: Fallback) -> CompiledLoop:
     """A function of the loop's arrays and T that runs its steps for every t.
 
-    Kernels are compiled by the backend, products are its ``matmul``, calls are left to
+    Kernels are compiled by the backend, products are its ``matmul``, or
+    ``matmul_wide`` for float16 operands, calls are left to
     ``fallback``.
 
     Raises
@@ -69,7 +70,7 @@ def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Pre
 def _product(product: Product, backend: Backend) -> Prepare | None:
     if prod(product.out.shape) == 0:
         return None
-    matmul = backend.xp.matmul
+    matmul = backend.matmul_wide if product.wide else backend.xp.matmul
 
     def prepare(arrays: Sequence[Array], T: int) -> StepAt:
         a, b, out = (

@@ -28,7 +28,6 @@ _KINDS = {"b": BOOL, "u": INTEGER, "i": INTEGER, "f": FLOAT}
 _PLAIN = frozenset((float, int))
 
 
-
 def _cast(xp: Any, x: Any, dtype: Any) -> Any:
     """What float16 cannot hold is inf, of which NumPy, alone among the backends, would warn."""
     if dtype != np.float16:

@@ -16,7 +16,6 @@ from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 from tinygrad_rnn.tape import Primitive
 
-
 HALF = np.dtype(np.float16)
 
 

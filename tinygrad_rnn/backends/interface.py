@@ -151,6 +151,15 @@ class Backend(ABC):
         """The product of two matrices (or stacks of them), written to ``out`` where it is given."""
         return self.xp.matmul(a, b) if out is None else self.xp.matmul(a, b, out=out)
 
+    def matmul_wide(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """The product of two float16 matrices, or stacks of them, accumulated and given in float32.
+
+        Nothing is rounded but the sums: a product of two float16 numbers is a float32. inf comes
+        without a warning of NumPy's.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.matmul(a.astype(np.float32), b.astype(np.float32), out)
+
     def matmul_transposed(self, x: Array, w: Array) -> Array:
         """The product x w^T of x (..., I) and w (O, I), in which layers spend their time."""
         return self.xp.matmul(x, w.T)

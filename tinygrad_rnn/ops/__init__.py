@@ -58,6 +58,7 @@ from tinygrad_rnn.ops.indexing import getitem, place, scatter_add, take
 from tinygrad_rnn.ops.joining import chunk, concat, split, stack, unstack
 from tinygrad_rnn.ops.linear_algebra import einsum, linear, matmul, outer
 from tinygrad_rnn.ops.losses import cross_entropy, one_hot
+from tinygrad_rnn.ops.precision import current_precision, matmul_precision
 from tinygrad_rnn.ops.promotion import cast, common_dtype
 from tinygrad_rnn.ops.random import (
     Blocks,
@@ -133,6 +134,7 @@ __all__ = [
     "cos",
     "cross_entropy",
     "cumsum",
+    "current_precision",
     "divide",
     "dropout",
     "dropout_mask",
@@ -166,6 +168,7 @@ __all__ = [
     "logsumexp",
     "manual_seed",
     "matmul",
+    "matmul_precision",
     "max",
     "maximum",
     "mean",

@@ -71,25 +71,27 @@ def _joining(primitive: Primitive) -> Callable[..., Any]:
     return rule
 
 
-def linear_p(stacked: Stacked, x: AnyArray, weight: AnyArray, *bias: AnyArray) -> AnyArray:
+def linear_p(
+    stacked: Stacked, x: AnyArray, weight: AnyArray, *bias: AnyArray, **how: str
+) -> AnyArray:
     if any(stacked[1:]):
         weight_t = shaping.swapaxes(weight, -1, -2)
-        y = matmul_p((stacked[0], stacked[1]), x, weight_t)
+        y = matmul_p((stacked[0], stacked[1]), x, weight_t, **how)
         if not bias:
             return y
         b, is_stacked = bias[0], stacked[2]
         return y + (shaping.reshape(b, (len(b), *(1,) * (y.ndim - 2), -1)) if is_stacked else b)
     rows = shaping.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    y = linear_algebra.linear(rows, weight, *bias)
+    y = linear_algebra.linear_p(rows, weight, *bias, **how)
     return shaping.reshape(y, (*x.shape[:-1], weight.shape[0]))
 
 
-def matmul_p(stacked: Stacked, a: AnyArray, b: AnyArray) -> AnyArray:
+def matmul_p(stacked: Stacked, a: AnyArray, b: AnyArray, **how: str) -> AnyArray:
     if stacked[0] and not stacked[1] and b.ndim == 2:
         rows = shaping.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
-        y = linear_algebra.matmul(rows, b)
+        y = linear_algebra.matmul_p(rows, b, **how)
         return shaping.reshape(y, (*a.shape[:-1], b.shape[-1]))
-    return linear_algebra.matmul(*_aligned(stacked, (a, b)))
+    return linear_algebra.matmul_p(*_aligned(stacked, (a, b)), **how)
 
 
 def sum_to_p(stacked: Stacked, x: AnyArray, shape: tuple[int, ...]) -> AnyArray:

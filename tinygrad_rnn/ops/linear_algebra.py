@@ -3,7 +3,7 @@
 The gradient of a matrix that multiplies row by row is one product of two stacks of rows, wherever
 the matrix was used. It is therefore deferred until every use is known: a recurrent weight's
 gradient is one product over all T and B. float16 is multiplied in float32 where the backend has
-no native product.
+no native product; ``precision`` is told in precision.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tinygrad_rnn.backends import Array, backend_of
 from tinygrad_rnn.ops.arrays import A, AnyArray
 from tinygrad_rnn.ops.elementwise.arithmetic import multiply
 from tinygrad_rnn.ops.joining import concat
+from tinygrad_rnn.ops.precision import precision_of, product_of_halves
 from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import (
@@ -47,10 +48,20 @@ def _rows(xs: Sequence[A]) -> A:
     return concat(rows) if len(rows) > 1 else rows[0]
 
 
-def _row_products(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]]) -> AnyArray:
+def _row_products(
+    shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any, Any]], **how: str
+) -> AnyArray:
     """Sum over all parts (a, b) of a^T b, as one product of the stacked rows."""
     left, right = zip(*parts, strict=True)
-    return matmul_p(transpose(_rows(left)), _rows(right))
+    return matmul_p(transpose(_rows(left)), _rows(right), **how)
+
+
+_half_row_products = partial(_row_products, precision="float16")
+
+
+def _deferred(a: AnyArray, b: AnyArray, how: dict[str, str]) -> Deferred:
+    """A contribution a^T b to a matrix that multiplied row by row; each precision for itself."""
+    return Deferred(_half_row_products if how else _row_products, a, b)
 
 
 def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -> AnyArray:
@@ -58,22 +69,30 @@ def _row_sums(shape: tuple[int, ...], dtype: Any, parts: Sequence[tuple[Any]]) -
     return sum(_rows([a for (a,) in parts]), 0)
 
 
-def _matmul_right(g: AnyArray, y: AnyArray, a: AnyArray, b: AnyArray) -> Any:
+def _matmul_left(g: AnyArray, y: AnyArray, a: AnyArray, b: AnyArray, **how: str) -> Any:
+    return matmul_p(g, swapaxes(b, -1, -2), **how)
+
+
+def _matmul_right(g: AnyArray, y: AnyArray, a: AnyArray, b: AnyArray, **how: str) -> Any:
     if b.ndim == 2:
-        return Deferred(_row_products, a, g)
-    return matmul_p(swapaxes(a, -1, -2), g)
+        return _deferred(a, g, how)
+    return matmul_p(swapaxes(a, -1, -2), g, **how)
 
 
-matmul_p = Primitive(
-    "matmul",
-    lambda xp, a, b: _in_float32(backend_of(a if hasattr(a, "dtype") else b).matmul, a, b),
-    [lambda g, y, a, b: matmul_p(g, swapaxes(b, -1, -2)), _matmul_right],
-    promote=together,
-)
+def _matmul_forward(xp: Any, a: Any, b: Any, **how: str) -> Array:
+    if how:
+        return product_of_halves(a, b)
+    return _in_float32(backend_of(a if hasattr(a, "dtype") else b).matmul, a, b)
 
 
-def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array) -> Array:
-    y = _in_float32(backend_of(x).matmul_transposed, x, weight)
+matmul_p = Primitive("matmul", _matmul_forward, [_matmul_left, _matmul_right], promote=together)
+
+
+def _linear_forward(xp: Any, x: Array, weight: Array, *bias: Array, **how: str) -> Array:
+    if how:
+        y = product_of_halves(x, weight.T)
+    else:
+        y = _in_float32(backend_of(x).matmul_transposed, x, weight)
     if bias:
         y += bias[0]
     return y
@@ -86,11 +105,12 @@ def _linear_rule(
     x: AnyArray,
     weight: AnyArray,
     *bias: AnyArray,
+    **how: str,
 ) -> list[Any]:
     (g,) = gs
     return [
-        matmul(g, weight) if needed[0] else None,
-        Deferred(_row_products, g, x) if needed[1] else None,
+        _multiplied(g, weight, how) if needed[0] else None,
+        _deferred(g, x, how) if needed[1] else None,
         *([Deferred(_row_sums, g)] if bias else ()),
     ]
 
@@ -102,12 +122,17 @@ def matmul(a: A, b: A) -> A:
     """The matrix product over the last two axes, broadcasting the leading ones.
 
     As in NumPy a 1-d operand is a row on the left and a column on the right, and its axis
-    disappears.
+    disappears. For float16 operands see :func:`matmul_precision`.
     """
     if dimensions(a, "matmul") == 0 or dimensions(b, "matmul") == 0:
         raise ValueError(
             f"matmul: operands need at least one axis, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
+    return _multiplied(a, b, precision_of("matmul", a, b))
+
+
+def _multiplied(a: A, b: A, how: dict[str, str]) -> A:
+    """The product in the precision that is given."""
     left = expand_dims(a, 0) if a.ndim == 1 else a
     right = expand_dims(b, 1) if b.ndim == 1 else b
     if left.shape[-1] != right.shape[-2]:
@@ -115,14 +140,17 @@ def matmul(a: A, b: A) -> A:
             f"matmul: {tuple(a.shape)} @ {tuple(b.shape)} do not fit: {left.shape[-1]} columns "
             f"meet {right.shape[-2]} rows"
         )
-    y = matmul_p(left, right)
+    y = matmul_p(left, right, **how)
     if a.ndim == 1:
         y = squeeze(y, -2)
     return squeeze(y, -1) if b.ndim == 1 else y
 
 
 def linear(x: A, weight: A, bias: A | None = None) -> A:
-    """Y = x W^T + b, for x (..., I), W (O, I), b (O,): the affine map of a layer, (..., O)."""
+    """Y = x W^T + b, for x (..., I), W (O, I), b (O,): the affine map of a layer, (..., O).
+
+    For float16 operands see :func:`matmul_precision`.
+    """
     if dimensions(weight, "linear") != 2:
         raise ValueError(f"linear: the weight must have shape (O, I), got {tuple(weight.shape)}")
     if dimensions(x, "linear") == 0 or x.shape[-1] != weight.shape[1]:
@@ -130,12 +158,12 @@ def linear(x: A, weight: A, bias: A | None = None) -> A:
             f"linear: inputs must have shape (..., {weight.shape[-1]}), got {tuple(x.shape)}"
         )
     if bias is None:
-        return linear_p(x, weight)
+        return linear_p(x, weight, **precision_of("linear", x, weight))
     if tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(
             f"linear: the bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}"
         )
-    return linear_p(x, weight, bias)
+    return linear_p(x, weight, bias, **precision_of("linear", x, weight, bias))
 
 
 def outer(a: A, b: A) -> A:

@@ -14,6 +14,7 @@ from tinygrad_rnn.optim.clipping import (
     clip_grad_norm,
 )
 from tinygrad_rnn.optim.groups import Group
+from tinygrad_rnn.optim.loss_scale import LossScale
 from tinygrad_rnn.optim.norms import global_norm
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.optim.report import NonFiniteGradientError, StepReport
@@ -31,6 +32,7 @@ __all__ = [
     "ClipPerParameter",
     "ClipValue",
     "Group",
+    "LossScale",
     "NonFiniteGradientError",
     "Optimizer",
     "RMSprop",

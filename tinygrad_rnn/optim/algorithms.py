@@ -1,8 +1,8 @@
 """The optimizers: formulas, defaults, names and places of arguments are PyTorch's.
 
 p is a parameter and g its gradient. Each also takes ``weight_decay=`` (L2), ``l1=``, ``clip=``,
-``nonfinite=`` and ``max_skips=``, and groups of parameters with hyperparameters of their own: see
-:class:`Optimizer`.
+``nonfinite=``, ``max_skips=`` and ``loss_scale=``, and groups of parameters with hyperparameters of
+their own: see :class:`Optimizer`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from tinygrad_rnn.optim.common import Common
 from tinygrad_rnn.optim.groups import Parameters, check_number
-from tinygrad_rnn.optim.optimizer import Common, Optimizer
+from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.optim.rules import adadelta, adagrad, adam, rmsprop, sgd
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,6 +92,21 @@ def make_groups(who: str, params: Any, defaults: Mapping[str, Any]) -> list[Grou
         options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
         groups.append(Group(who, tuple(found), options | {"initial_lr": options["lr"]}))
     return groups
+
+
+def set_rate(who: str, groups: Sequence[Group], lr: float) -> None:
+    """Give the first group a learning rate, and the others in proportion to their initial ones."""
+    first = groups[0].initial_lr
+    for group in groups:
+        if group.initial_lr == first:
+            group.lr = lr
+        elif first:
+            group.lr = group.initial_lr * (lr / first)
+        else:
+            raise ValueError(
+                f"{who}: lr of the first group was 0 at the start, so that of the others has no "
+                "proportion to it; assign groups[k].lr"
+            )
 
 
 def check_parameters(who: str, parameters: Any) -> list[Parameter]:

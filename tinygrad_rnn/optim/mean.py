@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.tape import no_grad
@@ -15,6 +15,7 @@ class BatchMean:
     Gradients are weighed and added up as batches come, and divided once at the end; clip after
     that. The weights are the counts over the first of them that is not 0: so a batch alone, and
     batches that count alike, are weighed by exactly 1, and no large count overflows in float16.
+    Gradients are those of what ``scaled`` makes of a mean: that mean times a number.
 
     >>> from tinygrad_rnn import nn, tensor
     >>> p = nn.Parameter([2.0])
@@ -25,7 +26,8 @@ class BatchMean:
     (6.0, tensor([3.], dtype=float32))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scaled: Callable[[Tensor], Tensor] = lambda loss: loss) -> None:
+        self._scaled = scaled
         self._unit = self._weights = self._value = 0.0
 
     def add(self, mean: Tensor, count: float) -> None:
@@ -34,7 +36,7 @@ class BatchMean:
         weight = count / self._unit if count else 0.0
         self._weights += weight
         self._value += weight * mean.item() if weight else 0.0
-        (mean if weight == 1 else mean * weight).backward()
+        self._scaled(mean if weight == 1 else mean * weight).backward()
 
     def finish(self, parameters: Iterable[Parameter]) -> float:
         """The mean over all batches; the gradients of the parameters are divided to be its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,21 +13,14 @@ from tinygrad_rnn.backends import Array, Backend, backend_of, device_of, transfe
 from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.optim.checks import check_writable, checked_gradients
 from tinygrad_rnn.optim.clipping import Clip, without_nonfinite
-from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups
+from tinygrad_rnn.optim.common import check_common
+from tinygrad_rnn.optim.groups import Parameters, check_number, make_groups, set_rate
+from tinygrad_rnn.optim.loss_scale import LossScale
 from tinygrad_rnn.optim.norms import norms, working_dtype
 from tinygrad_rnn.optim.report import History, StepReport
 from tinygrad_rnn.optim.rules import completed, largest_to_square
 from tinygrad_rnn.optim.saved import load_state, saved_state
-
-POLICIES = ("raise", "skip", "zero")
-
-
-class Common(TypedDict, total=False):
-    """The arguments that every optimizer takes besides its hyperparameters."""
-
-    clip: Clip | None
-    nonfinite: str
-    max_skips: int
+from tinygrad_rnn.tensor import Tensor
 
 
 class Optimizer(ABC):
@@ -47,6 +40,7 @@ class Optimizer(ABC):
         parameter, ``"skip"`` the update (but raise after ``max_skips`` in a row), or ``"zero"``
         those elements.
     max_skips : how many updates in a row may be skipped.
+    loss_scale : a LossScale, by which the losses are multiplied: see :meth:`scaled`.
 
     Attributes
     ----------
@@ -77,20 +71,16 @@ class Optimizer(ABC):
         clip: Clip | None = None,
         nonfinite: str = "raise",
         max_skips: int = 10,
+        loss_scale: LossScale | None = None,
     ) -> None:
         who = type(self).__name__
         self.groups = make_groups(who, params, options)
         self.parameters: list[Parameter] = [p for group in self.groups for p in group.params]
         for k, group in enumerate(self.groups):
             self.check(f"{who}, group {k}" if len(self.groups) > 1 else who, group.options)
-        check_number(who, "max_skips", max_skips)
-        if clip is not None and not isinstance(clip, Clip):
-            raise TypeError(f"{who}: clip must be ClipNorm(...) or another Clip, got {clip!r}")
-        if nonfinite not in POLICIES:
-            raise ValueError(
-                f"{who}: nonfinite must be 'raise', 'skip' or 'zero', got {nonfinite!r}"
-            )
+        check_common(who, clip, nonfinite, max_skips, loss_scale)
         self.clip, self.nonfinite, self.max_skips = clip, nonfinite, max_skips
+        self.loss_scale = loss_scale
         self._groups_of = [group for group in self.groups for _ in group.params]
         self._history = History(who, self.parameters)
         self._slots: dict[int, dict[str, Array]] = {}
@@ -135,17 +125,7 @@ class Optimizer(ABC):
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        first = self.groups[0].initial_lr
-        for group in self.groups:
-            if group.initial_lr == first:
-                group.lr = lr
-            elif first:
-                group.lr = group.initial_lr * (lr / first)
-            else:
-                raise ValueError(
-                    f"{type(self).__name__}: lr of the first group was 0 at the start, so that of "
-                    "the others has no proportion to it; assign groups[k].lr"
-                )
+        set_rate(type(self).__name__, self.groups, lr)
 
     @property
     def updates(self) -> int:
@@ -166,6 +146,10 @@ class Optimizer(ABC):
         """Forget the gradients of all parameters."""
         for parameter in self.parameters:
             parameter.grad = None
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times the ``loss_scale``, where there is one: ``scaled(loss).backward()``."""
+        return loss if self.loss_scale is None else self.loss_scale.scaled(loss)
 
     def step(self) -> StepReport:
         """Update every parameter that has a gradient.
@@ -191,6 +175,9 @@ class Optimizer(ABC):
         who = type(self).__name__
         gradients = checked_gradients(who, self.parameters, active)
         check_writable(who, self.parameters, active)
+        scale = self.loss_scale
+        if scale is not None:
+            gradients = scale.unscaled(gradients)
         backend = backend_of(gradients[0])
         xp, later = backend.xp, backend.asynchronous
         measured = sizes = norms(gradients)
@@ -204,6 +191,8 @@ class Optimizer(ABC):
             # what is thrown away on the device may well be inf * 0
             with np.errstate(all="ignore") if later else nullcontext():
                 clips = self._apply(backend, active, gradients, sizes, keep if later else None)
+        if scale is not None:
+            scale.update(xp.all(sound))
         facts = backend.fetch(xp.stack([measured, clips.astype(np.float64)]))
         return history.add(active, facts, self.nonfinite, self.max_skips, later)
 
@@ -271,11 +260,13 @@ class Optimizer(ABC):
         ``{"kind", "updates", "consecutive_skips", "nonfinite_steps", "counts", "groups",
         "arrays"}``: ``counts`` has the updates of each parameter, ``groups`` the hyperparameters
         and, as ``"params"``, the number of parameters of each group; arrays are copies, named
-        ``"<number of the parameter>.<slot>"``. All but the arrays is JSON.
+        ``"<number of the parameter>.<slot>"``. All but the arrays is JSON. With a loss scale there
+        is ``"loss_scale"``: it, and the updates since it changed.
         """
         history = self._history
-        kind = type(self).__name__
-        return saved_state(kind, self.groups, history.counters, history.counts, self._slots)
+        kind, scale = type(self).__name__, self.loss_scale
+        state = saved_state(kind, self.groups, history.counters, history.counts, self._slots)
+        return state if scale is None else {**state, "loss_scale": scale.saved()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken; nothing is changed unless everything fits.
@@ -288,6 +279,8 @@ class Optimizer(ABC):
             where it is the state of another kind of optimizer, of other groups or parameters.
         """
         loaded = load_state(state, self.state_dict(), self.groups, self.initial, self.check)
+        if self.loss_scale is not None:
+            self.loss_scale.load(f"{type(self).__name__}.load_state_dict", state["loss_scale"])
         for group, options in zip(self.groups, loaded.groups, strict=True):
             for name, value in options.items():
                 setattr(group, name, value)

@@ -64,6 +64,8 @@ def load_state(
         raise KeyError(f"{who}: the state has no {missing}")
     if state["kind"] != now["kind"]:
         raise ValueError(f"{who}: the state is that of {state['kind']!r}")
+    if "loss_scale" in state and "loss_scale" not in now:
+        raise ValueError(f"{who}: the state has a loss scale, and the optimizer was given none")
     loaded = _groups(who, check, state["groups"], now["groups"])
     counters = {name: _count(who, name, state[name]) for name in COUNTERS}
     counts = [_count(who, "a count", count) for count in state["counts"]]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.ops import concat
+from tinygrad_rnn.ops import concat, current_precision
 from tinygrad_rnn.replay import TracedStep, segment_length
 from tinygrad_rnn.rnn.arguments import Layout, fit_probe, keep_valid, with_axis, without_axis
 from tinygrad_rnn.rnn.cells import Cell
@@ -112,8 +112,9 @@ class CellLayer(Module):
         if memory is None:
             return self._anew(given, layout)[0]
         options = layout, self._ways, record, reverse, lengths is None, modes.recording
+        precision = current_precision()
         probed = None if probe is None else (kind_of(probe), kind_of(x))  # of as many steps
-        key = options, layout.kind_of(x), kind_of(state), probed
+        key = options, precision, layout.kind_of(x), kind_of(state), probed
         known = memory.calls.get(key)
         found = None if known is None else self._again(given, layout, known, modes.quiet)
         if found is None:

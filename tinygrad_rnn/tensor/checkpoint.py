@@ -50,6 +50,7 @@ class _Call:
         self.end = 0
         self.arrays: tuple[Any, ...] = ()
         self.random = ops.generator_state()
+        self.precision = ops.current_precision()
         self.blocks = ops.Remembered()
 
     def __repr__(self) -> str:
@@ -62,7 +63,7 @@ class _Call:
             return self.function(*args, **options)
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
-        """The outputs, with the random numbers of the first run."""
+        """The outputs, with the random numbers and the precision of the first run."""
         for constant in self.constants:
             x = constant()
             if x is not None and tape.is_overwritten(x.array, self.end):
@@ -76,7 +77,8 @@ class _Call:
         after = source.state
         try:
             source.state = self.random
-            return _tensors(self.run(given))
+            with ops.matmul_precision(self.precision):
+                return _tensors(self.run(given))
         finally:
             source.state = after  # no function of Python's, at whose start Ctrl-C may come
 

@@ -66,7 +66,7 @@ class Run:
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.updates)
         self.optimizer.zero_grad()
-        batches, state, mean = self.epochs.following(), self.state, BatchMean()
+        batches, state, mean = self.epochs.following(), self.state, BatchMean(self.optimizer.scaled)
         counts: list[float | None] = []
         for batch in batches:
             loss, state, count = self._loss(batch, state)

@@ -77,7 +77,7 @@ class _Writer:
     """The text of a function, and what it refers to."""
 
     def __init__(self, loop: Loop, backend: Backend) -> None:
-        self.arrays, self.xp = loop.arrays, backend.xp
+        self.arrays, self.backend, self.xp = loop.arrays, backend, backend.xp
         self.body: list[str] = []
         self.views: dict[Ref, str] = {}
         self.buffers: list[str] = []
@@ -124,11 +124,12 @@ class _Writer:
                 _PhaseWriter(self, (*step.lead, phase.width), phase).write()
         elif isinstance(step, Product):
             a, b, out = map(self.view, (step.a, step.b, step.out))
+            name = "matmul_wide" if step.wide else "matmul"
+            self.names[name] = self.backend.matmul_wide if step.wide else self.xp.matmul
             if step.out.strides == contiguous(step.out.shape):
-                self.call("matmul", [a, b], out)
+                self.call(name, [a, b], out)
             else:
-                self.names["matmul"] = self.xp.matmul
-                self.copy(f"matmul({a}, {b})", out)
+                self.copy(f"{name}({a}, {b})", out)
         else:
             self.primitive(step)
 

@@ -16,6 +16,8 @@ from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 from tinygrad_rnn.tape import Primitive
 
+HALF = np.dtype(np.float16)
+
 
 class Lowering:
     """The rules, one method per primitive."""
@@ -80,19 +82,27 @@ class Lowering:
     def zeros_like(self, op: Op, x: Value) -> list[Value] | None:
         return [self.fill(0, x.shape, x.dtype)]
 
-    def linear(self, op: Op, x: Value, weight: Value, bias: Value | None = None) -> list[Value]:
-        rows = self.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    def product(self, op: Op, a: Value, b: Value, how: dict[str, Any]) -> Value:
+        """All rows of ``a`` times a matrix. Rounding to float16 is a line of its own: it is fused
+        into the kernel before, and done once for what does not change.
+        """
+        if how:
+            a, b = (self.r.emit(P.cast, [x], x.shape, HALF, dtype=HALF) for x in (a, b))
+        rows = self.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+        shape, y = (rows.shape[0], b.shape[1]), op.outputs[0]
+        return self.reshape(self.r.emit(P.matmul, [rows, b], shape, y.dtype, **how), y.shape)
+
+    def linear(
+        self, op: Op, x: Value, weight: Value, bias: Value | None = None, **how: Any
+    ) -> list[Value]:
         turned = self.r.emit(P.transpose, [weight], weight.shape[::-1], weight.dtype, axes=(1, 0))
-        y = self.r.emit(P.matmul, [rows, turned], (rows.shape[0], weight.shape[0]), x.dtype)
-        y = self.reshape(y, op.outputs[0].shape)
+        y = self.product(op, x, turned, how)
         return [y if bias is None else self.elementwise(ops.add, y, bias)]
 
-    def matmul(self, op: Op, a: Any, b: Any) -> list[Value] | None:
-        if len(a.shape) == 2 or len(b.shape) != 2:
+    def matmul(self, op: Op, a: Any, b: Any, **how: Any) -> list[Value] | None:
+        if len(b.shape) != 2 or (len(a.shape) == 2 and not how):
             return None
-        rows = self.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
-        y = self.r.emit(P.matmul, [rows, b], (rows.shape[0], b.shape[-1]), op.outputs[0].dtype)
-        return [self.reshape(y, op.outputs[0].shape)]
+        return [self.product(op, a, b, how)]
 
     def _reduction(
         self, op: Op, x: Value, axis: tuple[int, ...], keepdims: bool

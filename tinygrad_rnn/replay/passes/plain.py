@@ -59,6 +59,11 @@ def is_product(op: Op) -> bool:
     )
 
 
+def is_wide(op: Op) -> bool:
+    """Whether it gives float32 for float16 operands."""
+    return "precision" in op.params
+
+
 def in_kernel(op: Op) -> bool:
     """Whether it is computed inside a kernel."""
     return is_elementwise(op) or is_reduction(op)

@@ -9,7 +9,7 @@ from tinygrad_rnn.replay.passes.fuse import Group, fuse
 from tinygrad_rnn.replay.passes.in_place import in_place
 from tinygrad_rnn.replay.passes.kernel_lines import lines_of
 from tinygrad_rnn.replay.passes.layout import Layout
-from tinygrad_rnn.replay.passes.plain import REDUCTIONS, is_product, is_reduction
+from tinygrad_rnn.replay.passes.plain import REDUCTIONS, is_product, is_reduction, is_wide
 from tinygrad_rnn.replay.passes.split import Parts
 from tinygrad_rnn.replay.passes.strides import spread
 from tinygrad_rnn.replay.program.loop import (
@@ -92,7 +92,7 @@ class Planner:
         if is_product(op):
             a, b = (layout.ref(x) for x in op.values())
             constant = b.time is None and b.array in layout.inputs.values()
-            return Product(a, b, layout.ref(op.outputs[0]), constant)
+            return Product(a, b, layout.ref(op.outputs[0]), constant, is_wide(op))
         operands = tuple(layout.ref(x) if isinstance(x, Value) else x for x in op.inputs)
         outputs = tuple(
             layout.ref(y) if y in self.readers or y in layout.homes or y in layout.claimed else None

@@ -92,8 +92,9 @@ class Kernel(NamedTuple):
 
 
 class Product(NamedTuple):
-    """``out = a @ b`` for two-dimensional operands; ``out`` overlaps neither.
+    """``out = a @ b`` for two-dimensional operands of one dtype; ``out`` overlaps neither.
 
+    ``wide`` says that it is float32, summed in float32, for operands of float16.
     ``constant`` says that b does not change during the loop, so that it can be packed once.
     """
 
@@ -101,6 +102,7 @@ class Product(NamedTuple):
     b: Ref
     out: Ref
     constant: bool
+    wide: bool = False
 
 
 class Call(NamedTuple):

@@ -125,12 +125,14 @@ def _verify_step(loop: Loop, step: Step) -> None:
             _verify_phase(loop, (*step.lead, phase.width), phase)
         return
     if isinstance(step, Product):
-        forms = [(len(ref.shape), loop.arrays[ref.array].dtype) for ref in refs(step)]
-        if any(form != (2, forms[0][1]) for form in forms):
-            raise PassError("multiplies what are not matrices of one dtype")
+        forms = [(len(ref.shape), loop.arrays[ref.array].dtype) for ref in read(step)]
+        wanted = (2, np.dtype(np.float16) if step.wide else forms[0][1])
+        if any(form != wanted for form in forms):
+            raise PassError(f"multiplies what are not matrices of {wanted[1]}")
         if step.constant and step.b.array in {ref.array for s in loop.steps for ref in written(s)}:
             raise PassError("has a constant operand that changes")
-        step = Call(P.matmul, (step.a, step.b), {}, (step.out,))
+        how = {"precision": "float16"} if step.wide else {}
+        step = Call(P.matmul, (step.a, step.b), how, (step.out,))
     gives = results_of(step.primitive, [*map(held, step.operands)], step.params)
     for form, ref in zip(gives or (), step.outputs, strict=gives is not None):
         if ref is not None and form_of(held(ref)) != form:

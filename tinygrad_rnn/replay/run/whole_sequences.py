@@ -15,7 +15,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import batched
-from tinygrad_rnn.replay.passes.plain import SLICE, is_product
+from tinygrad_rnn.replay.passes.plain import SLICE, is_product, is_wide
 from tinygrad_rnn.replay.program.program import Op, Value
 
 _SHAPING = (P.transpose, P.reshape, P.broadcast_to, P.concat, SLICE)
@@ -78,8 +78,11 @@ class OverTime:
 
     def _rows_product(self, op: Op, out: Array) -> Array:
         a, b = (self.operand(x) for x in op.inputs)
-        self.backend.matmul(_flat(a), b, _flat(out))
+        self._multiply(op)(_flat(a), b, _flat(out))
         return out
+
+    def _multiply(self, op: Op) -> Callable[..., Array]:
+        return self.backend.matmul_wide if is_wide(op) else self.backend.matmul
 
     def total(self, v: Value) -> Array:
         """The sum of a value over all steps; others may share its memory."""
@@ -95,7 +98,7 @@ class OverTime:
         if op is None:
             return self.xp.sum(self.series(v), axis=0)
         if is_product(op):
-            return self._total_product(*op.inputs)
+            return self._total_product(v, op)
         if op.primitive in _LINEAR and v.dtype.kind == "f":
             return op.primitive(*map(self.total, op.inputs), **op.params)  # pyright: ignore
         if op.primitive in (ops.add, ops.subtract) and all(
@@ -116,18 +119,21 @@ class OverTime:
             return self._total_einsum(op)
         return self.xp.sum(self.series(v), axis=0)
 
-    def _total_product(self, a: Any, b: Any) -> Array:
+    def _total_product(self, v: Value, op: Op) -> Array:
+        a, b = op.inputs
+        if is_wide(op) and (a in self.single or b in self.single):
+            return self.xp.sum(self.series(v), axis=0)  # float16 holds no sums over time
         if a in self.single:
             return self.backend.matmul(self.single[a], self.total(b))
         if b in self.single:
             return self.backend.matmul(self.total(a), self.single[b])
-        op = self.producers.get(a)
-        if op is not None and op.primitive is P.transpose:
-            left = _flat(self.series(op.inputs[0])).T  # pyright: ignore
+        turned = self.producers.get(a)  # pyright: ignore
+        if turned is not None and turned.primitive is P.transpose:
+            left = _flat(self.series(turned.inputs[0])).T  # pyright: ignore
         else:
             stack = self.series(a)
             left = self.xp.moveaxis(stack, 1, 0).reshape(stack.shape[1], -1)
-        return self.backend.matmul(left, _flat(self.series(b)))
+        return self._multiply(op)(left, _flat(self.series(b)))  # pyright: ignore
 
     def _total_einsum(self, op: Op) -> Array:
         terms, output = op.params["terms"], op.params["output"]

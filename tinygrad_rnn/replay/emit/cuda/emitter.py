@@ -72,9 +72,10 @@ def compile_loop(
 ) -> CudaLoop:
     """A function of the loop's arrays and T that runs its steps for every t.
 
-    Kernels are compiled by the backend, products are its ``matmul``, or with ``cublas`` its
-    prepared ones where it has them; calls are left to ``fallback``. With ``graph`` the loop is
-    captured, and its products are prepared whether it is or not, so that the numbers are the same.
+    Kernels are compiled by the backend, calls are left to ``fallback``. Products are the backend's
+    ``matmul``, for float16 operands of a float32 result its ``matmul_wide``; with ``cublas`` they
+    are its prepared ones where it has them. With ``graph`` the loop is captured, and its products
+    are prepared whether it is or not, so that the numbers are the same.
 
     Raises
     ------

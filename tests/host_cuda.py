@@ -127,7 +127,7 @@ _compiled: dict[str, Any] = {}
 _launchers: dict[tuple[str, str], Any] = {}
 
 
-def _compile(text: str, folder: Path, ending: str, *more: Any) -> Path:
+def compiled(text: str, folder: Path, ending: str, *more: Any) -> Path:
     """The file that g++ makes of a text, found again by the text; several may make it at once."""
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     made = path.with_suffix(ending)
@@ -149,8 +149,8 @@ def library(text: str, folder: Path) -> ctypes.CDLL:
 def loaded(text: str, folder: Path) -> ctypes.CDLL:
     """A text in C++, compiled and loaded beside what runs blocks."""
     if "blocks" not in _compiled:
-        _compiled["blocks"] = _compile(BLOCKS, folder, ".o", "-c")
-    return ctypes.CDLL(str(_compile(text, folder, ".so", "-shared", _compiled["blocks"])))
+        _compiled["blocks"] = compiled(BLOCKS, folder, ".o", "-c")
+    return ctypes.CDLL(str(compiled(text, folder, ".so", "-shared", _compiled["blocks"])))
 
 
 def compile_on_host(source: str, name: str, folder: Path) -> Any:

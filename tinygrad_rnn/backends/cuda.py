@@ -170,7 +170,7 @@ class CuPyBackend(Backend):
 
     @cached_property
     def blas(self) -> cublas.CuBLAS | None:
-        """cuBLAS without CuPy's wrapper, where it is found."""
+        """NVIDIA's products without CuPy's wrapper, where the library is found."""
         cupy.cuda.get_cublas_handle()  # loads the library
         found = cublas.find(cupy.cuda.runtime.runtimeGetVersion() // 1000)
         return found and cublas.CuBLAS(found, partial(cupy.empty, dtype=np.uint8))

@@ -69,6 +69,14 @@ def is_available() -> bool:
     return True
 
 
+def get_cublas_handle() -> int:
+    """CuPy's own, which nobody uses; to ask for it loads the library."""
+    from cupy import _cublas, _kernels
+
+    _cublas.load(_kernels.FOLDER)
+    return 1
+
+
 # Memory: what is allocated is noted with its device and its size until it goes
 
 

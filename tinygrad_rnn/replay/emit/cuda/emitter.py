@@ -24,7 +24,7 @@ class Bound(NamedTuple):
     """
 
     at: StepAt
-    first: Callable[[], Any] | None = None
+    first: tuple[Callable[[], Any], ...] = ()
     held: Any = None
 
 
@@ -43,6 +43,14 @@ class CudaLoop:
     def __init__(self, prepared: Sequence[Prepare], reverse: bool, graphs: Graphs | None) -> None:
         self.prepared, self.reverse, self.graphs = prepared, reverse, graphs
 
+    def waiting(self) -> Callable[[Any], list[list[Array]]] | None:
+        """Where arrays wait for the next call, by their kinds; None where the loop is not captured.
+
+        Only on arrays that lie where they lay before is a graph of any use.
+        """
+        graphs = self.graphs
+        return None if graphs is None or graphs.reason is not None else graphs.waiting
+
     def __call__(self, arrays: Sequence[Array], T: int) -> None:
         if T == 0:
             return
@@ -59,8 +67,8 @@ class CudaLoop:
 
     def _work(self, bound: Sequence[Bound], T: int) -> None:
         for step in bound:
-            if step.first is not None:
-                step.first()
+            for begin in step.first:
+                begin()
         steps = [step.at for step in bound]
         for t in reversed(range(T)) if self.reverse else range(T):
             for at in steps:
@@ -128,13 +136,15 @@ def _product(product: Product, backend: Backend, prepared: bool) -> Prepare | No
     def prepare(arrays: Sequence[Array], T: int) -> Bound:
         refs = product.a, product.b, product.out
         a, b, out = (view(ref, arrays[ref.array], backend, 0, T) for ref in refs)
-        ready = backend.prepared_product(a, b, out) if prepared or product.wide else None
+        wanted = prepared or product.wide
+        ready = backend.prepared_product(a, b, out) if wanted else None
+        first, held = (), None
+        if ready is None and product.constant and b.ndim == 2 and not _dense(product.b):
+            constant, b = b, backend.xp.empty(b.shape, dtype=b.dtype)
+            first, held = (_copying(constant, b),), b
+            ready = backend.prepared_product(a, b, out) if wanted else None
         if ready is not None:
-            return Bound(ready[1], ready[0])
-        first = held = None
-        if product.constant and product.b.time is None and not _dense(product.b):
-            constant, held = b, backend.xp.empty(b.shape, dtype=b.dtype)
-            first, b = _copying(constant, held), held
+            return Bound(ready[1], (*first, ready[0]), held)
         left, right, into = (_at_each(x, ref, T) for x, ref in zip((a, b, out), refs, strict=True))
         return Bound(lambda t: matmul(left[t], right[t], out=into[t]), first, held)
 

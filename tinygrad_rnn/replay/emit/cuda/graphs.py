@@ -1,9 +1,10 @@
 """A loop captured in CUDA graphs: all its launches as one, where its arrays lie again as before.
 
-A graph holds addresses. The arrays of a loop are allocated at each call, but a training loop
-allocates the same sizes in the same order, so they come back. A graph is found by everything that
-it could read or write: T and the addresses of all arrays, the device, the stream, and the thread,
-whose handle of cuBLAS it uses. So a graph that is found is right, whatever the arrays hold now.
+A graph holds addresses. It is found by everything that it could read or write: T and the addresses
+of all arrays, the device, the stream, and the thread, whose handle of cuBLAS it uses. So a graph
+that is found is right, whatever the arrays hold now. For one to be found, the arrays have to come
+back: those that were used together wait here for the next call, since a pool would give the same
+memory in another order. Constants stay where they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tinygrad_rnn.backends import Backend
+from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.replay.program.loop import Call, Loop
 
 Place: TypeAlias = tuple[int, ...]
@@ -45,6 +46,17 @@ class Graphs:
         self._kept: OrderedDict[Place, tuple[Callable[[], Any], Any]] = OrderedDict()
         self._seen: OrderedDict[Place, None] = OrderedDict()
         self._waited = 0
+        self._waiting: OrderedDict[Any, list[list[Array]]] = OrderedDict()
+
+    def waiting(self, kinds: Any) -> list[list[Array]]:
+        """Groups of arrays of these kinds that nobody uses, in the place of this call."""
+        key = self.backend.place([]), kinds
+        with self._lock:
+            found = self._waiting.setdefault(key, [])
+            self._waiting.move_to_end(key)
+            if len(self._waiting) > 2 * KEPT:
+                self._waiting.popitem(last=False)
+        return found
 
     def launch(self, place: Place) -> bool:
         """Launch the graph that belongs there; False where there is none."""
@@ -91,3 +103,4 @@ class Graphs:
         self.reason = reason
         self._kept.clear()
         self._seen.clear()
+        self._waiting.clear()

@@ -123,7 +123,11 @@ def _kernel(kernel: Kernel, specs: Sequence[ArraySpec], backend: Backend) -> Pre
 
     def prepare(arrays: Sequence[Array], T: int) -> Bound:
         fixed = (*(arrays[k] for k in used), numbers)
-        return Bound(lambda t: compiled((grid,), (block,), (*fixed, t)))
+
+        def launch(t: int) -> None:
+            compiled((grid,), (block,), (*fixed, t))
+
+        return Bound(launch)
 
     return prepare
 
@@ -146,7 +150,11 @@ def _product(product: Product, backend: Backend, prepared: bool) -> Prepare | No
         if ready is not None:
             return Bound(ready[1], (*first, ready[0]), held)
         left, right, into = (_at_each(x, ref, T) for x, ref in zip((a, b, out), refs, strict=True))
-        return Bound(lambda t: matmul(left[t], right[t], out=into[t]), first, held)
+
+        def multiply(t: int) -> None:
+            matmul(left[t], right[t], out=into[t])
+
+        return Bound(multiply, first, held)
 
     return prepare
 

@@ -120,20 +120,20 @@ class OverTime:
         return self.xp.sum(self.series(v), axis=0)
 
     def _total_product(self, v: Value, op: Op) -> Array:
-        a, b = op.inputs
+        a, b = op.values()
         if is_wide(op) and (a in self.single or b in self.single):
             return self.xp.sum(self.series(v), axis=0)  # float16 holds no sums over time
         if a in self.single:
             return self.backend.matmul(self.single[a], self.total(b))
         if b in self.single:
             return self.backend.matmul(self.total(a), self.single[b])
-        turned = self.producers.get(a)  # pyright: ignore
+        turned = self.producers.get(a)
         if turned is not None and turned.primitive is P.transpose:
             left = _flat(self.series(turned.inputs[0])).T  # pyright: ignore
         else:
             stack = self.series(a)
             left = self.xp.moveaxis(stack, 1, 0).reshape(stack.shape[1], -1)
-        return self._multiply(op)(left, _flat(self.series(b)))  # pyright: ignore
+        return self._multiply(op)(left, _flat(self.series(b)))
 
     def _total_einsum(self, op: Op) -> Array:
         terms, output = op.params["terms"], op.params["output"]

@@ -16,6 +16,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import backends, nn, rnn
+from tinygrad_rnn.ops import current_precision
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.program.loop import Product
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -207,11 +208,13 @@ def made(make: Any, device: str = "cpu") -> Any:
 
 
 def trained(layer: Any, x: Any, **options: Any) -> list[np.ndarray]:
-    """The outputs of a layer, and all gradients."""
+    """The outputs of a layer, and all gradients, whose precision is not that of where they run."""
     layer.zero_grad()
     x.grad = None
     y, _ = layer(x, **options)
-    (y * tg.sin(y)).sum().backward()
+    other = "float32" if current_precision() == "float16" else "float16"
+    with tg.matmul_precision(other):
+        (y * tg.sin(y)).sum().backward()
     return [v.numpy().copy() for v in (y, x.grad, *(p.grad for p in layer.parameters()))]
 
 

@@ -15,7 +15,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import batched
-from tinygrad_rnn.replay.passes.plain import SLICE, is_product, is_wide
+from tinygrad_rnn.replay.passes.plain import SLICE, is_product
 from tinygrad_rnn.replay.program.program import Op, Value
 
 _SHAPING = (P.transpose, P.reshape, P.broadcast_to, P.concat, SLICE)
@@ -78,11 +78,9 @@ class OverTime:
 
     def _rows_product(self, op: Op, out: Array) -> Array:
         a, b = (self.operand(x) for x in op.inputs)
-        self._multiply(op)(_flat(a), b, _flat(out))
+        multiply = self.backend.matmul_wide if op.params else self.backend.matmul
+        multiply(_flat(a), b, _flat(out))
         return out
-
-    def _multiply(self, op: Op) -> Callable[..., Array]:
-        return self.backend.matmul_wide if is_wide(op) else self.backend.matmul
 
     def total(self, v: Value) -> Array:
         """The sum of a value over all steps; others may share its memory."""
@@ -120,20 +118,22 @@ class OverTime:
         return self.xp.sum(self.series(v), axis=0)
 
     def _total_product(self, v: Value, op: Op) -> Array:
-        a, b = op.inputs
-        if is_wide(op) and (a in self.single or b in self.single):
+        a, b = op.values()
+        wide = bool(op.params)  # a product has none but its precision
+        if wide and (a in self.single or b in self.single):
             return self.xp.sum(self.series(v), axis=0)  # float16 holds no sums over time
         if a in self.single:
             return self.backend.matmul(self.single[a], self.total(b))
         if b in self.single:
             return self.backend.matmul(self.total(a), self.single[b])
-        turned = self.producers.get(a)  # pyright: ignore
+        turned = self.producers.get(a)
         if turned is not None and turned.primitive is P.transpose:
             left = _flat(self.series(turned.inputs[0])).T  # pyright: ignore
         else:
             stack = self.series(a)
             left = self.xp.moveaxis(stack, 1, 0).reshape(stack.shape[1], -1)
-        return self._multiply(op)(left, _flat(self.series(b)))  # pyright: ignore
+        multiply = self.backend.matmul_wide if wide else self.backend.matmul
+        return multiply(left, _flat(self.series(b)))
 
     def _total_einsum(self, op: Op) -> Array:
         terms, output = op.params["terms"], op.params["output"]

@@ -75,7 +75,7 @@ def _has_own(xp: Any, a: Any, b: Any) -> bool:
     """Whether the namespace divides with a rest as NumPy does; CuPy floors a rounded quotient of
     floats, so that 1 // 0.1 is 10 and the rest of a division by infinity NaN.
     """
-    return xp is np or getattr(a, "dtype", getattr(b, "dtype", None)).kind != "f"
+    return xp is np or (a if hasattr(a, "dtype") else b).dtype.kind != "f"
 
 
 def _remainder(xp: Any, a: Any, b: Any) -> Array:

@@ -18,6 +18,47 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backends
+from tinygrad_rnn.backends.subnormal import flushed
+
+
+def _computed(function: Any, *operands: Any, **options: Any) -> Any:
+    """What a function of NumPy gives where float32 numbers that are subnormal count as 0: CuPy
+    compiles every kernel with ``-ftz=true``.
+    """
+    if any(getattr(x, "dtype", None) == np.float32 for x in (*operands, options.get("out"))):
+        return flushed(lambda: function(*operands, **options))
+    return function(*operands, **options)
+
+
+def _floats(*operands: Any) -> bool:
+    return np.result_type(*operands).kind == "f"
+
+
+def _floor_divide(a: Any, b: Any, **options: Any) -> Any:
+    """CuPy's quotient of floats is the floor of one that is rounded: 1 // 0.1 is 10, not 9."""
+    if _floats(a, b):
+        return np.floor(np.true_divide(a, b), **options)
+    return np.floor_divide(a, b, **options)
+
+
+def _remainder(a: Any, b: Any, **options: Any) -> Any:
+    """CuPy's remainder of floats is of that quotient: NaN where b is infinite."""
+    if _floats(a, b):
+        return np.subtract(a, np.multiply(np.floor(np.true_divide(a, b)), b), **options)
+    return np.remainder(a, b, **options)
+
+
+def _power(a: Any, b: Any, **options: Any) -> Any:
+    """Integers to a negative power, which NumPy refuses, are 0 but for those of 1 and -1."""
+    if _floats(a, b) or not np.any(np.less(b, 0)):
+        return np.power(a, b, **options)
+    unit = np.abs(a) == 1
+    power = np.power(np.where(unit | (np.asarray(b) >= 0), a, 0), np.where(unit, b & 1, np.abs(b)))
+    return np.positive(power, **options)
+
+
+CUPYS = {"floor_divide": _floor_divide, "remainder": _remainder, "power": _power}
+"""The ufuncs that give other values than NumPy's."""
 
 
 def _operand(value: Any, who: str) -> Any:
@@ -70,7 +111,7 @@ def _binary(function: Any, swapped: bool = False) -> Callable[..., Any]:
         if _leaves_it_to(other):
             return NotImplemented
         a, b = _operand(self, function.__name__), _operand(other, function.__name__)
-        return _result(function(b, a) if swapped else function(a, b))
+        return _result(_computed(function, b, a) if swapped else _computed(function, a, b))
 
     return operator
 
@@ -80,19 +121,28 @@ def _in_place(function: Any) -> Callable[..., Any]:
         if _leaves_it_to(other):
             return NotImplemented
         own = _operand(self, function.__name__)
-        function(own, _operand(other, function.__name__), out=own)
+        _computed(function, own, _operand(other, function.__name__), out=own)
         return self
 
     return operator
 
 
 def _unary(function: Any) -> Callable[..., Any]:
-    return lambda self: _result(function(_operand(self, function.__name__)))
+    return lambda self: _result(_computed(function, _operand(self, function.__name__)))
 
 
 def _method(name: str) -> Callable[..., Any]:
     """The array method that is the namespace function with the array first."""
     return lambda self, *args, **options: getattr(XP, name)(self, *args, **options)
+
+
+class Flags:
+    """What CuPy tells of how an array lies in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.c_contiguous = values.flags.c_contiguous
+        self.f_contiguous = values.flags.f_contiguous
+        self.owndata = values.base is None
 
 
 class StrictArray:
@@ -114,7 +164,7 @@ class StrictArray:
     nbytes = property(lambda self: self._values.nbytes)
     itemsize = property(lambda self: self._values.itemsize)
     strides = property(lambda self: self._values.strides)
-    flags = property(lambda self: self._values.flags)
+    flags = property(lambda self: Flags(self._values))
     T = property(lambda self: _result(self._values.T))
 
     @property
@@ -147,10 +197,13 @@ class StrictArray:
     # Copies and shapes
 
     def astype(
-        self, dtype: Any, order: str = "K", casting: str | None = None, copy: bool = True
+        self, dtype: Any, order: str = "K", casting: None = None, copy: bool = True
     ) -> StrictArray:
-        values = self._values.astype(dtype, order, casting or "unsafe", copy=copy)
-        return _result(values, self)
+        if casting is not None:
+            raise TypeError("astype: CuPy takes no casting")
+        kinds = {np.dtype(dtype), self.dtype}
+        cast = flushed if np.dtype(np.float32) in kinds and len(kinds) > 1 else lambda work: work()
+        return _result(cast(lambda: self._values.astype(dtype, order, copy=copy)), self)
 
     def copy(self, order: str = "C") -> StrictArray:
         return _result(self._values.copy(order))
@@ -229,9 +282,9 @@ for _name, _ufunc in {
     "sub": np.subtract,
     "mul": np.multiply,
     "truediv": np.true_divide,
-    "floordiv": np.floor_divide,
-    "mod": np.remainder,
-    "pow": np.power,
+    "floordiv": _floor_divide,
+    "mod": _remainder,
+    "pow": _power,
     "matmul": np.matmul,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
@@ -353,6 +406,8 @@ def _strict(name: str, parameters: tuple[str, ...]) -> Callable[..., Any]:
             if (first or parameter == "out") and not isinstance(value, StrictArray):
                 raise TypeError(f"{name}: expected a strict array, got {type(value).__name__}")
             return _operand(value, name)
+        if parameter == "kind" and value not in (None, "stable"):
+            raise ValueError(f"{name}: CuPy sorts by 'stable' only, got {value!r}")
         return _static(value, name)
 
     @functools.wraps(function)
@@ -368,9 +423,9 @@ def _strict(name: str, parameters: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _ufunc_call(name: str) -> Callable[..., Any]:
-    function = getattr(np, name)
+    function = CUPYS.get(name, getattr(np, name))
 
-    @functools.wraps(function)
+    @functools.wraps(getattr(np, name))
     def called(*args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
         plain = [_operand(value, name) for value in args]
         if not any(isinstance(value, StrictArray) for value in args):
@@ -378,7 +433,7 @@ def _ufunc_call(name: str) -> Callable[..., Any]:
         if out is not None and not isinstance(out, StrictArray):
             raise TypeError(f"{name}: out must be a strict array, got {type(out).__name__}")
         into = {} if out is None else {"out": out._values}
-        return _result(function(*plain, dtype=dtype, casting=casting, **into), out)
+        return _result(_computed(function, *plain, dtype=dtype, casting=casting, **into), out)
 
     return called
 

@@ -163,6 +163,8 @@ def test_numbers(backend: Backend) -> None:
         for dtype in (HALF, FLOAT, DOUBLE):
             with np.errstate(over="ignore", invalid="ignore"):
                 want = x.astype(dtype) * 0 + dtype.type(number)
+            if dtype == FLOAT and abs(number) < float(np.finfo(dtype).tiny):
+                want = 0 * want  # CuPy compiles with -ftz=true
             np.testing.assert_array_equal(found[f"{k} {dtype}"], want, f"{number} {dtype}")
     assert found["bounds"].tolist() == [1, -1, 0]
     assert found["half"].tolist() == [0.5, -0.5, 0]

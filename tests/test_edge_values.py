@@ -135,6 +135,32 @@ def test_roots_that_are_not_taken(device: str) -> None:
     assert gradient(safe, [0.0, 4.0], device).tolist() == [0, 0.25]
 
 
+# Division with a rest
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_division_with_a_rest(dtype: str, device: str) -> None:
+    """NumPy's numbers on every device, where the quotient rounds up and for infinite divisors."""
+    values = np.array(
+        [0.0, -0.0, 1.0, -1.0, 0.1, -0.3, 0.7, 5.5, -1e20, inf, -inf, math.nan], dtype
+    )
+    a, b = (part.ravel() for part in np.meshgrid(values, values))
+    x, y = (on_device(part, device) for part in (a, b))
+    with np.errstate(all="ignore"):
+        for ours, theirs in ((ops.remainder, np.remainder), (ops.floor_divide, np.floor_divide)):
+            for found, wanted in (
+                (ours(x, y), theirs(a, b)),
+                (ours(x, -0.3), theirs(a, -0.3)),
+                (ours(5.5, y), theirs(5.5, b)),
+                (ours(x, 0.0), theirs(a, 0.0)),
+            ):
+                np.testing.assert_array_equal(host(found), wanted)
+                number = ~np.isnan(wanted)
+                signs = np.signbit(host(found)), np.signbit(wanted)
+                np.testing.assert_array_equal(signs[0][number], signs[1][number])
+    assert host(ops.floor_divide(double([1.0], device), 0.1)).tolist() == [9]
+
+
 # Functions of a whole axis, at -inf
 
 

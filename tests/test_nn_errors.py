@@ -61,9 +61,9 @@ CASES: list[Refusal] = [
         "Linear: forward() missing 1 required positional argument: 'x'",
     ),
     (
-        lambda: rnn.LSTM(3, 4)(X, states=None),
+        lambda: rnn.LSTM(3, 4)(X, hidden=None),
         TypeError,
-        "LSTM: forward() got an unexpected keyword argument 'states'",
+        "LSTM: forward() got an unexpected keyword argument 'hidden'",
     ),
     (
         lambda: nn.LayerNorm((3, 4))(X),

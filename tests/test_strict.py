@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ REFUSED: dict[str, Callable[[StrictArray], Any]] = {
     "an array as an axis": lambda x: XP.sum(x, axis=np.int64(0)),
     "out= to NumPy": lambda x: XP.exp(x, out=np.ones((2, 3))),
     "asarray of NumPy": lambda x: XP.asarray(np.ones(3)),
+    "casting": lambda x: x.astype(np.float32, casting="same_kind"),
     "hash": hash,
 }
 
@@ -63,6 +65,40 @@ def test_index_refused(index: Any) -> None:
 def test_unknown_function() -> None:
     with pytest.raises(AttributeError, match="nansum"):
         XP.nansum  # noqa: B018
+
+
+def test_sorts_by_one_kind_only() -> None:
+    with pytest.raises(ValueError, match="stable"):
+        XP.argsort(array(), kind="quicksort")
+
+
+def test_flags_say_how_memory_lies_and_no_more() -> None:
+    flags = array().T.flags
+    assert (flags.c_contiguous, flags.f_contiguous, flags.owndata) == (False, True, False)
+    assert not hasattr(flags, "writeable")
+
+
+def test_division_with_a_rest_is_cupys() -> None:
+    x = array([1.0, 5.0])
+    with np.errstate(all="ignore"):
+        assert STRICT.to_host(x // 0.1).tolist() == [10, 50]
+        assert np.isnan(STRICT.to_host(x % np.inf)).all()
+        assert STRICT.to_host(array([7, -7]) % array([-4, 0])).tolist() == [-1, 0]
+
+
+def test_integers_have_negative_powers() -> None:
+    x, p = array([-1, -1, 0, 1, 2, 3]), array([-2, -1, -1, -3, -1, 2])
+    assert STRICT.to_host(x**p).tolist() == [1, -1, 0, 1, 0, 9]
+    assert STRICT.to_host(XP.power(x, 2)).tolist() == [1, 1, 0, 1, 4, 9]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs a mode of the processor")
+def test_subnormal_float32_numbers_count_as_zero() -> None:
+    x = array(np.array([1e-40, 1e-38], np.float32))
+    for y in (x * 1, 1 * x, XP.multiply(x, 1), x.astype(np.float64)):
+        assert STRICT.to_host(y).tolist() == [0, 0]
+    assert STRICT.to_host(x).all()
+    assert STRICT.to_host(array([1e-310]) * 0.5).all()
 
 
 def test_results_are_arrays() -> None:

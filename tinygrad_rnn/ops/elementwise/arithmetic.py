@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
+
+from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.arrays import A, AnyArray
 from tinygrad_rnn.ops.elementwise.choice import where
 from tinygrad_rnn.ops.elementwise.declaration import elementwise, of_floats
@@ -61,15 +65,41 @@ def _power_exponent(g: AnyArray, y: AnyArray, x: AnyArray | float, p: AnyArray) 
 def power(x: A | float, p: A | float, /) -> A:
     """x^p, with a gradient for the base and, where x >= 0, for the exponent (NaN for x < 0).
 
-    Integers stay integers, and ValueError for a negative exponent of theirs.
+    Integers stay integers, and ValueError for a negative exponent of theirs, which only NumPy
+    notices: on a GPU and in a compiled loop their power is 0, or 1 or -1 for a base of 1 or -1.
     """
     ...
+
+
+def _has_own(xp: Any, a: Any, b: Any) -> bool:
+    """Whether the namespace divides with a rest as NumPy does; CuPy floors a rounded quotient of
+    floats, so that 1 // 0.1 is 10 and the rest of a division by infinity NaN.
+    """
+    return xp is np or (a if hasattr(a, "dtype") else b).dtype.kind != "f"
+
+
+def _remainder(xp: Any, a: Any, b: Any) -> Array:
+    if _has_own(xp, a, b):
+        return xp.remainder(a, b)
+    rest = xp.fmod(a, b)
+    inward = xp.where((rest < 0) == (b < 0), rest, rest + b)
+    return xp.where(rest == 0, xp.copysign(rest, b), inward)
+
+
+def _floor_divide(xp: Any, a: Any, b: Any) -> Array:
+    if _has_own(xp, a, b):
+        return xp.floor_divide(a, b)
+    rest, ratio = xp.fmod(a, b), a / b
+    whole = xp.rint((a - rest) / b - ((rest != 0) & ((rest < 0) != (b < 0))))
+    whole = xp.where(whole == 0, xp.copysign(whole, ratio), whole)
+    return xp.where(xp.isnan(rest) & (b == 0), ratio, whole)
 
 
 @elementwise(
     "remainder(x0, x1)",
     lambda g, y, a, b: g,
     lambda g, y, a, b: -g * floor_divide(a, b),
+    forward=_remainder,
     promote=as_integers,
 )
 def remainder(a: A | float, b: A | float, /) -> A:
@@ -77,7 +107,7 @@ def remainder(a: A | float, b: A | float, /) -> A:
     ...
 
 
-@elementwise("x0 // x1", None, None, promote=as_integers)
+@elementwise("x0 // x1", None, None, forward=_floor_divide, promote=as_integers)
 def floor_divide(a: A | float, b: A | float, /) -> A:
     """The largest whole number that is not above a / b; no gradient is sent back."""
     ...

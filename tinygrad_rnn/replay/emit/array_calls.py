@@ -232,15 +232,18 @@ class _PhaseWriter:
         self.writer.free += held
 
 
-# Functions of the language that the namespaces lack
+# Functions of the language that one of the namespaces lacks, or has otherwise
 
 
 def _select(xp: Any, condition: Any, a: Any, b: Any, out: Any) -> None:
     out[...] = xp.where(condition, a, b)
 
 
-def _erf(xp: Any, x: Any, out: Any) -> None:
-    out[...] = ops.erf.forward(xp, x)
+def _of_operation(name: str) -> Callable[..., None]:
+    def called(xp: Any, *operands: Any, out: Any) -> None:
+        out[...] = getattr(ops, name).forward(xp, *operands)
+
+    return called
 
 
 def _sigmoid(xp: Any, x: Any, out: Any) -> None:
@@ -251,6 +254,10 @@ def _sigmoid(xp: Any, x: Any, out: Any) -> None:
     xp.reciprocal(out, out=out)
 
 
-_OURS: dict[str, Callable[..., None]] = {"erf": _erf, "select": _select, "sigmoid": _sigmoid}
+_OURS: dict[str, Callable[..., None]] = {
+    "select": _select,
+    "sigmoid": _sigmoid,
+    **{name: _of_operation(name) for name in ("erf", "remainder", "floor_divide")},
+}
 _CALLED = {"abs": "absolute", "round": "rint"}
 """What the namespaces call otherwise."""

@@ -48,12 +48,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def usable(device: str) -> str:
-    """The device, or a failed test where it was asked for and is missing."""
+    """The device by its full name, or a failed test where it was asked for and is missing.
+
+    Of several GPUs it is the last, since the first is the current one, and that is the easy case.
+    """
     try:
-        backends.backend_for(device)
+        return backends.backend_for(device).devices()[-1]
     except backends.DeviceError as error:
         pytest.fail(f"this test was asked to run on {device!r}: {error}", pytrace=False)
-    return device
 
 
 @pytest.fixture(

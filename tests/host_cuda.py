@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from strict import StrictArray, StrictBackend
+from strict import StrictBackend
 
 DIALECT = """
 #include <cmath>
@@ -122,23 +123,32 @@ _compiled: dict[str, Any] = {}
 
 
 def _compile(text: str, folder: Path, ending: str, *more: Any) -> Path:
+    """The file that g++ makes of a text, found again by the text; several may make it at once."""
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    path.with_suffix(".cpp").write_text(text)
     made = path.with_suffix(ending)
-    subprocess.run(["g++", *OPTIONS, path.with_suffix(".cpp"), *more, "-o", made], check=True)
+    if not made.exists():
+        own = path.with_suffix(f".{os.getpid()}.cpp")
+        own.write_text(text)
+        subprocess.run(["g++", *OPTIONS, own, *more, "-o", own.with_suffix(ending)], check=True)
+        own.with_suffix(ending).replace(made)
     return made
+
+
+def library(text: str, folder: Path) -> ctypes.CDLL:
+    """A text in the dialect of kernels, compiled and loaded."""
+    if "blocks" not in _compiled:
+        _compiled["blocks"] = _compile(BLOCKS, folder, ".o", "-c")
+    if text not in _compiled:
+        made = _compile(f"{DIALECT}{text}", folder, ".so", "-shared", _compiled["blocks"])
+        _compiled[text] = ctypes.CDLL(str(made))
+    return _compiled[text]
 
 
 def compile_on_host(source: str, name: str, folder: Path) -> Any:
     """The launcher of a kernel: a function of grid, block and the addresses of the arguments."""
-    if "blocks" not in _compiled:
-        _compiled["blocks"] = _compile(BLOCKS, folder, ".o", "-c")
-    text = f"{DIALECT}{source}{LAUNCH.replace('NAME', name)}"
-    if text not in _compiled:
-        library = _compile(text, folder, ".so", "-shared", _compiled["blocks"])
-        _compiled[text] = ctypes.CDLL(str(library)).launch
-        _compiled[text].restype = ctypes.c_bool
-    return _compiled[text]
+    launch = library(f"{source}{LAUNCH.replace('NAME', name)}", folder).launch
+    launch.restype = ctypes.c_bool
+    return launch
 
 
 class HostCUDA(StrictBackend):
@@ -165,17 +175,18 @@ class HostCUDA(StrictBackend):
             assert blocks > 0
             assert threads & (threads - 1) == 0
             self.launches.append((blocks, threads))
-            values = [_by_value(argument) for argument in args]
+            values = [by_value(argument) for argument in args]
             addresses = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
             assert launch(blocks, min(threads, self.threads), addresses, len(values))
 
         return called
 
 
-def _by_value(argument: Any) -> np.ndarray:
+def by_value(argument: Any) -> np.ndarray:
     """The bytes that CuPy would pass to the kernel; TypeError for what it would refuse."""
-    if isinstance(argument, StrictArray):
-        return np.array([argument._values.ctypes.data], np.uint64)
+    values = getattr(argument, "_values", None)  # of a strict array
+    if values is not None:
+        return np.array([values.ctypes.data], np.uint64)
     if type(argument) is int:
         return np.array([argument], np.int64)
     if isinstance(argument, np.ndarray) and argument.size == 1:

@@ -81,12 +81,17 @@ def phase(
 
 
 def allocate(loop: Loop, T: int, seed: int = 0) -> list[np.ndarray]:
-    """Random arrays for a loop; those that are stacked have T + 1 rows."""
+    """Random arrays for a loop; those that are stacked have T + 1 rows.
+
+    Weights are scaled, so that what they give has a variance of 1 and rounds as it does in use.
+    """
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
     for array in loop.arrays:
         shape = ((T + 1,) if array.stacked else ()) + array.shape
         found.append(rng.standard_normal(shape) * (3 if array.dtype.kind in "iu" else 1))
+        if array.name == "weight":
+            found[-1] /= np.sqrt(max(len(found[-1]), 1))
         found[-1] = found[-1].astype(array.dtype)
     return found
 

@@ -69,7 +69,7 @@ def _binary(function: Any, swapped: bool = False) -> Callable[..., Any]:
     def operator(self: StrictArray, other: Any) -> Any:
         if _leaves_it_to(other):
             return NotImplemented
-        a, b = self._values, _operand(other, function.__name__)
+        a, b = _operand(self, function.__name__), _operand(other, function.__name__)
         return _result(function(b, a) if swapped else function(a, b))
 
     return operator
@@ -79,14 +79,15 @@ def _in_place(function: Any) -> Callable[..., Any]:
     def operator(self: StrictArray, other: Any) -> Any:
         if _leaves_it_to(other):
             return NotImplemented
-        function(self._values, _operand(other, function.__name__), out=self._values)
+        own = _operand(self, function.__name__)
+        function(own, _operand(other, function.__name__), out=own)
         return self
 
     return operator
 
 
 def _unary(function: Any) -> Callable[..., Any]:
-    return lambda self: _result(function(self._values))
+    return lambda self: _result(function(_operand(self, function.__name__)))
 
 
 def _method(name: str) -> Callable[..., Any]:

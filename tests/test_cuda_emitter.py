@@ -89,7 +89,6 @@ def check(loop: Loop, backend: Backend, T: int, tolerance: float = 2e-6) -> list
 def test_lstm(backend: HostCUDA, T: int, B: int, H: int, dtype: Any, reverse: bool) -> None:
     loop = lstm(B, H, dtype, reverse)
     arrays = allocate(loop, T)
-    arrays[1] *= dtype.type(H**-0.5)
     given, weight, _, h, c = (array.astype(DOUBLE) for array in arrays)
     found = results(loop, backend, arrays, T)
     assert len(backend.launches) == T  # one kernel per step, besides the product

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.backends.interface import Backend, DeviceError, KernelLaunch
+from tinygrad_rnn.backends.interface import (
+    Backend,
+    DeviceError,
+    KernelLaunch,
+    OutOfMemoryError,
+    P,
+    T,
+)
 from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
 try:
@@ -23,12 +31,43 @@ CuPyArray: TypeAlias = Any
 """``cupy.ndarray``, which is unknown to type checkers where CuPy is not installed."""
 
 _SEGMENT_SUM = """
-    const long long row = i / width, column = i % width;
-    T total = 0;
-    for (long long k = starts[row]; k < starts[row + 1]; ++k)
-        total += values[order[k] * width + column];
-    out += total;
+    const long long place = i / width, column = i % width, row = rows[place];
+    if (place == 0 || rows[place - 1] != row) {
+        S total = 0;
+        for (long long k = place; k < count && rows[k] == row; ++k)
+            total += values[order[k] * width + column];
+        target[row * width + column] += total;
+    }
 """
+"""Rows in order: the first of equal ones adds up all of them, each column by a thread."""
+
+
+class _OutOfMemory(OutOfMemoryError, cupy.cuda.memory.OutOfMemoryError):
+    """What CuPy raises, in our words; CuPy itself looks for an error of its own."""
+
+    def __init__(self, message: str) -> None:
+        self.args = (message,)
+
+    __reduce__ = OutOfMemoryError.__reduce__
+
+
+def _explain_memory(allocate: Callable[[int], Any]) -> Callable[[int], Any]:
+    """An allocator that says what was wanted, and of how much."""
+
+    def allocated(size: int) -> Any:
+        try:
+            return allocate(size)
+        except cupy.cuda.memory.OutOfMemoryError:
+            free, total = cupy.cuda.runtime.memGetInfo()
+            held = cupy.get_default_memory_pool().used_bytes()
+        wanted, held, free, total = (f"{n / 2**20:,.1f} MiB" for n in (size, held, free, total))
+        raise _OutOfMemory(
+            f"out of memory on cuda:{cupy.cuda.Device().id}: {wanted} more are wanted, arrays of "
+            f"this process take {held}, and {free} of {total} are free; smaller batches and "
+            "shorter sequences take less"
+        )
+
+    return allocated
 
 
 class CuPyBackend(Backend):
@@ -43,9 +82,12 @@ class CuPyBackend(Backend):
     def __init__(self) -> None:
         if not cupy.cuda.is_available():
             raise DeviceError('device "cuda" needs an NVIDIA GPU and its driver: CuPy finds none')
+        with suppress(ValueError):  # within cupy.cuda.using_allocator there is no setting one
+            cupy.cuda.set_allocator(_explain_memory(cupy.cuda.get_allocator()))
+        self.several = cupy.cuda.runtime.getDeviceCount() > 1
         self._segment_sum = cupy.ElementwiseKernel(
-            "raw int64 starts, raw int64 order, raw T values, int64 width",
-            "T out",
+            "raw int64 rows, raw int64 order, raw S values, int64 width, int64 count",
+            "raw T target",
             _SEGMENT_SUM,
             "tinygrad_rnn_segment_sum",
         )
@@ -69,19 +111,26 @@ class CuPyBackend(Backend):
         return array.get()
 
     def scatter_add(self, target: CuPyArray, index: Any, values: CuPyArray) -> None:
-        """Sorted segment sums over flat positions: no float atomics, so runs are bit-equal."""
-        positions = cupy.arange(target.size, dtype=np.int64).reshape(target.shape)[index]
-        rows, width = positions.reshape(-1), 1
+        """Sums of sorted segments: no float atomics, so two runs are bit-equal.
+
+        An index array over the first axis is taken by rows, any other index by single elements.
+        """
         if isinstance(index, cupy.ndarray) and index.dtype.kind in "iu" and target.size:
-            wide = index.reshape(-1).astype(np.int64, copy=False)
-            rows, width = wide % len(target), target.size // len(target)
+            shape, width = index.shape + target.shape[1:], target.size // len(target)
+            rows = index.reshape(-1).astype(np.int64, copy=False) % len(target)
+        else:
+            places = cupy.arange(target.size, dtype=np.int64).reshape(target.shape)[index]
+            shape, width, rows = places.shape, 1, places.reshape(-1)
         order = cupy.argsort(rows, kind="stable")
-        bounds = cupy.arange(target.size // max(width, 1) + 1)
-        starts = cupy.searchsorted(rows[order], bounds).astype(np.int64)
-        flat = cupy.ascontiguousarray(
-            cupy.broadcast_to(values, positions.shape).reshape(-1), dtype=target.dtype
+        wide = np.promote_types(target.dtype, np.float32) if target.dtype.kind == "f" else None
+        spread = cupy.broadcast_to(values, shape).reshape(-1)
+        flat = cupy.ascontiguousarray(spread, dtype=wide or target.dtype)
+        whole, count = self.contiguous(target), rows.size
+        self._segment_sum(
+            rows[order], order, flat, width, count, whole.reshape(-1), size=count * width
         )
-        self._segment_sum(starts, order, flat, width, target.reshape(-1))
+        if whole is not target:
+            target[...] = whole
 
     def strided(
         self, array: CuPyArray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
@@ -89,6 +138,20 @@ class CuPyBackend(Backend):
         size = array.itemsize
         steps = tuple(size * stride for stride in strides)
         return cupy.ndarray(shape, array.dtype, array.data + offset * size, steps)
+
+    def there(self, array: CuPyArray | None, function: Callable[P, T]) -> Callable[P, T]:
+        if not self.several:
+            return function
+
+        def called(*args: P.args, **options: P.kwargs) -> T:
+            with cupy.cuda.Device() if array is None else array.device:
+                return function(*args, **options)
+
+        return called
+
+    def use(self, array: CuPyArray) -> None:
+        if self.several:
+            array.device.use()
 
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """CuPy compiles at the first launch and keeps the binary in the user's kernel cache."""

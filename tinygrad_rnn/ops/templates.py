@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, device_of, find_backend
+from tinygrad_rnn.backends import Array, backend_of, device_of, find_backend, there
 from tinygrad_rnn.ops.arrays import AnyArray, raw
 from tinygrad_rnn.tape import Traced
 
@@ -77,6 +77,7 @@ def filled(template: Template, arrays: Sequence[Array]) -> Any:
     return index[0] if len(index) == 1 else index
 
 
+@there
 def check_range(
     index: Array,
     size: int,

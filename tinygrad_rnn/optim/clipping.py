@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, to_host
+from tinygrad_rnn.backends import Array, backend_of, there, to_host
 from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.optim.checks import checked_gradients
 from tinygrad_rnn.optim.groups import check_number, check_parameters
@@ -144,7 +144,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     measured = norms(arrays)
     norm = math.hypot(*to_host(measured).tolist())
     if math.isfinite(norm):
-        clipped, _ = clip.apply(arrays, arrays, measured)
+        clipped, _ = there(clip.apply)(arrays, arrays, measured)
         for g, array in zip(found, clipped, strict=True):
             g.replace_array(array.astype(g.dtype, copy=False))
     return norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tinygrad_rnn.nn import Parameter
+from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -43,8 +44,8 @@ class BatchMean:
         Where nothing counts, it is 0 and so are they.
         """
         weights = self._weights or 1.0
-        for parameter in parameters if weights != 1 else ():
-            if parameter.grad is not None:
-                parameter.grad.array /= weights
-                parameter.grad.mark_changed()
+        with no_grad():
+            for parameter in parameters if weights != 1 else ():
+                if parameter.grad is not None:
+                    parameter.grad /= weights
         return self._value / weights

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, to_host
+from tinygrad_rnn.backends import Array, backend_of, there, to_host
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -24,6 +24,7 @@ def global_norm(gradients: Sequence[Array]) -> float:
     return math.hypot(*to_host(norms(gradients)).tolist()) if gradients else 0.0
 
 
+@there
 def norms(arrays: Sequence[Array]) -> Array:
     """The Euclidean norm of each array by itself, as one float64 array (n,) on their device."""
     backend = backend_of(arrays[0])

@@ -163,6 +163,10 @@ class Optimizer(ABC):
             naming the parameter, where a gradient is not of its shape, dtype and device, or its
             values are in read-only memory. Nothing has been changed then.
         """
+        first = self.parameters[0].array
+        return backend_of(first).there(first, self._step)()
+
+    def _step(self) -> StepReport:
         history = self._history
         history.settle()
         active = [k for k, p in enumerate(self.parameters) if p.grad is not None]
@@ -239,7 +243,7 @@ class Optimizer(ABC):
             if slot is None:
                 slot = backend.xp.full_like(p, start, dtype=dtype)
             elif slot.dtype != dtype or device_of(slot) != device_of(p):
-                slot = transfer(slot.astype(dtype), parameter.device)  # it was cast or moved
+                slot = transfer(slot, parameter.device).astype(dtype)  # it was cast or moved
             slots[name] = slot
         self._slots[k] = slots
         numbers = self.numbers(options, self._history.counts[k] + 1)

@@ -96,7 +96,10 @@ class StackedCells(CellLayer):
         if len(of_cells) == 1:
             return [with_axis(v, 0) for v in of_cells[0]]
         first = of_cells[0][0]
-        put = stack if isinstance(first, Tensor) else backend_of(first).xp.stack
+        put: Any = stack
+        if not isinstance(first, Tensor):
+            backend = backend_of(first)
+            put = backend.there(first, backend.xp.stack)
         return [put(values) for values in zip(*of_cells, strict=True)]
 
     def _between(self, k: int, x: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_rnn.backends import (
     Array,
+    Backend,
     DeviceError,
     as_array,
     backend_of,
@@ -164,8 +165,9 @@ class Primitive(Operation):
             inputs = tuple(
                 [x if isinstance(x, Traced) else a for x, a in zip(inputs, arrays, strict=True)]
             )
+        forward = self._there(backend, arrays) if backend.several else self.forward
         try:
-            results = self.forward(backend.xp, *arrays, **params)
+            results = forward(backend.xp, *arrays, **params)
         except _REFUSALS as error:
             self._explain(error, arrays)
         if type(results) is kind and not self.multiple:
@@ -203,10 +205,24 @@ class Primitive(Operation):
             raise TypeError(f"{self.name}: expected a Tensor or an array, got ({kinds})")
         if self.promote is not None:
             arrays = self.promote(self.name, arrays)
+        forward = self._there(backend, arrays) if backend.several else self.forward
         try:
-            return self.forward(backend.xp, *arrays, **params)
+            return forward(backend.xp, *arrays, **params)
         except _REFUSALS as error:
             self._explain(error, arrays)
+
+    def _there(self, backend: Backend, arrays: Sequence[Any]) -> Function:
+        """The forward at the device of its operands, which must be one."""
+        held = {backend.device_of(a): a for a in arrays if type(a) is backend.array_type}
+        self._check_one([*held])
+        return backend.there(next(iter(held.values())), self.forward)
+
+    def _check_one(self, devices: Sequence[str]) -> None:
+        if len(devices) > 1:
+            raise DeviceError(
+                f"{self.name}: operands on {' and '.join(devices)}; bring them to one device with "
+                ".to(device)"
+            )
 
     def _check_operand(self, value: Any, leader: Array) -> Any:
         """An operand as the backend takes it, or one sentence on why it cannot be."""
@@ -223,10 +239,7 @@ class Primitive(Operation):
             )
         here = backend_of(leader)
         if backend is not here:
-            raise DeviceError(
-                f"{self.name}: operands on {here.device_of(leader)} and "
-                f"{backend.device_of(value)}; bring them to one device with .to(device)"
-            )
+            self._check_one([here.device_of(leader), backend.device_of(value)])
         return as_array(value)
 
     def _check_results(self, results: Any) -> tuple[Array, ...]:
@@ -248,11 +261,7 @@ class Primitive(Operation):
 
     def _explain(self, error: Exception, arrays: Sequence[Any]) -> NoReturn:
         held = {find_backend(a): a for a in arrays if find_backend(a)}
-        if len(held) > 1:
-            places = " and ".join(b.device_of(a) for b, a in held.items() if b)
-            raise DeviceError(
-                f"{self.name}: operands on {places}; bring them to one device with .to(device)"
-            ) from error
+        self._check_one([b.device_of(a) for b, a in held.items() if b])
         message = str(error)
         if message.startswith(f"{self.name}:"):
             raise error

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of
+from tinygrad_rnn.backends import (
+    DeviceError,
+    as_array,
+    backend_of,
+    device_of,
+    find_backend,
+    restoring,
+    several_devices,
+)
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.operation import Operation
@@ -33,9 +41,11 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
                 f"{who}: a gradient can be left out only for a value of one element, got shape "
                 f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass a gradient"
             )
-        return output.output_type(backend_of(array).xp.ones_like(array))
+        backend = backend_of(array)
+        return output.output_type(backend.there(array, backend.xp.ones_like)(array))
     if isinstance(gradient, numbers.Real):
-        gradient = backend_of(array).xp.asarray(gradient, dtype=array.dtype)
+        backend = backend_of(array)
+        gradient = backend.there(array, backend.xp.asarray)(gradient, dtype=array.dtype)
     if not isinstance(gradient, Traced):
         gradient = output.output_type(as_array(gradient))
     if gradient.array.shape != array.shape or gradient.array.dtype != array.dtype:
@@ -43,9 +53,9 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
             f"{who}: the gradient must be {array.dtype} {tuple(array.shape)} as the value is, got "
             f"{gradient.array.dtype} {tuple(gradient.array.shape)}"
         )
-    here, there = device_of(array), device_of(gradient.array)
-    if here != there:
-        raise DeviceError(f"{who}: the value is on {here}, the gradient on {there}")
+    home, other = device_of(array), device_of(gradient.array)
+    if home != other:
+        raise DeviceError(f"{who}: the value is on {home}, the gradient on {other}")
     return gradient
 
 
@@ -65,7 +75,9 @@ def differentiate(
     ``since`` are not walked.
     """
     records = between(targets, collect(outputs, since))
-    return _walk(records, outputs, seeds, targets, create_graph, retain_graph)
+    several = several_devices()
+    walk = restoring(_walk) if several else _walk
+    return walk(records, outputs, seeds, targets, create_graph, retain_graph, several)
 
 
 def backward(
@@ -80,6 +92,18 @@ def backward(
     It is added to a gradient that is there already. Nothing is left half-done: where the tape
     cannot be differentiated, no ``.grad`` has changed.
     """
+    several = several_devices()
+    run = restoring(_backward) if several else _backward
+    run(outputs, seeds, create_graph, retain_graph, several)
+
+
+def _backward(
+    outputs: Sequence[Traced],
+    seeds: Sequence[Traced],
+    create_graph: bool,
+    retain_graph: bool,
+    several: bool,
+) -> None:
     records = collect(outputs)
     seen: dict[Key, Traced] = {}
     for group in (outputs, *(record.followed() for record in records if not record.freed)):
@@ -89,12 +113,14 @@ def backward(
             elif value.watch is not None:
                 seen.setdefault(key_of(value), value)
     targets = list(seen.values())
-    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, hooked=True)
+    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, several, True)
     for target, g in zip(targets, found, strict=True):
         watch = target.watch
         if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
         if target.needs_grad:  # else it was frozen after the forward pass
+            if several:
+                _use([target])
             target.accumulate(g)
 
 
@@ -105,6 +131,7 @@ def _walk(
     targets: Sequence[Traced],
     create_graph: bool,
     retain_graph: bool,
+    several: bool,
     hooked: bool = False,
 ) -> list[Any]:
     keys = [key_of(target) for target in targets]
@@ -117,6 +144,8 @@ def _walk(
     free = not (retain_graph or create_graph)
 
     for output, g in zip(outputs, seeds, strict=True):
+        if several:
+            _use([output])
         cotangent = pending.setdefault(key_of(output), Cotangent())
         cotangent.add(g if create_graph else g.array, output.array)
 
@@ -125,6 +154,8 @@ def _walk(
             record = records.pop()
             gs: list[Any] = []
             arrived = False
+            if several:
+                _use(record.results)
             for slot, y in enumerate(record.results):
                 key = result_key(record, slot)
                 cotangent = pending.pop(key, None)
@@ -139,16 +170,27 @@ def _walk(
                         gs[-1] = finished[key] = _shown(wanted[key], finished[key])
             if arrived:
                 needed = needed_inputs(record, visited, wanted)
+                if several:
+                    _use(record.inputs)
                 _propagate(record, gs, needed, pending, create_graph, modes.observers)
             if free:
                 record.free()
         for key, target in zip(keys, targets, strict=True):
             cotangent = pending.get(key)
             if cotangent is not None:
+                if several:
+                    _use([target])
                 finished[key] = cotangent.kept(target.array)
                 if hooked and target.watch is not None:
                     finished[key] = _shown(target, finished[key])
     return [*map(finished.get, keys)]
+
+
+def _use(values: Sequence[Any]) -> None:
+    """Make the device of the first value that has one the current one."""
+    arrays = (value.array if isinstance(value, Traced) else value for value in values)
+    array = next(filter(find_backend, arrays))
+    backend_of(array).use(array)
 
 
 def _propagate(

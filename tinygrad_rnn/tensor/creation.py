@@ -97,8 +97,8 @@ def tensor(
     kind = checked_dtype(array.dtype if dtype is None else dtype, "tensor")
     if requires_grad and kind.kind != "f":
         raise TypeError(f"tensor: {kind} values carry no gradient (requires_grad=True)")
-    copied = backends.as_array(array).astype(kind)
-    return Tensor(copied if device is None else backends.transfer(copied, device), requires_grad)
+    own = backends.copied(backends.as_array(array), kind)
+    return Tensor(own if device is None else backends.transfer(own, device), requires_grad)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:

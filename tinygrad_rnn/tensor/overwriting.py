@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_rnn import backends, ops, tape
+from tinygrad_rnn.backends import Array
 from tinygrad_rnn.tensor.methods import Methods
 
 KINDS = "biuf"
@@ -35,6 +36,12 @@ def overwrite(x: tape.Traced, value: Any, who: str) -> None:
         raise ValueError(
             f"{who}: the memory of this Tensor is read-only; make one of its own by .copy()"
         )
+    _write(old, array)
+
+
+@backends.there
+def _write(old: Array, array: Array) -> None:
+    """Copy values in, also from memory that the two share."""
     owner = backends.backend_of(old).owner
     new = array.astype(old.dtype, copy=owner(array) is owner(old))
     tape.mark_overwritten(old)

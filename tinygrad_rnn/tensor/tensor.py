@@ -91,7 +91,11 @@ class Tensor(InPlace):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copied = _rebuild(
-            type(self), self.array.copy(), self.device, self.needs_grad and self.is_leaf, self.name
+            type(self),
+            backends.copied(self.array),
+            self.device,
+            self.needs_grad and self.is_leaf,
+            self.name,
         )
         memo[id(self)] = copied
         return copied

@@ -88,7 +88,10 @@ class Compiled:
             at_once = self.bound_loops.run(compiled, consts, xs, state, steps)
             if at_once is not None:
                 return at_once
-        return self.backend.flushed(partial(self._run, compiled, consts, xs, state, steps, lease))
+        run = partial(self._run, compiled, consts, xs, state, steps, lease)
+        if self.backend.several:
+            run = self.backend.there([*consts, *xs, *state][0], run)
+        return self.backend.flushed(run)
 
     def _run(
         self,

@@ -10,13 +10,11 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
-from tinygrad_rnn.replay.passes.plain import FILL, SLICE
+from tinygrad_rnn.replay.passes.plain import FILL, HALF, SLICE
 from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, rewrite
 from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 from tinygrad_rnn.tape import Primitive
-
-HALF = np.dtype(np.float16)
 
 
 class Lowering:
@@ -82,12 +80,20 @@ class Lowering:
     def zeros_like(self, op: Op, x: Value) -> list[Value] | None:
         return [self.fill(0, x.shape, x.dtype)]
 
-    def product(self, op: Op, a: Value, b: Value, how: dict[str, Any]) -> Value:
-        """All rows of ``a`` times a matrix. Rounding to float16 is a line of its own: it is fused
-        into the kernel before, and done once for what does not change.
+    def rounded(self, x: Value, how: dict[str, Any]) -> Value:
+        """An operand of a product in its precision. Rounding is a line of its own, fused into the
+        kernel before, and done once for what does not change and for what is transposed.
         """
-        if how:
-            a, b = (self.r.emit(P.cast, [x], x.shape, HALF, dtype=HALF) for x in (a, b))
+        if not how:
+            return x
+        for op in self.r.ops:
+            if op.primitive is P.transpose and op.outputs[0] is x:
+                halves = [self.rounded(before, how) for before in op.values()]
+                return self.r.emit(P.transpose, halves, x.shape, HALF, **op.params)
+        return self.r.emit(P.cast, [x], x.shape, HALF, dtype=HALF)
+
+    def product(self, op: Op, a: Value, b: Value, how: dict[str, Any]) -> Value:
+        """All rows of ``a`` times a matrix."""
         rows = self.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
         shape, y = (rows.shape[0], b.shape[1]), op.outputs[0]
         return self.reshape(self.r.emit(P.matmul, [rows, b], shape, y.dtype, **how), y.shape)
@@ -95,6 +101,7 @@ class Lowering:
     def linear(
         self, op: Op, x: Value, weight: Value, bias: Value | None = None, **how: Any
     ) -> list[Value]:
+        x, weight = self.rounded(x, how), self.rounded(weight, how)
         turned = self.r.emit(P.transpose, [weight], weight.shape[::-1], weight.dtype, axes=(1, 0))
         y = self.product(op, x, turned, how)
         return [y if bias is None else self.elementwise(ops.add, y, bias)]
@@ -102,7 +109,7 @@ class Lowering:
     def matmul(self, op: Op, a: Any, b: Any, **how: Any) -> list[Value] | None:
         if len(b.shape) != 2 or (len(a.shape) == 2 and not how):
             return None
-        return [self.product(op, a, b, how)]
+        return [self.product(op, self.rounded(a, how), self.rounded(b, how), how)]
 
     def _reduction(
         self, op: Op, x: Value, axis: tuple[int, ...], keepdims: bool

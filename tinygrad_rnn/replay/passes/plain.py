@@ -28,6 +28,7 @@ SLICE = Primitive(
 FILL = Primitive("fill", lambda xp, value, shape, dtype: xp.full(shape, value, dtype=dtype))
 COPY = Primitive("copy", lambda xp, x: x.copy(), kernel="x0")
 
+HALF = np.dtype(np.float16)
 REDUCTIONS = {P.sum: "sum", P.max: "max", P.min: "min"}
 VIEWS = (SLICE, P.transpose, P.reshape, P.broadcast_to)
 

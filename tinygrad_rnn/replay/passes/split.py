@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.ops.batching import can_batch
-from tinygrad_rnn.replay.passes.plain import VIEWS, is_elementwise, is_light, is_product
+from tinygrad_rnn.replay.passes.plain import HALF, VIEWS, is_elementwise, is_light, is_product
 from tinygrad_rnn.replay.program.program import Op, Program, Value, consumers, depending, needed_ops
 from tinygrad_rnn.replay.program.verify import (
     PassError,
@@ -127,6 +128,43 @@ def split(program: Program, brief: bool = False) -> Parts:
     loop = [op for op in rest if op not in sunk]
     after = [op for op in rest if op in sunk]
     return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(reasons)))
+
+
+def _verify_rounded(found: tuple[Program, list[int]], before: Program) -> None:
+    program, which = found
+    halves = [Value(before.state[k].shape, HALF) for k in which]
+    given = {"consts": before.consts, "xs": before.xs, "ys": before.ys, "totals": before.totals}
+    verify(program, before.ops, **given, state=[*before.state, *halves])
+
+
+@verified(_verify_rounded)
+def rounded_ahead(program: Program) -> tuple[Program, list[int]]:
+    """States that a step rounds to float16 are rounded by the step before, which computes them.
+
+    So that takes no kernel of its own. What is rounded becomes a state too, behind the others; the
+    second result says of which of them.
+    """
+    of_state = dict(zip(program.state, program.next_state, strict=True))
+    halves = {
+        op.inputs[0]: op.outputs[0]
+        for op in program.ops
+        if op.primitive is P.cast and op.params["dtype"] == HALF
+    }
+    which = [k for k, s in enumerate(program.state) if s in halves and of_state[s] is not s]
+    moved = {halves[program.state[k]] for k in which}
+    if not which or moved.intersection(program.outputs):
+        return program, []
+    lines = [op for op in program.ops if op.outputs[0] not in moved]
+    following: list[Value] = []
+    for k in which:
+        end = program.next_state[k]
+        if end not in halves:
+            halves[end] = Value(end.shape, HALF)
+            lines.append(Op(P.cast, [end], {"dtype": HALF}, [halves[end]]))
+        following.append(halves[end])
+    state = [*program.state, *(halves[program.state[k]] for k in which)]
+    ends = [*program.next_state, *following]
+    return replace(program, state=state, next_state=ends, ops=lines), which
 
 
 def _verify_summed(found: tuple[Program, list[bool]], before: Program) -> None:

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends import Array, Backend, extras
+from tinygrad_rnn.ops import cast
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.lower import lower
-from tinygrad_rnn.replay.passes.plain import VIEWS, is_light, is_product
+from tinygrad_rnn.replay.passes.plain import HALF, VIEWS, is_light, is_product
 from tinygrad_rnn.replay.passes.plan import plan
 from tinygrad_rnn.replay.passes.simplify import simplify
-from tinygrad_rnn.replay.passes.split import Parts, split, summed_inside
+from tinygrad_rnn.replay.passes.split import Parts, rounded_ahead, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
 from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, states_at
 from tinygrad_rnn.replay.run.memory import Lease
@@ -40,7 +41,8 @@ class Compiled:
         self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
         self.backend, self.reverse = backend, reverse
-        self.program, self.summed = summed_inside(simplify(lower(program)))
+        plainer, self.rounded = rounded_ahead(simplify(lower(program)))
+        self.program, self.summed = summed_inside(plainer)
         self.parts: Parts = split(self.program, brief)
         self.plan = plan(self.parts, reverse, brief)
         self.given = self.program.ys[:given]
@@ -110,7 +112,8 @@ class Compiled:
         waiting = waiting and waiting()
         arrays = self._arrays(before, steps, lease, scratch, waiting)
         first, last = (steps, 0) if self.reverse else (0, steps)
-        start: list[Any] = [*state, *[0] * (len(self.program.state) - len(state))]
+        start: list[Any] = [*state, *(cast(state[k], HALF) for k in self.rounded)]
+        start += [0] * (len(self.program.state) - len(start))
         for place, s in zip(states_at(self.plan, arrays, first), start, strict=True):
             if place is not None:
                 place[...] = s
@@ -214,7 +217,7 @@ class Compiled:
         return (
             given.issuperset(self.plan.inputs)
             and all(place is not None and arrays[place[0]].stacked for place in places)
-            and not (self.program.totals or self.summed)
+            and not (self.program.totals or self.summed or self.rounded)
         )
 
     def found_loop(self) -> CompiledLoop | None:

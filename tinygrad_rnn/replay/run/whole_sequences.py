@@ -96,7 +96,7 @@ class OverTime:
         if op is None:
             return self.xp.sum(self.series(v), axis=0)
         if is_product(op):
-            return self._total_product(v, op)
+            return self._total_product(v, op, *op.inputs)
         if op.primitive in _LINEAR and v.dtype.kind == "f":
             return op.primitive(*map(self.total, op.inputs), **op.params)  # pyright: ignore
         if op.primitive in (ops.add, ops.subtract) and all(
@@ -117,8 +117,7 @@ class OverTime:
             return self._total_einsum(op)
         return self.xp.sum(self.series(v), axis=0)
 
-    def _total_product(self, v: Value, op: Op) -> Array:
-        a, b = op.values()
+    def _total_product(self, v: Value, op: Op, a: Any, b: Any) -> Array:
         wide = bool(op.params)  # a product has none but its precision
         if wide and (a in self.single or b in self.single):
             return self.xp.sum(self.series(v), axis=0)  # float16 holds no sums over time

@@ -5,13 +5,16 @@ What is marked runs on a card or on the stand-in of tests/stand_in.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import usable
+from host_cuda import HostCUDA
 from loop_cases import DOUBLE, allocate, lstm, run_reference, spec, whole
 from networks import draw, randomise
 from test_cuda_replay import LAYERS
@@ -25,6 +28,10 @@ from tinygrad_rnn.replay.program.loop import Call, Loop, Product, Ref
 from tinygrad_rnn.tape import Primitive
 
 gpu = pytest.mark.gpu
+
+
+def no_calls(step: Any) -> Any:
+    raise AssertionError(f"{step} should be in a kernel")
 
 
 # When graphs are made, without a card
@@ -104,6 +111,22 @@ def test_calls_are_not_captured() -> None:
     assert graphs.reason == "it has calls, which allocate memory"
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_a_backend_that_captures_nothing(tmp_path: Path) -> None:
+    loop, host = lstm(2, 3, DOUBLE), HostCUDA(tmp_path)
+    run = compile_loop(loop, host, no_calls, graph=True)
+    arrays = allocate(loop, 4)
+    for _ in range(3):
+        there = [host.from_host(array, "strict") for array in arrays]
+        run(there, 4)
+        run_reference(loop, arrays, 4)
+        for have, want in zip(there, arrays, strict=True):
+            np.testing.assert_allclose(host.to_host(have), want, 1e-12, 1e-12)
+    assert run.graphs is not None
+    assert run.graphs.reason == "the backend captures nothing"
+    assert run.waiting() is None
+
+
 # Loops on a card
 
 
@@ -128,10 +151,6 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     CACHE.known.clear()
     yield backend
     CACHE.known.clear()
-
-
-def no_calls(step: Any) -> Any:
-    raise AssertionError(f"{step} should be in a kernel")
 
 
 class Arrays:

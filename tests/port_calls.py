@@ -305,6 +305,9 @@ law("torch.randint", (-3, 9, (200, 200)))
 refused("torch.randint", (9, (200, 200)))
 differs("torch.manual_seed", (does(lambda s: (s.torch.manual_seed(0), s.torch.rand(3))[1]),))
 same("torch.no_grad torch.enable_grad", (does(_switched), X))
+same(
+    "torch.OutOfMemoryError", (does(lambda s: issubclass(s.torch.OutOfMemoryError, RuntimeError)),)
+)
 refused("torch.Tensor", ([1.0, 2.0],), (2, 3))
 differs("torch.Tensor", (raw(X),))
 

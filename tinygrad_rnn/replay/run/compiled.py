@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -108,9 +108,7 @@ class Compiled:
         stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))
         take = lease.take if self._gives_early else scratch.take
         before = OverTime(self.backend, steps, single, stacked, self._early, take)
-        waiting: Any = getattr(compiled, "waiting", None)  # of a loop that may be captured
-        waiting = waiting and waiting()
-        arrays = self._arrays(before, steps, lease, scratch, waiting)
+        arrays = self._arrays(before, steps, lease)
         first, last = (steps, 0) if self.reverse else (0, steps)
         start: list[Any] = [*state, *(cast(state[k], HALF) for k in self.rounded)]
         start += [0] * (len(self.program.state) - len(start))
@@ -119,9 +117,6 @@ class Compiled:
                 place[...] = s
 
         compiled(arrays, steps)
-        if waiting is not None:
-            for k in self._leaving:
-                arrays[k] = arrays[k].copy()
 
         ends: list[Array] = []
         for place, s in zip(states_at(self.plan, arrays, last), start, strict=True):
@@ -145,19 +140,8 @@ class Compiled:
                 single[y] = xp.asarray(result)
         return single
 
-    def _arrays(
-        self,
-        before: OverTime,
-        steps: int,
-        lease: Lease,
-        scratch: Lease,
-        waiting: Callable[[Any], list[list[Array]]] | None,
-    ) -> list[Any]:
-        """The arrays of the loop: its inputs, and memory for what it computes.
-
-        A loop that is captured gets all but its constants in memory that was ``waiting`` since
-        the last call: inputs are copied there, and outputs from there.
-        """
+    def _arrays(self, before: OverTime, steps: int, lease: Lease) -> list[Any]:
+        """The arrays of the loop: its inputs, and memory for what it computes."""
         kinds = array_kinds(self.plan, steps)
         arrays: list[Any] = [None] * len(kinds)
         known = {**before.stacked, **before.single}
@@ -165,19 +149,9 @@ class Compiled:
             array = known.get(v)
             array = before.series(v) if array is None else array
             arrays[k] = array if array.flags.c_contiguous else self.backend.contiguous(array)
-        for k in self._leaving if waiting is None else ():
+        for k in self._leaving:
             arrays[k] = self.backend.xp.empty(*kinds[k])
-        if waiting is not None:
-            moved = [k for v, k in self.plan.inputs.items() if v not in self.program.consts]
-            passing = [*moved, *self._leaving]
-            there = tuple(kinds[k] for k in passing)
-            places = scratch.take_all(there, waiting(there))
-            for k, place in zip(passing, places, strict=True):
-                if k in moved:
-                    place[...] = arrays[k]
-                arrays[k] = place
-        own = tuple(kinds[k] for k in self._lent)
-        lent = lease.take_all(own, waiting and waiting(own))
+        lent = lease.take_all([kinds[k] for k in self._lent])
         for k, array in zip(self._lent, lent, strict=True):
             arrays[k] = array
         return arrays

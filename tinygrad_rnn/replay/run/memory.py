@@ -25,19 +25,13 @@ class Lease:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.blocks: list[np.ndarray] = []
-        self.groups: list[tuple[list[list[Array]], list[Array]]] = []
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of any content."""
         return self.take_all([(shape, np.dtype(dtype))])[0]
 
-    def take_all(
-        self,
-        kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
-        waiting: list[list[Array]] | None = None,
-    ) -> list[Array]:
-        """Arrays of any content. CuPy has a pool of its own, which does not say in which order
-        arrays of one size come back; ``waiting`` has such as stay together, and gets them again.
+    def take_all(self, kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:
+        """Arrays of any content. CuPy has a pool of its own.
 
         Each is a block of its own, somewhere: in one block all would lie at the same place of a
         page, where the processor takes a read for one of what was just written: a loop of an LSTM
@@ -45,7 +39,7 @@ class Lease:
         """
         empty = self.backend.xp.empty
         if self.backend.xp is not np:
-            return self._group(kinds, waiting)
+            return [empty(shape, dtype=dtype) for shape, dtype in kinds]
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in kinds]
         blocks = POOL.take([size for size in sizes if size >= LEAST])
         self.blocks += blocks
@@ -54,17 +48,6 @@ class Lease:
             np.ndarray(shape, dtype, next(large)) if size >= LEAST else empty(shape, dtype)
             for (shape, dtype), size in zip(kinds, sizes, strict=True)
         ]
-
-    def _group(self, kinds: Any, waiting: list[list[Array]] | None) -> list[Array]:
-        try:
-            arrays = waiting.pop() if waiting else None
-        except IndexError:  # another thread was quicker
-            arrays = None
-        if arrays is None:
-            arrays = [self.backend.xp.empty(shape, dtype=dtype) for shape, dtype in kinds]
-        if waiting is not None:
-            self.groups.append((waiting, arrays))
-        return [*arrays]
 
     @property
     def nbytes(self) -> int:
@@ -75,8 +58,5 @@ class Lease:
         blocks, self.blocks = self.blocks, []
         if blocks:
             POOL.give(blocks)
-        groups, self.groups = self.groups, []
-        for waiting, arrays in groups:
-            waiting.append(arrays)
 
     __del__ = release

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
 from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, StepAt, view
-from tinygrad_rnn.replay.emit.cuda.graphs import Graphs, why_no_graph
+from tinygrad_rnn.replay.emit.cuda.graphs import Graphs, Work, why_no_graph
 from tinygrad_rnn.replay.emit.cuda.source import NAME, cuda_kernel
 from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop, Product, Ref
 
@@ -43,36 +43,25 @@ class CudaLoop:
     def __init__(self, prepared: Sequence[Prepare], reverse: bool, graphs: Graphs | None) -> None:
         self.prepared, self.reverse, self.graphs = prepared, reverse, graphs
 
-    def waiting(self) -> Callable[[Any], list[list[Array]]] | None:
-        """Where arrays wait for the next call, by their kinds; None where the loop is not captured.
-
-        Only on arrays that lie where they lay before is a graph of any use.
-        """
-        graphs = self.graphs
-        return None if graphs is None or graphs.reason is not None else graphs.waiting
-
     def __call__(self, arrays: Sequence[Array], T: int) -> None:
-        if T == 0:
+        if T == 0 or (self.graphs is not None and self.graphs.run(arrays, T, self._bound)):
             return
-        graphs = self.graphs
-        if graphs is None or graphs.reason is not None:
-            self._work([prepare(arrays, T) for prepare in self.prepared], T)
-            return
-        place = T, *graphs.backend.place(arrays)
-        if not graphs.launch(place):
-            bound = [prepare(arrays, T) for prepare in self.prepared]
-            held = [step.held for step in bound if step.held is not None]
-            if not graphs.capture(place, lambda: self._work(bound, T), held):
-                self._work(bound, T)
+        work, _ = self._bound(arrays, T)
+        work()
 
-    def _work(self, bound: Sequence[Bound], T: int) -> None:
-        for step in bound:
-            for begin in step.first:
-                begin()
-        steps = [step.at for step in bound]
-        for t in reversed(range(T)) if self.reverse else range(T):
-            for at in steps:
-                at(t)
+    def _bound(self, arrays: Sequence[Array], T: int) -> Work:
+        bound = [prepare(arrays, T) for prepare in self.prepared]
+
+        def work() -> None:
+            for step in bound:
+                for begin in step.first:
+                    begin()
+            steps = [step.at for step in bound]
+            for t in reversed(range(T)) if self.reverse else range(T):
+                for at in steps:
+                    at(t)
+
+        return work, [step.held for step in bound]
 
 
 def compile_loop(

@@ -1,26 +1,28 @@
-"""A loop captured in CUDA graphs: all its launches as one, where its arrays lie again as before.
+"""A loop captured in CUDA graphs: all its launches as one.
 
-A graph holds addresses. It is found by everything that it could read or write: T and the addresses
-of all arrays, the device, the stream, and the thread, whose handle of cuBLAS it uses. So a graph
-that is found is right, whatever the arrays hold now. For one to be found, the arrays have to come
-back: those that were used together wait here for the next call, since a pool would give the same
-memory in another order. Constants stay where they are.
+A graph holds addresses. So it has arrays of its own for all that moves from call to call: what the
+loop reads is copied there before it is launched, and what it writes is copied from there. What is
+the same at each step and never written, a weight, stays where it is, and a graph is found by where
+that is, by T, and by the device, the stream, and the thread, whose handle of cuBLAS it uses. So a
+graph that is found is right, whatever the arrays hold now.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.program.loop import Call, Loop
+from tinygrad_rnn.replay.program.loop import Call, Loop, read, written
 
 Place: TypeAlias = tuple[int, ...]
+Work: TypeAlias = tuple[Callable[[], None], Any]
+"""What is to be launched, and the memory that it uses and nobody else holds."""
 
 KEPT = 8
-"""Graphs kept per loop; beyond, those that were not used for longest go."""
+"""Graphs kept per loop, each with its arrays; beyond, those that were not used for longest go."""
 PATIENCE = 2 * KEPT
 """Calls in a row without a graph to launch, after which no more are made."""
 
@@ -30,6 +32,14 @@ def why_no_graph(loop: Loop, backend: Backend) -> str | None:
     if any(isinstance(step, Call) for step in loop.steps):
         return "it has calls, which allocate memory"
     return backend.why_no_capture()
+
+
+class Graph(NamedTuple):
+    """A captured loop: what launches it, its own arrays, and what else it uses."""
+
+    launch: Callable[[], Any]
+    arrays: Sequence[Array]
+    held: Any
 
 
 class Graphs:
@@ -42,65 +52,74 @@ class Graphs:
 
     def __init__(self, loop: Loop, backend: Backend) -> None:
         self.backend, self.reason = backend, why_no_graph(loop, backend)
+        self._written = sorted({ref.array for step in loop.steps for ref in written(step)})
+        self._read = sorted({ref.array for step in loop.steps for ref in read(step)})
+        self._fixed = [k for k in self._read if not (loop.arrays[k].stacked or k in self._written)]
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Place, tuple[Callable[[], Any], Any]] = OrderedDict()
+        self._kept: OrderedDict[Place, Graph] = OrderedDict()
         self._seen: OrderedDict[Place, None] = OrderedDict()
         self._waited = 0
-        self._waiting: OrderedDict[Any, list[list[Array]]] = OrderedDict()
 
-    def waiting(self, kinds: Any) -> list[list[Array]]:
-        """Groups of arrays of these kinds that nobody uses, in the place of this call."""
-        key = self.backend.place([]), kinds
-        with self._lock:
-            found = self._waiting.setdefault(key, [])
-            self._waiting.move_to_end(key)
-            if len(self._waiting) > 2 * KEPT:
-                self._waiting.popitem(last=False)
-        return found
+    def run(self, arrays: Sequence[Array], T: int, bind: Callable[..., Work]) -> bool:
+        """Launch the loop on these arrays; False where that is to be done step by step.
 
-    def launch(self, place: Place) -> bool:
-        """Launch the graph that belongs there; False where there is none."""
-        with self._lock:
-            found = self._kept.get(place)
-            if found is None:
-                self._waited += 1
-                if self._waited > PATIENCE:
-                    self._stop("its arrays lie elsewhere at each call")
-                return False
-            self._kept.move_to_end(place)
-            self._waited = 0
-        found[0]()
+        ``bind`` gives the work on arrays and T.
+        """
+        if self.reason is not None:
+            return False
+        place = T, *self.backend.place([arrays[k] for k in self._fixed])
+        graph = self.at(place, lambda: self._captured(arrays, T, bind))
+        if graph is None:
+            return False
+        for k in {*self._read, *self._written}.difference(self._fixed):
+            graph.arrays[k][...] = arrays[k]
+        graph.launch()
+        for k in self._written:
+            arrays[k][...] = graph.arrays[k]
         return True
 
-    def capture(self, place: Place, work: Callable[[], None], held: Any) -> bool:
-        """Capture and launch ``work`` where its place was seen before; False where it was not.
+    def at(self, place: Place, capture: Callable[[], Graph]) -> Graph | None:
+        """The graph that belongs there, captured where its place was seen before; else None.
 
-        So what is never seen again costs next to nothing, and kernels have been compiled. ``held``
-        is the memory that the graph uses and nobody else holds.
+        So what is never seen again costs next to nothing, and kernels have been compiled.
         """
         with self._lock:
-            if self.reason is not None:
-                return False
+            found = self._kept.get(place)
+            if found is not None:
+                self._kept.move_to_end(place)
+                self._waited = 0
+                return found
+            self._waited += 1
+            if self._waited > PATIENCE:
+                self._stop("its constants lie elsewhere, or T is another, at each call")
+                return None
             if place not in self._seen:
                 self._seen[place] = None
                 if len(self._seen) > PATIENCE:
                     self._seen.popitem(last=False)
-                return False
+                return None
         try:
-            launch = self.backend.capture(work)
+            made = capture()
         except Exception as problem:
             with self._lock:
                 self._stop(f"{type(problem).__name__}: {problem}")
-            return False
+            return None
         with self._lock:
-            self._kept[place] = launch, held
+            self._kept[place] = made
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        launch()
-        return True
+        return made
+
+    def _captured(self, arrays: Sequence[Array], T: int, bind: Callable[..., Work]) -> Graph:
+        empty = self.backend.xp.empty
+        own = [
+            array if k in self._fixed else empty(array.shape, dtype=array.dtype)
+            for k, array in enumerate(arrays)
+        ]
+        work, held = bind(own, T)
+        return Graph(self.backend.capture(work), own, held)
 
     def _stop(self, reason: str) -> None:
         self.reason = reason
         self._kept.clear()
         self._seen.clear()
-        self._waiting.clear()

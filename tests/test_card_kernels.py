@@ -93,10 +93,13 @@ def card(
     request: pytest.FixtureRequest, dtype: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """A backend with kernels; on the host all of a dtype are compiled at once."""
-    if request.param == "cuda":
-        yield backends.backend_for(usable("cuda"))
-        return
     folder: Path = tmp_path_factory.mktemp("kernels")
+    if request.param == "cuda":
+        backend: Any = backends.backend_for(usable("cuda"))
+        if "stand-in" in backend.xp.__version__:
+            compile_together(sorted(sources(dtype)), NAME, folder)
+        yield backend
+        return
     backends.register(HostCUDA(folder, 4))
     compile_together(sorted(sources(dtype)), NAME, folder)
     yield backends.backend_for("strict")

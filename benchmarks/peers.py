@@ -38,10 +38,12 @@ def torch_step(
     if by_hand:
         weights = [torch.tensor(array, requires_grad=True, **there) for array in arrays]
         unrolled = TORCH[kind]
+        if compiled:
+            torch.compiler.reset()  # beyond a number of shapes it would be compiled no more
         if compiled == "loop":
-            unrolled = torch.compile(unrolled)
+            unrolled = torch.compile(unrolled, dynamic=False)
         elif compiled == "cell":
-            unrolled = partial(unrolled, cell=torch.compile(torch_lstm_cell))
+            unrolled = partial(unrolled, cell=torch.compile(torch_lstm_cell, dynamic=False))
 
         def outputs() -> torch.Tensor:
             return unrolled(x, *weights)

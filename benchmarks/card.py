@@ -14,7 +14,8 @@
 
 A part that fails, or that is stopped at its limit, keeps what it has found, and the next one runs.
 After each part the folder holds all that is known: ``card.json``, ``card.md`` (tables for
-docs/performance.md) and ``logs.tar.gz``. The end is a failure if any part's was.
+docs/performance.md) and ``logs.tar.gz``; of the part that is running, the log is in ``running``.
+The end is a failure if any part's was.
 
 ``--rehearse`` needs no card: CuPy is the stand-in of tests/stand_in, and everything is tiny.
 """
@@ -51,6 +52,8 @@ SLOW = [
 ]
 """Left out of the rehearsal, with the widest loops: so many kernels take the host minutes."""
 KERNELS = Path("tests", "test_card_kernels.py")
+AHEAD = "import torch, jax"
+"""Run beside the first parts, so that later ones find these libraries' files in memory."""
 TITLES = {"passed": "passed", "failed": "FAILED", "stopped": "STOPPED", "left out": "left out"}
 
 
@@ -133,13 +136,16 @@ def first_line(text: str) -> str:
 
 def perform(part: str, run: Run) -> dict[str, Any]:
     """Run a part within its limit; what it has found, whatever became of it."""
-    found, log = run.out / f"{part}_found.json", run.out / f"{part}.log"
+    running = run.out / "running"
+    found, log = running / f"{part}_found.json", running / f"{part}.log"
     argv = command(part, run, found)
     if not argv:
         return {"status": "left out", "seconds": 0.0, "notes": [f"{KERNELS} is not there"]}
     limit = min(PARTS[part], run.end - time.monotonic())
     if limit < 3:
         return {"status": "left out", "seconds": 0.0, "notes": ["the time is used up"]}
+    shutil.rmtree(running, ignore_errors=True)
+    running.mkdir()
     begin = time.monotonic()
     status = limited(argv, limit, log, environment(run.rehearse))
     seconds = time.monotonic() - begin
@@ -154,9 +160,9 @@ def perform(part: str, run: Run) -> dict[str, Any]:
     elif status:
         last = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
         notes.append(f"ended with status {status}: {first_line(''.join(last))}")
-    for file in run.out.glob("*"):
-        if file.name not in ("card.json", "card.md", "logs.tar.gz"):
-            shutil.move(file, run.logs / file.name)
+    for file in running.iterdir():
+        shutil.move(file, run.logs / file.name)
+    running.rmdir()
     name = "stopped" if status is None else "failed" if status else "passed"
     return {"status": name, "seconds": round(seconds, 1), "command": argv, **result, "notes": notes}
 
@@ -188,7 +194,8 @@ def put(path: Path, write_to: Callable[[Path], Any]) -> None:
 def page_of(results: dict[str, Any], rehearse: bool) -> str:
     """The page: what became of each part, then what it found."""
     facts = results.get("machine", {}).get("facts", {})
-    title = "A rehearsal without a card" if rehearse else facts.get("nvidia-smi", "A card")
+    card = ", ".join(facts.get("nvidia-smi", "a card").split(", ")[:2])
+    title = "A rehearsal without a card" if rehearse else card
     lines = [f"# {title}", "", f"`benchmarks/card.sh`, {facts.get('date', 'no date')}", ""]
     lines += [overview(results), ""]
     for part, result in results.items():
@@ -242,8 +249,7 @@ def main() -> None:
         run = Run(options.out.resolve(), Path(folder, "logs"), options.rehearse, end)
         run.logs.mkdir()
         results, page = earlier(run), ""
-        # The libraries' files are read meanwhile, which takes a new machine half a minute.
-        ahead = subprocess.Popen([sys.executable, "-c", "import torch, jax"], stderr=-3)
+        ahead = subprocess.Popen([sys.executable, "-c", AHEAD], stderr=subprocess.DEVNULL)
         try:
             for part in PARTS:
                 if part in options.only:

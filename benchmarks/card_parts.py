@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -297,7 +298,7 @@ def _exactly(value: Any) -> Any:
 
 def profile(found: Found) -> None:
     """Launches, gaps and bytes of a training step at two shapes, and of the main job's update."""
-    from gpu import SHAPES, SMALL, ceilings, floor
+    from gpu import SHAPES, SMALL, VARIANTS, ceilings, floor, left_out
     from launches import summary, trace
 
     marks, shapes = clock("cupy"), (SHAPES[0], SHAPES[2])
@@ -306,22 +307,25 @@ def profile(found: Found) -> None:
     for shape in [SMALL, (7, *SMALL[1:])] if found.rehearse else shapes:
         step = our_step("LSTM", *shape, device=DEVICE)
         steps[f"LSTM {shape}"] = step, shape[0], floor("LSTM", shape, limits)
+        print(explained(*shape))
+    variant, (first, *_) = "ours, graph and cuBLAS", steps
+    if not left_out(variant, found.rehearse):
+        step, *rest = steps[first]
+        steps[f"{first}, {variant}"] = VARIANTS[variant]()(step), *rest
     steps["main job"] = main_job(found, DEVICE)[1], 64, 0.0
     rows: list[list[Any]] = []
-    for name, (step, T, least) in steps.items():
+    for name, (step, _, least) in steps.items():
         timed = device_time(step, marks, 0.02 if found.rehearse else 0.3, 3)
         rows.append([name, timed["ms"], timed["host"], timed["wall"], least or ""])
-        traced: dict[str, Any] = {}
-        if is_installed("torch"):
-            file = found.path.with_name(f"trace_{len(rows)}.json")
-            events = trace(
-                lambda step=step: [step() for _ in range(3)],
-                lambda: marks.wait(marks.mark()),
-                file,
-            )
-            traced = summary(events, 3)
+    header = ["", "ms", "host, ms", "wall, ms", "floor, ms"]
+    found.table("By CUDA events, not traced", header, rows)
+    found.check(all(row[1] > 0 for row in rows), "every step takes time")
+    for name, (step, T, least) in steps.items() if is_installed("torch") else ():
+        file = found.path.with_name(f"trace_{name.replace(' ', '_')}.json")
+        work = functools.partial(repeated, step, 3)
+        traced = summary(trace(work, lambda: marks.wait(marks.mark()), file), 3)
         if not traced:
-            found.fact(**{name: "no kernel in torch.profiler's trace; times by CUDA events alone"})
+            found.fact(**{name: "no kernel in torch.profiler's trace"})
             continue
         longest = traced.pop("longest")
         traced["kernels per time step"] = traced["kernels"] / T
@@ -329,15 +333,29 @@ def profile(found: Found) -> None:
             traced["floor / at work"] = least / traced["at work, ms"]
         found.table(f"{name}, per update", ["", ""], [list(item) for item in traced.items()])
         found.table(f"{name}: kernels", ["", "launches", "µs", "share"], longest)
-    header = ["", "ms", "host, ms", "wall, ms", "floor, ms"]
-    found.table("By CUDA events, not traced", header, rows)
-    found.check(rows and all(row[1] > 0 for row in rows), "every step takes time")
     if shutil.which("ncu") and not found.rehearse:
         counters(found)
 
 
+def repeated(step: Callable[[], Any], count: int) -> None:
+    """Several steps, of which nothing is kept."""
+    for _ in range(count):
+        step()
+
+
+def explained(T: int, B: int, I: int, H: int) -> str:
+    """What a replayed LSTM says of itself."""
+    layer = rnn.LSTM(I, H).to(DEVICE)
+    tg.mean(layer(tg.ones((T, B, I), device=DEVICE))[0]).backward()
+    return layer.explain()
+
+
 def counters(found: Found) -> None:
-    """What Nsight Compute reads off two launches of the loop's kernels; clocks are left alone."""
+    """What Nsight Compute reads off the last launch forward and the first one backward.
+
+    The clocks are left as they are. The launches are those of the second of two training steps,
+    each with one kernel per time step and direction.
+    """
     metrics = (
         "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,"
         "launch__registers_per_thread,launch__grid_size,launch__block_size,"
@@ -345,7 +363,7 @@ def counters(found: Found) -> None:
         "dram__throughput.avg.pct_of_peak_sustained_elapsed"
     )
     command = ["ncu", "--clock-control", "none", "--csv", "--metrics", metrics]
-    command += ["--kernel-name", "regex:tinygrad_rnn_loop", "--launch-skip", "210"]
+    command += ["--kernel-name", "regex:tinygrad_rnn_loop", "--launch-skip", "299"]
     command += ["--launch-count", "2", sys.executable, __file__, "steps", "--json", os.devnull]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=40)

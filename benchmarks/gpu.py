@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -64,12 +65,13 @@ KINDS: dict[str, list[Shape]] = {
 }
 """Where each kind of network is timed, in the order of importance."""
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ours, graph": {"graph": True},
-    "ours, cuBLAS directly": {"cublas": True},
-    "ours, half products": {"half": True},
+VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "ours, graph and cuBLAS": lambda: tg.replay.using(graph=True, cublas=True),
+    "ours, graph": lambda: tg.replay.using(graph=True),
+    "ours, cuBLAS": lambda: tg.replay.using(cublas=True),
+    "ours, float16 products": lambda: tg.matmul_precision("float16"),
 }
-"""Options of ``tg.replay.using`` that are off unless asked for."""
+"""What is off unless asked for."""
 
 WORKERS: dict[str, tuple[float, dict[str, list[str]]]] = {
     "ours": (40, {"ours": list(KINDS)}),
@@ -89,6 +91,9 @@ WORKERS: dict[str, tuple[float, dict[str, list[str]]]] = {
     "compiled loop": (40, {"by hand, loop compiled": ["LSTM"]}),
 }
 """The processes: how many seconds each may take, and its contenders with their networks."""
+
+LIBRARIES = dict.fromkeys(("PyTorch", "compiled cell", "compiled loop"), "torch") | {"JAX": "jax"}
+"""What a process needs beside this package."""
 
 UNWANTED = re.compile("failed with status|^(?!compiled).*stopped after")
 """Notes on processes that should have ended otherwise; compilation may take too long."""
@@ -124,10 +129,10 @@ def build(contender: str, kind: str, shape: Shape, devices: dict[str, str]) -> C
     )
 
 
-def where(device: str) -> dict[str, str]:
+def where(device: str, worker: str) -> dict[str, str]:
     """The device of each library: PyTorch may have to do with the CPU when this is rehearsed."""
     found = {"ours": device, "PyTorch": "cpu"}
-    if is_installed("torch"):
+    if LIBRARIES.get(worker) == "torch":
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -174,7 +179,7 @@ def cases(worker: str, only: str, quick: bool) -> Iterator[tuple[str, str, Shape
 
 def work(options: argparse.Namespace) -> None:
     """Time the cases of a process; what is found goes line by line into a file."""
-    devices, checked = where(options.device), dict[tuple[str, str], str]()
+    devices, checked = where(options.device, options.worker), dict[tuple[str, str], str]()
 
     def note(key: str, **found: Any) -> None:
         with options.json.open("a", encoding="utf-8") as file:
@@ -187,7 +192,7 @@ def work(options: argparse.Namespace) -> None:
     for contender, kind, shape in cases(options.worker, options.only, options.quick):
         key = f"{contender} | {kind} | {shape}"
         try:
-            with tg.replay.using(**VARIANTS.get(contender, {})):
+            with VARIANTS.get(contender, nullcontext)():
                 if (contender, kind) not in checked:
                     checked[contender, kind] = unlike(contender, kind, devices)
                 if checked[contender, kind]:
@@ -207,7 +212,7 @@ def unlike(contender: str, kind: str, devices: dict[str, str]) -> str:
     with tg.replay.using(jit=False, packed=False):
         wanted = ours.our_step(kind, *SMALL)()
     error = difference(build(contender, kind, SMALL, devices)(), wanted)
-    accuracy = 0.05 if "float16" in contender or "half" in contender else 1e-4
+    accuracy = 0.05 if "float16" in contender else 1e-4
     return "" if error < accuracy else f"computes something else: differs by {error:.1e}"
 
 
@@ -286,16 +291,15 @@ def ratios(
 
 def left_out(worker: str, quick: bool) -> str:
     """Why a process is not begun, if it is not."""
-    library = {"JAX": "jax", "PyTorch": "torch", "compiled cell": "torch", "compiled loop": "torch"}
-    if worker in library and not is_installed(library[worker]):
-        return f"{library[worker]} cannot be found"
+    if worker in LIBRARIES and not is_installed(LIBRARIES[worker]):
+        return f"{LIBRARIES[worker]} cannot be found"
     if worker.startswith("compiled") and (quick or not importlib.util.find_spec("triton")):
         return "torch.compile is for a card, with Triton"
     if worker in VARIANTS:
         try:
-            tg.replay.using(**VARIANTS[worker])
-        except TypeError:
-            return f"tg.replay.using has no option {next(iter(VARIANTS[worker]))!r}"
+            VARIANTS[worker]()
+        except (TypeError, AttributeError) as error:
+            return f"this version has no such option ({error})"
     return ""
 
 

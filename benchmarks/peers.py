@@ -159,6 +159,7 @@ def jax_step(kind: str, T: int, B: int, I: int, H: int) -> Step:
     """One training step of ``jit(value_and_grad(scan))``."""
     import jax
 
+    jax.config.update("jax_default_matmul_precision", "float32")  # on a GPU it may be less
     array, arrays = numbers(kind, T, B, I, H)
     scan = {"LSTM": jax_lstm, "GRU": jax_gru}[kind]
 

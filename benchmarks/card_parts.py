@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -321,9 +322,12 @@ def profile(found: Found) -> None:
     found.table("By CUDA events, not traced", header, rows)
     found.check(all(row[1] > 0 for row in rows), "every step takes time")
     for name, (step, T, least) in steps.items() if is_installed("torch") else ():
-        file = found.path.with_name(f"trace_{name.replace(' ', '_')}.json")
-        work = functools.partial(repeated, step, 3)
-        traced = summary(trace(work, lambda: marks.wait(marks.mark()), file), 3)
+        file = found.path.with_name(f"trace_{re.sub('[^A-Za-z0-9]+', '_', name)}.json")
+        work, traced = functools.partial(repeated, step, 3), None
+        try:
+            traced = summary(trace(work, lambda: marks.wait(marks.mark()), file), 3)
+        except Exception as error:
+            found.check(False, f"{name} could not be traced: {type(error).__name__}: {error}")
         if not traced:
             found.fact(**{name: "no kernel in torch.profiler's trace"})
             continue

@@ -202,7 +202,8 @@ def work(options: argparse.Namespace) -> None:
                 seconds, least = (0.02, 2) if options.quick else (0.25, 5)
                 note(key, **device_time(step, marks(contender, devices), seconds, least))
         except Exception as error:
-            note(key, wrong=f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}")
+            said = str(error).strip().partition("\n")[0]
+            note(key, wrong=f"{type(error).__name__}: {said}")
 
 
 def unlike(contender: str, kind: str, devices: dict[str, str]) -> str:
@@ -306,11 +307,11 @@ def left_out(worker: str, quick: bool) -> str:
 def run(options: argparse.Namespace) -> tuple[Figures, list[str]]:
     """Each process in turn; the figures so far are kept whatever happens to the next."""
     figures, notes = Figures(), list[str]()
-    end = time.monotonic() + options.seconds
+    end = time.monotonic() + (600 if options.quick else options.seconds)
     environment = {"NVIDIA_TF32_OVERRIDE": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     with tempfile.TemporaryDirectory() as folder:
         for worker, (most, _) in WORKERS.items():
-            seconds = min(most, end - time.monotonic())
+            seconds = min(4 * most if options.quick else most, end - time.monotonic())
             reason = left_out(worker, options.quick)
             if not any(cases(worker, options.only, options.quick)):
                 continue
@@ -323,11 +324,14 @@ def run(options: argparse.Namespace) -> tuple[Figures, list[str]]:
             command += ["--device", options.device, "--only", options.only]
             command += ["--quick"] if options.quick else []
             begin = time.monotonic()
-            status = limited(command, seconds, log, environment)
+            try:
+                status = limited(command, seconds, log, environment)
+            finally:  # also where all of this is interrupted
+                for line in results.read_text("utf-8").split("\n")[:-1]:
+                    found = json.loads(line)
+                    figures[found.pop("key")] = found
+                write(options.json, figures, notes)
             took = f"{worker}: {time.monotonic() - begin:.0f} s"
-            for line in results.read_text("utf-8").splitlines():
-                found = json.loads(line)
-                figures[found.pop("key")] = found
             notes.append(took if status == 0 else f"{took}, {ending(status, seconds)}")
             print(notes[-1], flush=True)
             if status != 0:

@@ -42,7 +42,7 @@ PROGRAMS = {
 def played(card: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with programs of our own as its parts."""
 
-    def command(part: str, run: Any, found: Path) -> list[str]:
+    def command(part: str, run: Any, found: Path, limit: float) -> list[str]:
         head = f"import sys, time, json\nfound = lambda x: json.dump(x, open({str(found)!r}, 'w'))"
         return [sys.executable, "-c", f"{head}\n{PROGRAMS[part]}"] if part in PROGRAMS else []
 

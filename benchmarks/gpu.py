@@ -187,8 +187,10 @@ def work(options: argparse.Namespace) -> None:
         print(key, found, flush=True)
 
     if options.worker == "ours":
-        quick = options.quick
-        note("ceilings", **ceilings(options.device, 64 if quick else 8192, 2 if quick else 5))
+        try:
+            note("ceilings", **ceilings(options.device, *((64, 2) if options.quick else (8192, 5))))
+        except Exception as error:
+            note("ceilings", wrong=first_line(error))
     for contender, kind, shape in cases(options.worker, options.only, options.quick):
         key = f"{contender} | {kind} | {shape}"
         try:
@@ -202,8 +204,12 @@ def work(options: argparse.Namespace) -> None:
                 seconds, least = (0.02, 2) if options.quick else (0.25, 5)
                 note(key, **device_time(step, marks(contender, devices), seconds, least))
         except Exception as error:
-            said = str(error).strip().partition("\n")[0]
-            note(key, wrong=f"{type(error).__name__}: {said}")
+            note(key, wrong=first_line(error))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def unlike(contender: str, kind: str, devices: dict[str, str]) -> str:
@@ -237,7 +243,7 @@ def tables(figures: Figures) -> list[dict[str, Any]]:
     made = []
     times = {tuple(key.split(" | ")): of["ms"] for key, of in figures.items() if "ms" in of}
     names = list(dict.fromkeys(name for name, *_ in times))
-    limits = figures.get("ceilings")
+    limits = figures.get("ceilings", {"wrong": "not measured"})
     for kind in KINDS:
         shapes = list(dict.fromkeys(shape for _, k, shape in times if k == kind))
         rows: list[list[Any]] = [
@@ -245,7 +251,7 @@ def tables(figures: Figures) -> list[dict[str, Any]]:
             for name in names
             if any((name, kind, shape) in times for shape in shapes)
         ]
-        if limits and rows:
+        if rows and "wrong" not in limits:
             least = [floor(kind, tuple(json.loads(f"[{s[1:-1]}]")), limits) for s in shapes]
             rows.append(["floor", *("" if math.isnan(ms) else ms for ms in least)])
         if rows:

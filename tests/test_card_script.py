@@ -1,4 +1,4 @@
-"""benchmarks/card.py: what becomes of parts that fail or hang, and how a trace is read."""
+"""benchmarks/card.py: parts that fail or hang, how a trace is read, what gpu.py makes of times."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def card() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield loaded(FOLDER / "card.py")
+
+
+@pytest.fixture(scope="module")
+def gpu(card: ModuleType) -> ModuleType:
+    return loaded(FOLDER / "gpu.py")
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +191,47 @@ def test_a_trace(launches: ModuleType) -> None:
         "allocations": 0.5,
     }
     assert launches.summary([events[3], events[7], events[13]], 2) == {}
+
+
+def test_ratios_and_aims(gpu: ModuleType) -> None:
+    first, second = (f"{shape}" for shape in gpu.SHAPES[:2])
+    times = {
+        f"ours | LSTM | {first}": 2.0,
+        f"ours | LSTM | {second}": 8.0,
+        f"cuDNN | LSTM | {first}": 4.0,
+        f"cuDNN | LSTM | {second}": 4.0,
+        f"ours | layer-norm LSTM | {first}": 2.2,
+        f"ours | peephole LSTM | {first}": 2.0,
+        f"ours, graph | LSTM | {second}": 2.0,
+    }
+    figures = {key: {"ms": ms, "host": 1.0, "wall": ms, "calls": 9} for key, ms in times.items()}
+    figures[f"by hand | LSTM | {first}"] = {"wrong": "computes something else"}
+    rate = {"copy, GB/s": 1e3, "float32 product, TFLOP/s": 10.0}
+    made = {of["title"]: of for of in gpu.tables(figures | {"ceilings": rate})}
+    lstm = made["LSTM, milliseconds per training step"]
+    assert lstm["header"] == ["(T, B, I, H)", first, second]
+    assert lstm["rows"][:3] == [
+        ["ours", 2.0, 8.0],
+        ["cuDNN", 4.0, 4.0],
+        ["ours, graph", "", 2.0],
+    ]
+    # 6 T B 4H (I + H) operations at (100, 32, 256, 256), 1e10 of them in a millisecond
+    assert lstm["rows"][3][:2] == ["floor", pytest.approx(6 * 3200 * 1024 * 512 / 1e10)]
+    assert made["Ratios"]["rows"] == [
+        ["LSTM: ours / cuDNN", 2, pytest.approx(1)],
+        ["LSTM: ours, graph / cuDNN", 1, pytest.approx(0.5)],
+    ]
+    assert made["Aims"]["rows"] == [
+        ["our LSTM / cuDNN's", 2, pytest.approx(1), 1.0, "yes"],
+        ["our LSTM / by hand", 0, "", 0.1, "not measured"],
+        ["a user's cells / our LSTM", 2, pytest.approx(1.1**0.5), 1.2, "yes"],
+    ]
+    without = {of["title"]: of for of in gpu.tables(figures)}
+    assert len(without["LSTM, milliseconds per training step"]["rows"]) == 3
+
+
+def test_the_floor_of_bytes(gpu: ModuleType) -> None:
+    """Where copies are slow: inputs, outputs and weights, each with its gradient."""
+    slow = {"copy, GB/s": 1e-3, "float32 product, TFLOP/s": 1e9}
+    numbers = 2 * (5 * 3 * (4 + 8) + 3 * 8 * (4 + 8))
+    assert gpu.floor("GRU", gpu.SMALL, slow) == pytest.approx(4 * numbers / 1e3)

@@ -1,7 +1,7 @@
 """Recurrent networks on one tape with three uses: differentiate it, read it, replay it."""
 
 from tinygrad_rnn import nn, optim, replay, rnn
-from tinygrad_rnn.backends import DeviceError, devices
+from tinygrad_rnn.backends import DeviceError, OutOfMemoryError, devices
 from tinygrad_rnn.ops import (
     abs,
     all,
@@ -126,6 +126,7 @@ __all__ = [
     "DeviceError",
     "GradientError",
     "Observer",
+    "OutOfMemoryError",
     "Primitive",
     "Tape",
     "Tensor",

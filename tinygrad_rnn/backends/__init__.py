@@ -1,6 +1,12 @@
 """NumPy and CuPy behind one small interface. The leftmost room: it imports no other."""
 
-from tinygrad_rnn.backends.interface import Array, Backend, DeviceError, KernelLaunch
+from tinygrad_rnn.backends.interface import (
+    Array,
+    Backend,
+    DeviceError,
+    KernelLaunch,
+    OutOfMemoryError,
+)
 from tinygrad_rnn.backends.products import Extras, extras, using
 from tinygrad_rnn.backends.registry import (
     as_array,
@@ -11,6 +17,8 @@ from tinygrad_rnn.backends.registry import (
     devices,
     find_backend,
     register,
+    restoring,
+    several_devices,
     there,
     to_host,
     transfer,
@@ -23,6 +31,7 @@ __all__ = [
     "DeviceError",
     "Extras",
     "KernelLaunch",
+    "OutOfMemoryError",
     "Switch",
     "as_array",
     "backend_for",
@@ -33,6 +42,8 @@ __all__ = [
     "extras",
     "find_backend",
     "register",
+    "restoring",
+    "several_devices",
     "there",
     "to_host",
     "transfer",

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.backends.interface import Backend, DeviceError, KernelLaunch, T
+from tinygrad_rnn.backends.interface import (
+    Backend,
+    DeviceError,
+    KernelLaunch,
+    OutOfMemoryError,
+    P,
+    T,
+)
 from tinygrad_rnn.backends.kernels import PREAMBLE, is_fixed, update_source
 
 try:
@@ -34,6 +42,34 @@ _SEGMENT_SUM = """
 """Rows in order: the first of equal ones adds up all of them, each column by a thread."""
 
 
+class _OutOfMemory(OutOfMemoryError, cupy.cuda.memory.OutOfMemoryError):
+    """What CuPy raises, in our words; CuPy itself looks for an error of its own."""
+
+    def __init__(self, message: str) -> None:
+        self.args = (message,)
+
+    __reduce__ = OutOfMemoryError.__reduce__
+
+
+def _explain_memory(allocate: Callable[[int], Any]) -> Callable[[int], Any]:
+    """An allocator that says what was wanted, and of how much."""
+
+    def allocated(size: int) -> Any:
+        try:
+            return allocate(size)
+        except cupy.cuda.memory.OutOfMemoryError:
+            free, total = cupy.cuda.runtime.memGetInfo()
+            held = cupy.get_default_memory_pool().used_bytes()
+        wanted, held, free, total = (f"{n / 2**20:,.1f} MiB" for n in (size, held, free, total))
+        raise _OutOfMemory(
+            f"out of memory on cuda:{cupy.cuda.Device().id}: {wanted} more are wanted, arrays of "
+            f"this process take {held}, and {free} of {total} are free; smaller batches and "
+            "shorter sequences take less"
+        )
+
+    return allocated
+
+
 class CuPyBackend(Backend):
     """Arrays on NVIDIA GPUs."""
 
@@ -46,6 +82,8 @@ class CuPyBackend(Backend):
     def __init__(self) -> None:
         if not cupy.cuda.is_available():
             raise DeviceError('device "cuda" needs an NVIDIA GPU and its driver: CuPy finds none')
+        with suppress(ValueError):  # within cupy.cuda.using_allocator there is no setting one
+            cupy.cuda.set_allocator(_explain_memory(cupy.cuda.get_allocator()))
         self.several = cupy.cuda.runtime.getDeviceCount() > 1
         self._segment_sum = cupy.ElementwiseKernel(
             "raw int64 rows, raw int64 order, raw S values, int64 width, int64 count",
@@ -101,12 +139,12 @@ class CuPyBackend(Backend):
         steps = tuple(size * stride for stride in strides)
         return cupy.ndarray(shape, array.dtype, array.data + offset * size, steps)
 
-    def there(self, array: CuPyArray, function: Callable[..., T]) -> Callable[..., T]:
+    def there(self, array: CuPyArray | None, function: Callable[P, T]) -> Callable[P, T]:
         if not self.several:
             return function
 
-        def called(*args: Any, **options: Any) -> T:
-            with array.device:
+        def called(*args: P.args, **options: P.kwargs) -> T:
+            with cupy.cuda.Device() if array is None else array.device:
                 return function(*args, **options)
 
         return called

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ A type checker takes it for NumPy's, of whose notation every backend's arrays ar
 """
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 KernelLaunch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], Any]
@@ -29,6 +30,13 @@ class DeviceError(RuntimeError):
     """A device that does not exist here, or arrays of two devices in one operation."""
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has no memory left for an array.
+
+    What was computed before is whole, and work goes on once less memory is wanted.
+    """
+
+
 class Backend(ABC):
     """One kind of array.
 
@@ -40,7 +48,7 @@ class Backend(ABC):
     native_half : whether float16 products run natively, accumulating in float32.
     checks_indices : whether indexing raises on an integer out of range, or wraps silently.
     asynchronous : whether results are computed later, so that reading one on the host waits.
-    several : whether there are several devices, one of which is the current one (see :meth:`there`).
+    several : whether there are several devices, one of which is the current one; see ``there``.
     """
 
     name: ClassVar[str]
@@ -89,12 +97,16 @@ class Backend(ABC):
             base = getattr(base, "base", None)
         return array
 
-    def there(self, array: Array, function: Callable[..., T]) -> Callable[..., T]:
-        """The function, during whose calls the device of ``array`` is the current one."""
+    def there(self, array: Array | None, function: Callable[P, T]) -> Callable[P, T]:
+        """The function, during whose calls the device of ``array`` is the current one.
+
+        Behind them the current one is as before, also where the function changed it; with None
+        that is all.
+        """
         return function
 
-    def use(self, array: Array) -> None:
-        """Make the device of ``array`` the current one, until what is called ``there`` ends."""
+    def use(self, array: Array) -> None:  # noqa: B027 - nothing to do where there is one
+        """Make the device of ``array`` the current one, until a call of ``there`` ends."""
 
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """The kernel ``name`` of a CUDA C source, or None where there are no kernels."""

@@ -13,16 +13,26 @@ import numpy as np
 from tinygrad_rnn.backends.cpu import NumPyBackend
 from tinygrad_rnn.backends.interface import Array, Backend, DeviceError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _CPU = NumPyBackend()
+_several = False
 _by_type: dict[type, Backend] = {np.ndarray: _CPU}
 _by_name: dict[str, Backend] = {"cpu": _CPU}
 
 
 def register(backend: Backend) -> None:
     """Make a backend known, so that its arrays and its device name are understood."""
+    global _several
     _by_type[backend.array_type] = backend
     _by_name[backend.name] = backend
+    _several = any(known.several for known in _by_name.values())
+
+
+def several_devices() -> bool:
+    """Whether a backend has several devices, so that arrays may lie on one that is not current."""
+    return _several
 
 
 def find_backend(array: object) -> Backend | None:
@@ -68,6 +78,13 @@ def devices() -> list[str]:
 def device_of(array: Array) -> str:
     """The name of the device that holds ``array``."""
     return backend_of(array).device_of(array)
+
+
+def restoring(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that may ``use`` devices: behind its calls the current ones are as before."""
+    for backend in _by_name.values():
+        function = backend.there(None, function)
+    return function
 
 
 def there(function: Callable[P, R]) -> Callable[P, R]:

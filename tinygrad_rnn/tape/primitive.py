@@ -215,7 +215,7 @@ class Primitive(Operation):
         """The forward at the device of its operands, which must be one."""
         held = {backend.device_of(a): a for a in arrays if type(a) is backend.array_type}
         self._check_one([*held])
-        return backend.there(*held.values(), self.forward)
+        return backend.there(next(iter(held.values())), self.forward)
 
     def _check_one(self, devices: Sequence[str]) -> None:
         if len(devices) > 1:

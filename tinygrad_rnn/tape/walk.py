@@ -9,19 +9,25 @@ the result can be differentiated again.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
-from tinygrad_rnn.backends import DeviceError, as_array, backend_of, device_of, find_backend, there
+from tinygrad_rnn.backends import (
+    DeviceError,
+    as_array,
+    backend_of,
+    device_of,
+    find_backend,
+    restoring,
+    several_devices,
+)
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
-
-R = TypeVar("R")
 
 
 def seed(output: Traced, gradient: Any, who: str) -> Traced:
@@ -35,7 +41,8 @@ def seed(output: Traced, gradient: Any, who: str) -> Traced:
                 f"{who}: a gradient can be left out only for a value of one element, got shape "
                 f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass a gradient"
             )
-        return output.output_type(there(backend_of(array).xp.ones_like)(array))
+        backend = backend_of(array)
+        return output.output_type(backend.there(array, backend.xp.ones_like)(array))
     if isinstance(gradient, numbers.Real):
         backend = backend_of(array)
         gradient = backend.there(array, backend.xp.asarray)(gradient, dtype=array.dtype)
@@ -68,8 +75,9 @@ def differentiate(
     ``since`` are not walked.
     """
     records = between(targets, collect(outputs, since))
-    walk = _there(outputs, _walk)
-    return walk(records, outputs, seeds, targets, create_graph, retain_graph)
+    several = several_devices()
+    walk = restoring(_walk) if several else _walk
+    return walk(records, outputs, seeds, targets, create_graph, retain_graph, several)
 
 
 def backward(
@@ -84,19 +92,17 @@ def backward(
     It is added to a gradient that is there already. Nothing is left half-done: where the tape
     cannot be differentiated, no ``.grad`` has changed.
     """
-    _there(outputs, _backward)(outputs, seeds, create_graph, retain_graph)
-
-
-def _there(outputs: Sequence[Traced], function: Callable[..., R]) -> Callable[..., R]:
-    """The function, which may make other devices the current one while it runs."""
-    if not outputs:
-        return function
-    array = outputs[0].array
-    return backend_of(array).there(array, function)
+    several = several_devices()
+    run = restoring(_backward) if several else _backward
+    run(outputs, seeds, create_graph, retain_graph, several)
 
 
 def _backward(
-    outputs: Sequence[Traced], seeds: Sequence[Traced], create_graph: bool, retain_graph: bool
+    outputs: Sequence[Traced],
+    seeds: Sequence[Traced],
+    create_graph: bool,
+    retain_graph: bool,
+    several: bool,
 ) -> None:
     records = collect(outputs)
     seen: dict[Key, Traced] = {}
@@ -107,13 +113,14 @@ def _backward(
             elif value.watch is not None:
                 seen.setdefault(key_of(value), value)
     targets = list(seen.values())
-    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, hooked=True)
+    found = _walk(records, outputs, seeds, targets, create_graph, retain_graph, several, True)
     for target, g in zip(targets, found, strict=True):
         watch = target.watch
         if g is None or (target.record is not None and watch and not watch.keeps_grad):
             continue
         if target.needs_grad:  # else it was frozen after the forward pass
-            backend_of(target.array).use(target.array)
+            if several:
+                _use([target])
             target.accumulate(g)
 
 
@@ -124,6 +131,7 @@ def _walk(
     targets: Sequence[Traced],
     create_graph: bool,
     retain_graph: bool,
+    several: bool,
     hooked: bool = False,
 ) -> list[Any]:
     keys = [key_of(target) for target in targets]
@@ -134,9 +142,10 @@ def _walk(
     finished: dict[Key, Any] = {}
     modes = current_modes.get()
     free = not (retain_graph or create_graph)
-    several = any([backend_of(output.array).several for output in outputs])
 
     for output, g in zip(outputs, seeds, strict=True):
+        if several:
+            _use([output])
         cotangent = pending.setdefault(key_of(output), Cotangent())
         cotangent.add(g if create_graph else g.array, output.array)
 
@@ -179,12 +188,9 @@ def _walk(
 
 def _use(values: Sequence[Any]) -> None:
     """Make the device of the first value that has one the current one."""
-    for value in values:
-        array = value.array if isinstance(value, Traced) else value
-        backend = find_backend(array)
-        if backend is not None:
-            backend.use(array)
-            return
+    arrays = (value.array if isinstance(value, Traced) else value for value in values)
+    array = next(filter(find_backend, arrays))
+    backend_of(array).use(array)
 
 
 def _propagate(

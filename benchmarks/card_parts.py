@@ -302,17 +302,22 @@ def profile(found: Found) -> None:
     from gpu import SHAPES, SMALL, VARIANTS, ceilings, floor, left_out
     from launches import summary, trace
 
-    marks, shapes = clock("cupy"), (SHAPES[0], SHAPES[2])
+    marks = clock("cupy")
+    shapes = [SMALL, (7, *SMALL[1:])] if found.rehearse else [SHAPES[0], SHAPES[2]]
     limits = ceilings(DEVICE, *((64, 2) if found.rehearse else (8192, 3)))
     steps: dict[str, tuple[Callable[[], Any], int, float]] = {}
-    for shape in [SMALL, (7, *SMALL[1:])] if found.rehearse else shapes:
+    said: list[list[str]] = []
+    for shape in shapes:
         step = our_step("LSTM", *shape, device=DEVICE)
         steps[f"LSTM {shape}"] = step, shape[0], floor("LSTM", shape, limits)
-        print(explained(*shape))
+        said += explained(f"LSTM {shape}", *shape)
     variant, (first, *_) = "ours, graph and cuBLAS", steps
     if not left_out(variant, found.rehearse):
         step, *rest = steps[first]
         steps[f"{first}, {variant}"] = VARIANTS[variant]()(step), *rest
+        with VARIANTS[variant]():
+            said += explained(f"{first}, {variant}", *shapes[0])
+    found.table("What explain() says", ["", "forward, then backward"], said)
     steps["main job"] = main_job(found, DEVICE)[1], 64, 0.0
     rows: list[list[Any]] = []
     for name, (step, _, least) in steps.items():
@@ -347,11 +352,14 @@ def repeated(step: Callable[[], Any], count: int) -> None:
         step()
 
 
-def explained(T: int, B: int, I: int, H: int) -> str:
-    """What a replayed LSTM says of itself."""
+def explained(name: str, T: int, B: int, I: int, H: int) -> list[list[str]]:
+    """What a replayed LSTM says of its costs and of how it runs, forward and backward."""
     layer = rnn.LSTM(I, H).to(DEVICE)
     tg.mean(layer(tg.ones((T, B, I), device=DEVICE))[0]).backward()
-    return layer.explain()
+    text = layer.explain()
+    print(text)
+    costs = ("memory:", "per step:", "per call", "note:")
+    return [[name, line.strip()] for line in text.splitlines() if line.strip().startswith(costs)]
 
 
 def counters(found: Found) -> None:

@@ -142,7 +142,7 @@ def test_counts_of_tests(card: ModuleType, tmp_path: Path) -> None:
     found = card.tests_found(report, log)
     assert found["facts"] == {"passed": 1, "failed": 2, "skipped": 1}
     assert found["tables"][0]["rows"] == [
-        ["test_a::two", "1 != 2"],
+        ["test_a::two", "1 != 2 more"],
         ["test_b::four", "lost / gone"],
     ]
 

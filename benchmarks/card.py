@@ -50,8 +50,8 @@ PARTS = {
 SLOW = [
     f"--ignore=tests/test_{name}.py" for name in ("cells", "lengths", "wrappers", "regularized")
 ]
-"""Left out of the rehearsal, as are the widest loops, users' cells, and all kernels of cells but the
-GRUs': a CPU takes minutes to compile them."""
+"""Left out of the rehearsal, as are the widest loops, users' cells, and all kernels of cells but
+those of the GRUs: a CPU takes minutes to compile them."""
 KERNELS = Path("tests", "test_card_kernels.py")
 AHEAD = "import torch, jax"
 """Run beside the first parts, so that later ones find these libraries' files in memory."""

@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 Figures = dict[str, dict[str, float]]
 """Contender, then case, then figure."""
@@ -76,6 +81,109 @@ def median_time(step: Callable[[], Any], seconds: float = 1.0, least: int = 5) -
         step()
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
+
+
+class Clock(NamedTuple):
+    """Marks in the work of a device. ``between`` gives milliseconds, of marks that were reached."""
+
+    mark: Callable[[], Any]
+    wait: Callable[[Any], Any]
+    between: Callable[[Any, Any], float]
+
+
+def clock(library: str) -> Clock:
+    """Marks by the events of ``"cupy"`` or ``"torch"``; by the host's time for any other name."""
+    if library == "cupy":
+        import cupy
+
+        def marked() -> Any:
+            event = cupy.cuda.Event()
+            event.record()
+            return event
+
+        return Clock(marked, lambda event: event.synchronize(), cupy.cuda.get_elapsed_time)
+    if library == "torch":
+        import torch
+
+        def recorded() -> Any:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            return event
+
+        return Clock(recorded, lambda event: event.synchronize(), lambda a, b: a.elapsed_time(b))
+    return Clock(time.perf_counter, lambda moment: None, lambda a, b: 1e3 * (b - a))
+
+
+def device_time(
+    step: Callable[[], Any], marks: Clock, seconds: float, least: int = 5, most: int = 200
+) -> dict[str, float]:
+    """Milliseconds of one call on a device, after a warm-up, the calls one behind the other.
+
+    ``ms`` is the median from mark to mark, ``host`` what the host takes to hand a call over, and
+    ``wall`` the host's time of a call from the first to the end of the last.
+    """
+    for _ in range(3):
+        begin = time.perf_counter()
+        step()
+        marks.wait(marks.mark())
+        once = time.perf_counter() - begin
+    count = min(max(int(seconds / once), least), most)
+    gc.collect()
+    begin = time.perf_counter()
+    reached = [marks.mark()]
+    for _ in range(count):
+        step()
+        reached.append(marks.mark())
+    host = time.perf_counter() - begin
+    marks.wait(reached[-1])
+    wall = time.perf_counter() - begin
+    each = [marks.between(a, b) for a, b in itertools.pairwise(reached)]
+    per_call = {"host": 1e3 * host / count, "wall": 1e3 * wall / count}
+    return {"ms": statistics.median(each), **per_call, "calls": count}
+
+
+def on_host(value: Any) -> np.ndarray:
+    """A number or an array of any of the contenders, wherever it is."""
+    for method in ("detach", "float", "cpu", "numpy"):
+        if hasattr(value, method):
+            value = getattr(value, method)()
+    return np.asarray(value)
+
+
+def difference(found: Sequence[Any], wanted: Sequence[Any]) -> float:
+    """The largest difference, to the largest value of its array; nan if anything is."""
+    pairs = zip(map(on_host, found), map(on_host, wanted), strict=True)
+    return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]))
+
+
+def limited(
+    command: Sequence[str], seconds: float, log: Path, environment: Mapping[str, str] | None = None
+) -> int | None:
+    """Run a command, what it prints going to a file; its exit status, or None beyond the limit.
+
+    What takes too long is interrupted, then asked where it is, then killed, with its children.
+    """
+    with log.open("ab") as printed:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})},
+            process_group=0,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            for number, patience in ((signal.SIGINT, 10), (signal.SIGABRT, 2)):
+                process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(patience)
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def alternate(script: str, contenders: Sequence[str], rounds: int, options: list[str]) -> Figures:

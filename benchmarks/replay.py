@@ -18,8 +18,18 @@ from collections.abc import Callable, Sequence
 from statistics import geometric_mean
 from typing import Any, NamedTuple
 
-import numpy as np
-from measure import SETUPS, Figures, able, alternate, median_time, set_up, table, versions
+from measure import (
+    SETUPS,
+    Figures,
+    able,
+    alternate,
+    difference,
+    median_time,
+    on_host,
+    set_up,
+    table,
+    versions,
+)
 
 Shape = tuple[int, int, int, int]
 SHAPES: list[Shape] = [
@@ -91,9 +101,8 @@ def check(pairs: Sequence[tuple[str, str]]) -> str:
         sides = []
         for name in pair:
             with set_up(name):
-                sides.append([np.asarray(value) for value in build(name, SMALL)()])
-        errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(*sides, strict=True)]
-        error = float(np.max(errors))  # nan if any is
+                sides.append([on_host(value) for value in build(name, SMALL)()])
+        error = difference(*sides)
         if not error < 1e-4:
             sys.exit(f"{pair[0]} and {pair[1]} do not compute the same: {error:.1e}")
         rows.append([" / ".join(pair), error])

@@ -33,6 +33,8 @@ from measure import SETUPS, able, alternate, median_time, set_up, table, version
 
 CLASSES, EMBEDDING, HIDDEN, LENGTH, BATCH = 103, 64, 256, 64, 32
 """The main job: examples/char_lm.py with its default settings."""
+JOB = (LENGTH, BATCH, EMBEDDING, HIDDEN)
+"""Its (T, B, I, H)."""
 
 STREAMS = (128, 256)
 LENGTHS = (100, 1000, 10000)
@@ -40,17 +42,18 @@ LONG = (300, 32, 64, 128)
 """(T, B, I, H) of a loss that sees the last output."""
 
 
-def our_update() -> Callable[[], None]:
+def our_update(device: str = "cpu", sizes: Sequence[int] = JOB) -> Callable[[], None]:
     """One update of the main job here."""
     import tinygrad_rnn as tg
 
-    embedding = tg.nn.Embedding(CLASSES, EMBEDDING)
-    lstm = tg.rnn.LSTM(EMBEDDING, HIDDEN)
-    head = tg.nn.Linear(HIDDEN, CLASSES)
+    T, B, I, H = sizes
+    embedding = tg.nn.Embedding(CLASSES, I).to(device)
+    lstm = tg.rnn.LSTM(I, H).to(device)
+    head = tg.nn.Linear(H, CLASSES).to(device)
     parameters = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]
     optimizer = tg.optim.Adam(parameters, lr=4e-3, clip=tg.optim.ClipNorm(1.0))
-    tokens = np.random.default_rng(0).integers(0, CLASSES, (LENGTH + 1, BATCH))
-    x, y = tg.tensor(tokens[:-1]), tg.tensor(tokens[1:])
+    tokens = np.random.default_rng(0).integers(0, CLASSES, (T + 1, B))
+    x, y = (tg.tensor(some, device=device) for some in (tokens[:-1], tokens[1:]))
 
     def step() -> None:
         optimizer.zero_grad()
@@ -61,17 +64,18 @@ def our_update() -> Callable[[], None]:
     return step
 
 
-def torch_update() -> Callable[[], None]:
+def torch_update(device: str = "cpu", sizes: Sequence[int] = JOB) -> Callable[[], None]:
     """The same update in PyTorch."""
     import torch
 
+    T, B, I, H = sizes
     torch.set_num_threads(os.cpu_count() or 1)
-    embedding = torch.nn.Embedding(CLASSES, EMBEDDING)
-    lstm = torch.nn.LSTM(EMBEDDING, HIDDEN)
-    head = torch.nn.Linear(HIDDEN, CLASSES)
+    embedding = torch.nn.Embedding(CLASSES, I, device=device)
+    lstm = torch.nn.LSTM(I, H, device=device)
+    head = torch.nn.Linear(H, CLASSES, device=device)
     parameters = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=4e-3)
-    tokens = torch.randint(0, CLASSES, (LENGTH + 1, BATCH))
+    tokens = torch.randint(0, CLASSES, (T + 1, B), device=device)
     x, y = tokens[:-1], tokens[1:]
 
     def step() -> None:

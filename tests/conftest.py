@@ -6,6 +6,7 @@ CUDA GPU, and fails where there is none. ``--hypothesis-profile=long`` draws man
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,14 +38,44 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+TELLING = (
+    "test_cuda_source", "test_cuda_emitter", "test_rnn", "test_layers", "test_cells",
+    "test_optim", "test_clipping", "test_nonfinite", "test_faults_optim", "test_ops",
+)  # fmt: skip
+"""The order of the GPU tests by their files, those first that say most about a card; then others.
+
+Kernels, loops of kernels, replayed layers, optimizers, single operations.
+"""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the GPU tests out unless the command line names their marker."""
     if "gpu" in config.option.markexpr:
+        places = {name: k for k, name in enumerate(TELLING)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(TELLING)))
         return
     left_out = [item for item in items if item.get_closest_marker("gpu")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """After an error that leaves a card's context unusable, end the process of pytest-xdist.
+
+    It is replaced by a new one; without that, every test that follows would fail for one.
+    """
+    done = yield
+    if item.get_closest_marker("gpu") and hasattr(item.config, "workerinput"):
+        cupy = sys.modules.get("cupy")
+        try:
+            if cupy is not None:
+                cupy.cuda.runtime.deviceSynchronize()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            print(f"after {item.nodeid}: {error}", file=sys.__stderr__, flush=True)
+            os._exit(1)
+    return done
 
 
 def usable(device: str) -> str:

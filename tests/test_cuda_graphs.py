@@ -41,8 +41,11 @@ class Captures:
     """A backend that captures whatever it is given."""
 
     def __init__(self) -> None:
-        self.captured = 0
+        self.xp, self.captured = np, 0
         self.fails: Exception | None = None
+
+    def place(self, arrays: list[Any]) -> tuple[int, ...]:
+        return tuple(map(id, arrays))
 
     def why_no_capture(self) -> None:
         return None
@@ -62,7 +65,7 @@ def runs(graphs: Graphs, places: list[Any]) -> str:
             how += "-"
             continue
         captured = graphs.backend.captured
-        graph = graphs.at((place,), lambda: Graph(graphs.backend.capture(str), [], None))
+        graph = graphs.at((place,), lambda: Graph(graphs.backend.capture(str), {}, None))
         how += "." if graph is None else "g" if graphs.backend.captured == captured else "c"
     return how
 
@@ -101,6 +104,19 @@ def test_a_failure_is_the_last_one() -> None:
     backend.fails = RuntimeError("not while it rains")
     assert runs(graphs, [2, 2, 2, 1]) == "..--"
     assert graphs.reason == "RuntimeError: not while it rains"
+
+
+def test_a_graph_keeps_no_weight_alive() -> None:
+    """It is found by where that lies, so whatever lies there later is right."""
+    loop, backend = lstm(2, 3), Captures()
+    graphs = Graphs(loop, backend)  # pyright: ignore[reportArgumentType]
+    constants = [k for k, array in enumerate(loop.arrays) if not array.stacked][:1]
+    arrays = allocate(loop, 4)
+    for _ in range(2):
+        graphs.run(arrays, 4, lambda own, T: (str, None))
+    (graph,) = graphs._kept.values()
+    assert graphs._fixed == constants
+    assert not any(np.shares_memory(a, b) for a in graph.arrays.values() for b in arrays)
 
 
 def test_calls_are_not_captured() -> None:

@@ -72,7 +72,8 @@ class ndarray(strict.StrictArray):
     def __getitem__(self, index: Any) -> Any:
         """A view on whichever device; what index arrays pick out is computed."""
         items = index if isinstance(index, tuple) else (index,)
-        for array in (self, *items) if any(isinstance(i, ndarray) for i in items) else ():
+        arrays = [item for item in items if isinstance(item, ndarray)]
+        for array in (self, *arrays) if arrays else ():
             _on_current(array, "getitem")
         return super().__getitem__(index)
 

@@ -4,14 +4,14 @@ A graph holds addresses. So it has arrays of its own for all that moves from cal
 loop reads is copied there before it is launched, and what it writes is copied from there. What is
 the same at each step and never written, a weight, stays where it is, and a graph is found by where
 that is, by T, and by the device, the stream, and the thread, whose handle of cuBLAS it uses. So a
-graph that is found is right, whatever the arrays hold now.
+graph that is found is right, whatever the arrays hold now, and it need not keep a weight alive.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from tinygrad_rnn.backends import Array, Backend
@@ -35,10 +35,10 @@ def why_no_graph(loop: Loop, backend: Backend) -> str | None:
 
 
 class Graph(NamedTuple):
-    """A captured loop: what launches it, its own arrays, and what else it uses."""
+    """A captured loop: what launches it, its own arrays by number, and what else it uses."""
 
     launch: Callable[[], Any]
-    arrays: Sequence[Array]
+    arrays: Mapping[int, Array]
     held: Any
 
 
@@ -53,8 +53,9 @@ class Graphs:
     def __init__(self, loop: Loop, backend: Backend) -> None:
         self.backend, self.reason = backend, why_no_graph(loop, backend)
         self._written = sorted({ref.array for step in loop.steps for ref in written(step)})
-        self._read = sorted({ref.array for step in loop.steps for ref in read(step)})
-        self._fixed = [k for k in self._read if not (loop.arrays[k].stacked or k in self._written)]
+        reads = {ref.array for step in loop.steps for ref in read(step)}
+        self._moving = {k for k in reads if loop.arrays[k].stacked}.union(self._written)
+        self._fixed = sorted(reads - self._moving)
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, Graph] = OrderedDict()
         self._seen: OrderedDict[Place, None] = OrderedDict()
@@ -71,8 +72,8 @@ class Graphs:
         graph = self.at(place, lambda: self._captured(arrays, T, bind))
         if graph is None:
             return False
-        for k in {*self._read, *self._written}.difference(self._fixed):
-            graph.arrays[k][...] = arrays[k]
+        for k, array in graph.arrays.items():
+            array[...] = arrays[k]
         graph.launch()
         for k in self._written:
             arrays[k][...] = graph.arrays[k]
@@ -112,11 +113,8 @@ class Graphs:
 
     def _captured(self, arrays: Sequence[Array], T: int, bind: Callable[..., Work]) -> Graph:
         empty = self.backend.xp.empty
-        own = [
-            array if k in self._fixed else empty(array.shape, dtype=array.dtype)
-            for k, array in enumerate(arrays)
-        ]
-        work, held = bind(own, T)
+        own = {k: empty(arrays[k].shape, dtype=arrays[k].dtype) for k in sorted(self._moving)}
+        work, held = bind([own.get(k, array) for k, array in enumerate(arrays)], T)
         return Graph(self.backend.capture(work), own, held)
 
     def _stop(self, reason: str) -> None:

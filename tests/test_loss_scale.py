@@ -217,11 +217,19 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         plain.load_state_dict(state)
     with pytest.raises(KeyError, match="loss_scale"):
         optimizer.load_state_dict(plain.state_dict())
-    for wrong in ({"scale": 0.0, "good": 1}, {"scale": math.inf, "good": 1}):
+    for scale in (0.0, 1e-60, math.inf, math.nan, "2"):
+        wrong = {"scale": scale, "good": 1}
         with pytest.raises(ValueError, match=r"SGD\.load_state_dict: the loss scale must"):
             optimizer.load_state_dict({**state, "loss_scale": wrong, "updates": 9})
-    with pytest.raises(ValueError, match="the updates since the loss scale changed are -1"):
-        optimizer.load_state_dict({**state, "loss_scale": {"scale": 2.0, "good": -1}})
+    for good in (-1, 2**40, 1.0):
+        wrong = {"scale": 2.0, "good": good}
+        with pytest.raises(
+            ValueError, match=f"the updates since the loss scale changed are {good}"
+        ):
+            optimizer.load_state_dict({**state, "loss_scale": wrong})
+    for wrong in (None, 4.0, {}, {"scale": 2.0}):
+        with pytest.raises(ValueError, match=r"^SGD\.load_state_dict: expected the scale and good"):
+            optimizer.load_state_dict({**state, "loss_scale": wrong})
     assert optimizer.updates == 0
     assert scales(optimizer) == (4.0, 0)
 
@@ -231,6 +239,8 @@ def test_what_makes_no_sense_is_refused() -> None:
     for wrong in ({"start": 0.0}, {"growth": 1.0}, {"backoff": 1.0}, {"every": 0}, {"every": 2.0}):
         with pytest.raises(ValueError, match="LossScale: "):
             optim.LossScale(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backoff must satisfy 0 < backoff < 1, got 0"):
+        optim.LossScale(backoff=0)
     for policy in ("raise", "zero"):
         with pytest.raises(ValueError, match=rf"so it needs nonfinite='skip', got '{policy}'"):
             optim.SGD(p, nonfinite=policy, loss_scale=optim.LossScale())

@@ -134,5 +134,6 @@ def check_number(
     if not (fits and math.isfinite(value)):
         wanted = "be a finite number >= 0" if above is None else f"be a finite number > {above}"
         if below < math.inf:
-            wanted = f"satisfy 0 <= {name} < {below}"
+            least = "0 <=" if above is None else f"{above} <"
+            wanted = f"satisfy {least} {name} < {below}"
         raise ValueError(f"{who}: {name} must {wanted}, got {value!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -117,8 +117,10 @@ class LossScale:
 
 def checked_scale(who: str, state: Any) -> tuple[float, int]:
     """A scale and the updates since it changed, if that is what was saved."""
-    scale, good = state["scale"], state["good"]
-    check_number(who, "the loss scale", scale, above=0, below=float(np.finfo(np.float32).max))
-    if type(good) is not int or good < 0:
+    if not isinstance(state, Mapping) or state.keys() != SavedScale.__annotations__.keys():
+        raise ValueError(f"{who}: expected the scale and good of a loss scale, got {state!r:.60}")
+    scale, good, limits = state["scale"], state["good"], np.finfo(np.float32)
+    check_number(who, "the loss scale", scale, float(limits.tiny), float(limits.max))
+    if type(good) is not int or not 0 <= good < 1 << 31:
         raise ValueError(f"{who}: the updates since the loss scale changed are {good!r:.40}")
     return float(scale), good

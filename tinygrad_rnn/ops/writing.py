@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import getitem
 from typing import Any, Generic
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend
+from tinygrad_rnn.backends import Array, as_array, backend_of, device_of, find_backend, there
 from tinygrad_rnn.ops.arrays import A, AnyArray, raw
 from tinygrad_rnn.ops.indexing import getitem_p, place_p
 from tinygrad_rnn.ops.promotion import cast
@@ -83,7 +84,7 @@ class AtIndex(Generic[A]):
         arrays = [raw(each) for each in self._arrays]
         check_template(array, self._template, arrays, "at.add")
         try:
-            target = array[filled(self._template, arrays)]
+            target = there(getitem)(array, filled(self._template, arrays))
         except IndexError as error:
             raise IndexError(f"at.add: {error}") from error
         if find_backend(raw(values)) is None:

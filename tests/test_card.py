@@ -11,7 +11,7 @@ from conftest import usable
 from networks import close, draw, randomise
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import backends, nn, ops, optim, rnn
+from tinygrad_rnn import backends, lab, nn, ops, optim, rnn
 
 pytestmark = pytest.mark.gpu
 MiB = 1 << 20
@@ -124,6 +124,29 @@ def test_a_training_step_leaves_the_current_device_alone(second: str) -> None:
         layer.zero_grad()
         places = [y, state, *layer.parameters()]
         assert {x.device for x in places} == {second}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_gradients_are_clipped_where_they_are(second: str, dtype: Any) -> None:
+    layer = nn.Linear(3, 2).to(second)
+    layer.to(dtype)
+    tg.sum(layer(tg.ones((4, 3), dtype, second))).backward()
+    assert optim.clip_grad_norm(layer.parameters(), 0.5) > 0.5
+    grads = [p.grad for p in layer.parameters()]
+    assert {(g.device, g.dtype) for g in grads} == {(second, np.dtype(dtype))}
+    assert optim.global_norm([g.array for g in grads]) == pytest.approx(0.5, rel=1e-2)
+
+
+def test_anomalies_are_found_where_they_are(second: str) -> None:
+    with lab.detect_anomaly():
+        tg.sum(rnn.GRU(3, 4).to(second)(tg.ones((5, 2, 3), device=second))[0]).backward()
+        x, h = tg.ones(5, device=second), tg.tensor(8.0, device=second)
+        with pytest.raises(lab.AnomalyError, match="log in a replayed loop, time step 2"):
+            tg.scan(lambda x, h: (h, tg.log(h - 1.0)), x, h)
+        x = tg.zeros(5, device=second, requires_grad=True)
+        y, _ = tg.scan(lambda x, h: (tg.sqrt(x) + h, h), x, h)
+        with pytest.raises(lab.AnomalyError, match="sqrt in a replayed loop, backwards"):
+            y.sum().backward()
 
 
 def test_gradients_travel_between_devices(second: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tinygrad_rnn.backends import Switch, backend_of
+from tinygrad_rnn.backends import Array, Switch, backend_of, there
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun
 from tinygrad_rnn.tape import Modes, Observer, Record, Traced, observe
@@ -65,16 +65,20 @@ class _Anomaly(Observer):
         return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){line}"
 
 
+@there
+def _all_finite(array: Array) -> bool:
+    backend = backend_of(array)
+    return bool(backend.to_host(backend.xp.all(backend.xp.isfinite(array))))
+
+
 def _is_finite(values: Iterable[Any]) -> bool:
     for value in values:
         array = value.array if isinstance(value, Traced) else getattr(value, "parts", value)
         if isinstance(array, tuple):
             if not _is_finite(array):
                 return False
-        elif hasattr(array, "dtype") and array.dtype.kind == "f":
-            backend = backend_of(array)
-            if not backend.to_host(backend.xp.all(backend.xp.isfinite(array))):
-                return False
+        elif hasattr(array, "dtype") and array.dtype.kind == "f" and not _all_finite(array):
+            return False
     return True
 
 

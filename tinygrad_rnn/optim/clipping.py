@@ -144,10 +144,17 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     measured = norms(arrays)
     norm = math.hypot(*to_host(measured).tolist())
     if math.isfinite(norm):
-        clipped, _ = there(clip.apply)(arrays, arrays, measured)
+        clipped = _clipped(arrays, clip, measured)
         for g, array in zip(found, clipped, strict=True):
-            g.replace_array(array.astype(g.dtype, copy=False))
+            g.replace_array(array)
     return norm
+
+
+@there
+def _clipped(gradients: Sequence[Array], clip: Clip, measured: Array) -> list[Array]:
+    """The clipped gradients, each in its own dtype."""
+    clipped, _ = clip.apply(gradients, gradients, measured)
+    return [c.astype(g.dtype, copy=False) for c, g in zip(clipped, gradients, strict=True)]
 
 
 def without_nonfinite(g: Array) -> Array:

@@ -36,7 +36,7 @@ def rerun(
     arrays = map(raw, record.inputs)
     inputs = [Tensor(x, cotangents is not None and x.dtype.kind == "f") for x in arrays]
     consts, xs, state = roles(program, inputs)
-    columns = [[Tensor(row, x.requires_grad) for row in x.array] for x in xs]
+    columns = [[Tensor(x.array[t], x.requires_grad) for t in range(steps)] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
     with recording, np.errstate(all="ignore"):
@@ -52,7 +52,7 @@ def rerun(
     ends = cotangents[len(outputs) : len(outputs) + len(state)]
     for series, g in zip(outputs, cotangents, strict=False):
         if g is not None:
-            pairs += [(y, Tensor(part)) for y, part in zip(series, raw(g), strict=True)]
+            pairs += [(y, Tensor(raw(g)[t])) for t, y in enumerate(series)]
     pairs += [(y, Tensor(raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
     pairs = [(y, g) for y, g in pairs if y.requires_grad]
     targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]

@@ -69,13 +69,30 @@ class ndarray(strict.StrictArray):
         out[...] = self._values
         return out
 
+    def __getitem__(self, index: Any) -> Any:
+        """A view on whichever device; what index arrays pick out is computed."""
+        items = index if isinstance(index, tuple) else (index,)
+        for array in (self, *items) if any(isinstance(i, ndarray) for i in items) else ():
+            _on_current(array, "getitem")
+        return super().__getitem__(index)
+
     def __setitem__(self, index: Any, value: Any) -> None:
+        cuda.check_device(self._values)
         nodes = cuda.current.capture
         if nodes is None:
             super().__setitem__(index, value)
         else:
             target, source = self._values[self._index(index)], _operand(value, "assignment")
             nodes.append(lambda: np.copyto(target, source))
+
+    def astype(self, dtype: Any, order: str = "K", casting: None = None, copy: bool = True) -> Any:
+        if copy or dtype != self.dtype:
+            cuda.check_device(self._values)
+        return super().astype(dtype, order, casting, copy)
+
+    def fill(self, value: float) -> None:
+        cuda.check_device(self._values)
+        super().fill(value)
 
 
 _VIEWS = {"broadcast_to", "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze"}

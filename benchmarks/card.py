@@ -43,8 +43,8 @@ from measure import is_installed, limited, table
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
-    "machine": 60, "smoke": 60, "tests": 150, "kernels": 90, "reads": 40, "bit_equal": 40,
-    "main_job": 75, "benchmark": 130, "profile": 75,
+    "machine": 30, "smoke": 30, "tests": 100, "kernels": 50, "reads": 20, "bit_equal": 20,
+    "main_job": 45, "benchmark": 100, "profile": 40,
 }  # fmt: skip
 """Seconds that each may take."""
 SLOW = [
@@ -80,7 +80,7 @@ def command(part: str, run: Run, found: Path, limit: float) -> list[str]:
         few = ["-k", "float32 and gru"] if run.rehearse else []
         return pytest(found, [*few, str(KERNELS)]) if (ROOT / KERNELS).exists() else []
     if part == "benchmark":
-        more = ["--quick"] if run.rehearse else [f"--seconds={min(100, limit - 20):.0f}"]
+        more = ["--quick"] if run.rehearse else [f"--seconds={min(90, limit - 10):.0f}"]
         return [sys.executable, "benchmarks/gpu.py", "--device=cuda", "--json", str(found), *more]
     return [sys.executable, "benchmarks/card_parts.py", part, "--json", str(found), *tiny]
 
@@ -239,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="card.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "card", help="a folder")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for everything (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for everything (%(default)s)")
     parser.add_argument("--rehearse", action="store_true", help="tiny, without a card")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("card.sh: stopped"))

@@ -66,7 +66,6 @@ KINDS: dict[str, list[Shape]] = {
 """Where each kind of network is timed, in the order of importance."""
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "ours, graph and cuBLAS": lambda: tg.replay.using(graph=True, cublas=True),
     "ours, graph": lambda: tg.replay.using(graph=True),
     "ours, cuBLAS": lambda: tg.replay.using(cublas=True),
     "ours, float16 products": lambda: tg.matmul_precision("float16"),

@@ -23,6 +23,12 @@ DIALECT = """
 #include <cmath>
 #include <cstring>
 #include <utility>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#else
+static unsigned _mm_getcsr() { return 0; }
+static void _mm_setcsr(unsigned) {}
+#endif
 #define __global__
 #define __device__
 #define __shared__ static
@@ -71,12 +77,6 @@ template <typename... A> static void call(void (*kernel)(A...), void** given) {
     call(kernel, given, std::index_sequence_for<A...>());
 }
 static void run(void** given) { call(NAME, given); }
-#ifdef __SSE__
-#include <xmmintrin.h>
-#else
-static unsigned _mm_getcsr() { return 0; }
-static void _mm_setcsr(unsigned) {}
-#endif
 extern "C" bool launch(unsigned grid, unsigned block, void** given, int count) {
     if (!takes(NAME, count)) return false;
     const unsigned before = _mm_getcsr();

@@ -13,6 +13,7 @@ from strict import STRICT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.nn.checks import beside
 
 # Gradients on every device
 
@@ -128,12 +129,30 @@ def test_layers_read_nothing_on_the_host() -> None:
 
 
 def test_embedding_and_cross_entropy_read_their_range_checks_only() -> None:
+    """And not even these where integers come from the host, whose range is seen there."""
     embedding = nn.Embedding(5, 3).to("strict")
-    indices = tg.tensor([[4, 1], [1, 1]], device="strict")
-    with STRICT.counting() as count:
-        loss = nn.cross_entropy(embedding(indices), tg.tensor([[0, 2], [1, 2]], device="strict"))
-        loss.backward()
-    assert count.host_reads == 2
+    indices, labels = np.array([[4, 1], [1, 1]]), [[0, -100], [1, 2]]
+    there = [tg.tensor(values, device="strict") for values in (indices, labels)]
+    for (x, y), reads in (((indices, labels), 0), (there, 2)):
+        with STRICT.counting() as count:
+            nn.cross_entropy(embedding(x), y, weight=np.ones(3, np.float32)).backward()
+        assert count.host_reads == reads + (reads > 0)  # the weights are taken by label, too
+    for x, y, message in (
+        (indices + 1, labels, "^Embedding: index 5 is out of range for 5 entries"),
+        (indices, [[0, -100], [3, 0]], "^cross_entropy: label 3 is out of range for 3 classes"),
+        (-indices, labels, "^Embedding: index -4 is out of range for 5 entries"),
+    ):
+        with pytest.raises(IndexError, match=message):
+            nn.cross_entropy(embedding(x), y)
+
+
+def test_a_range_is_forgotten_where_the_integers_change() -> None:
+    embedding = nn.Embedding(5, 3).to("strict")
+    x = beside(embedding.weight, np.array([4, 1]))
+    embedding(x)
+    x.data = tg.tensor([5, 1], device="strict")
+    with pytest.raises(IndexError, match="index 5 is out of range"):
+        embedding(x)
 
 
 # Batch normalisation

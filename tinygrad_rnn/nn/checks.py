@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn import backends
+from tinygrad_rnn.ops import note_range
 from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.tensor import Tensor, tensor
 
@@ -27,8 +28,19 @@ def check_device(who: str, x: Tensor, like: Tensor, what: str, whose: str) -> No
 
 
 def beside(like: Tensor, value: Any) -> Tensor:
-    """``value`` as a Tensor, made on the device of ``like`` where it is none."""
-    return value if isinstance(value, Tensor) else tensor(value, device=like.device)
+    """``value`` as a Tensor, made on the device of ``like`` where it is none.
+
+    Of integers that come from the host the range is noted, so that nobody has to ask the device.
+    """
+    if isinstance(value, Tensor):
+        return value
+    here = tensor(value)
+    if here.device == like.device:
+        return here
+    there = tensor(here, device=like.device)
+    if here.device == "cpu" and here.size and here.dtype.kind in "iu":
+        note_range(there.array, int(here.array.min()), int(here.array.max()))
+    return there
 
 
 def fit(

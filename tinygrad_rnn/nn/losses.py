@@ -16,7 +16,7 @@ from tinygrad_rnn.nn.checks import beside, check_device, check_floating, fit
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Buffer
 from tinygrad_rnn.ops.shaping import normalise_axis
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import Tensor, tensor
 
 
 def _reduce(
@@ -96,18 +96,20 @@ def cross_entropy(
         where the shapes do not fit, or fit with the classes on either axis.
     """
     check_floating("cross_entropy", logits, "logits")
-    labels = beside(logits, labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
+    given = labels if isinstance(labels, Tensor) else tensor(labels).array
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy: labels must be integers, got {given.dtype}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(
             f"cross_entropy: label_smoothing must lie in 0 ... 1, got {label_smoothing}"
         )
-    logits = _classes_last(logits, labels, axis)
-    check_device("cross_entropy", labels, logits, "labels", "the logits")
-    counted = labels != ignore_index
+    logits = _classes_last(logits, given, axis)
+    if isinstance(given, Tensor):
+        check_device("cross_entropy", given, logits, "labels", "the logits")
+    counted = given != ignore_index  # on the host, if they come from there
+    labels = beside(logits, ops.where(counted, given, 0))
+    counted = beside(logits, counted)
     mask = counted if mask is None else counted & _fit_mask(labels, mask, "cross_entropy")
-    labels = ops.where(counted, labels, 0)
     losses = ops.cross_entropy(logits, labels)
     shares = None
     if weight is not None:
@@ -122,7 +124,7 @@ def cross_entropy(
     return _reduce(losses, mask, reduction, "cross_entropy", shares)
 
 
-def _classes_last(logits: Tensor, labels: Tensor, axis: int | None) -> Tensor:
+def _classes_last(logits: Tensor, labels: Any, axis: int | None) -> Tensor:
     """The logits with their classes on the last axis, which nobody has to guess."""
     shape, wanted = tuple(logits.shape), tuple(labels.shape)
     if axis is None:

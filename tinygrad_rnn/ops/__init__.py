@@ -73,6 +73,7 @@ from tinygrad_rnn.ops.random import (
     manual_seed,
     set_generator_state,
 )
+from tinygrad_rnn.ops.ranges import check_range, note_range
 from tinygrad_rnn.ops.reads import READS
 from tinygrad_rnn.ops.reductions import (
     all,
@@ -102,7 +103,6 @@ from tinygrad_rnn.ops.shaping import (
     tile,
     transpose,
 )
-from tinygrad_rnn.ops.templates import check_range
 from tinygrad_rnn.ops.whole_axis import log_softmax, logsumexp, softmax
 from tinygrad_rnn.ops.writing import At, scatter
 
@@ -179,6 +179,7 @@ __all__ = [
     "negative",
     "norm",
     "not_equal",
+    "note_range",
     "one_hot",
     "outer",
     "pad",

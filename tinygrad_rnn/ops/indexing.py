@@ -9,11 +9,11 @@ from typing import Any
 from tinygrad_rnn.backends import Array, backend_of
 from tinygrad_rnn.ops.arrays import A, AnyArray, raw
 from tinygrad_rnn.ops.joining import concat
+from tinygrad_rnn.ops.ranges import check_range
 from tinygrad_rnn.ops.shaping import dimensions, normalise_axis, reshape
 from tinygrad_rnn.ops.templates import (
     ArraySlot,
     Template,
-    check_range,
     check_template,
     filled,
     names_twice,

@@ -11,9 +11,9 @@ import numpy as np
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.arrays import A, AnyArray, raw
 from tinygrad_rnn.ops.promotion import as_floats
+from tinygrad_rnn.ops.ranges import check_range
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import dimensions, expand_dims
-from tinygrad_rnn.ops.templates import check_range
 from tinygrad_rnn.ops.whole_axis import softmax
 from tinygrad_rnn.tape import Primitive
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of, device_of, find_backend, there
+from tinygrad_rnn.backends import Array, backend_of, device_of, find_backend
 from tinygrad_rnn.ops.arrays import AnyArray, raw
+from tinygrad_rnn.ops.ranges import check_range
 from tinygrad_rnn.tape import Traced
 
 
@@ -75,29 +76,6 @@ def filled(template: Template, arrays: Sequence[Array]) -> Any:
     """The index that NumPy understands."""
     index = tuple(arrays[t.k] if isinstance(t, ArraySlot) else t for t in template)
     return index[0] if len(index) == 1 else index
-
-
-@there
-def check_range(
-    index: Array,
-    size: int,
-    who: str,
-    lowest: int = 0,
-    names: tuple[str, str] = ("index", "entries"),
-) -> None:
-    """Raise IndexError unless lowest <= index < size everywhere.
-
-    On a GPU this reads two numbers back, because an index out of range would wrap silently there.
-    """
-    backend = backend_of(index)
-    if index.size == 0:
-        return
-    ends = backend.xp.stack([backend.xp.min(index), backend.xp.max(index)])
-    low, high = (int(end) for end in backend.to_host(ends))
-    if low < lowest or high >= size:
-        bad = low if low < lowest else high
-        one, all_ = names
-        raise IndexError(f"{who}: {one} {bad} is out of range for {size} {all_}")
 
 
 def check_template(x: Array, template: Template, arrays: Sequence[Array], who: str) -> None:

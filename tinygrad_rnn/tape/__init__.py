@@ -3,7 +3,7 @@
 Imports backends/ only. Read record.py first, then primitive.py and walk.py.
 """
 
-from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position
+from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.cotangent import Deferred, register_conform
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
@@ -68,4 +68,5 @@ __all__ = [
     "tracing",
     "tree_map",
     "user_line",
+    "version_of",
 ]

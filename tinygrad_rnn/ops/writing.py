@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import getitem
 from typing import Any, Generic
 
 import numpy as np
@@ -57,6 +56,11 @@ def _put_rule(
 put_p = Primitive("at.set", _put_forward, joint_rule=_put_rule)
 
 
+@there
+def _picked(array: Array, index: Any) -> Array:
+    return array[index]
+
+
 class At(Generic[A]):
     """``x.at[index]``: writing that returns a new value and leaves x as it is."""
 
@@ -84,7 +88,7 @@ class AtIndex(Generic[A]):
         arrays = [raw(each) for each in self._arrays]
         check_template(array, self._template, arrays, "at.add")
         try:
-            target = there(getitem)(array, filled(self._template, arrays))
+            target = _picked(array, filled(self._template, arrays))
         except IndexError as error:
             raise IndexError(f"at.add: {error}") from error
         if find_backend(raw(values)) is None:

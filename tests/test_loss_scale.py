@@ -234,6 +234,14 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
     assert scales(optimizer) == (4.0, 0)
 
 
+def test_a_loss_that_is_no_tensor_is_refused_and_one_too_large_is_inf() -> None:
+    scale = optim.LossScale()
+    sgd = optim.SGD([nn.Parameter([1.0])], lr=0.1, nonfinite="skip", loss_scale=scale)
+    with pytest.raises(TypeError, match=r"^scaled: expected the loss, a Tensor, got float$"):
+        sgd.scaled(3.0)  # pyright: ignore[reportArgumentType]
+    assert sgd.scaled(tg.tensor(1e38)).item() == math.inf  # without a warning
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     p = [nn.Parameter(np.ones(2, np.float32))]
     for wrong in ({"start": 0.0}, {"growth": 1.0}, {"backoff": 1.0}, {"every": 0}, {"every": 2.0}):

@@ -68,7 +68,7 @@ def _explain_memory(allocate: Callable[[int], Any]) -> Callable[[int], Any]:
         except cupy.cuda.memory.OutOfMemoryError:
             free, total = cupy.cuda.runtime.memGetInfo()
             held = cupy.get_default_memory_pool().used_bytes()
-        wanted, held, free, total = (f"{n / 2**20:,.1f} MiB" for n in (size, held, free, total))
+        wanted, held, free, total = (f"{n / 2**10:,.0f} KiB" for n in (size, held, free, total))
         raise _OutOfMemory(
             f"out of memory on cuda:{cupy.cuda.Device().id}: {wanted} more are wanted, arrays of "
             f"this process take {held}, and {free} of {total} are free; smaller batches and "
@@ -184,7 +184,13 @@ class CuPyBackend(Backend):
         return self.blas.handle(device.id, (32 if recent else 4) << 20)
 
     def matmul_wide(self, a: CuPyArray, b: CuPyArray, out: CuPyArray | None = None) -> CuPyArray:
-        """By cuBLAS, which reads float16 as it is; CuPy would cast both operands before."""
+        """By cuBLAS, which reads float16 as it is; CuPy would cast both operands before.
+
+        Stacked rows times one matrix are one product, and not one for each matrix of the stack.
+        """
+        if out is None and a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and a.size:
+            rows = self.matmul_wide(a.reshape(-1, a.shape[-1]), b)
+            return rows.reshape(*a.shape[:-1], b.shape[1])
         handle = self._handle()
         if handle is None or a.ndim > 3 or b.ndim > 3:
             return super().matmul_wide(a, b, out)

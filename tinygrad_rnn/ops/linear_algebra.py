@@ -19,7 +19,7 @@ from tinygrad_rnn.backends import Array, backend_of
 from tinygrad_rnn.ops.arrays import A, AnyArray
 from tinygrad_rnn.ops.elementwise.arithmetic import multiply
 from tinygrad_rnn.ops.joining import concat
-from tinygrad_rnn.ops.precision import precision_of, product_of_halves
+from tinygrad_rnn.ops.precision import current, precision_of, product_of_halves
 from tinygrad_rnn.ops.promotion import together
 from tinygrad_rnn.ops.reductions import sum
 from tinygrad_rnn.ops.shaping import (
@@ -32,6 +32,9 @@ from tinygrad_rnn.ops.shaping import (
     transpose,
 )
 from tinygrad_rnn.tape import Deferred, Primitive
+
+_NORMAL: dict[str, str] = {}
+"""The parameters of products unless :func:`matmul_precision` asks for others."""
 
 
 def _in_float32(function: Any, *arrays: Array) -> Array:
@@ -128,7 +131,8 @@ def matmul(a: A, b: A) -> A:
         raise ValueError(
             f"matmul: operands need at least one axis, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    return _multiplied(a, b, precision_of("matmul", a, b))
+    how = _NORMAL if current.get() == "float32" else precision_of("matmul", a, b)
+    return _multiplied(a, b, how)
 
 
 def _multiplied(a: A, b: A, how: dict[str, str]) -> A:
@@ -157,13 +161,16 @@ def linear(x: A, weight: A, bias: A | None = None) -> A:
         raise ValueError(
             f"linear: inputs must have shape (..., {weight.shape[-1]}), got {tuple(x.shape)}"
         )
+    how = _NORMAL
+    if current.get() != "float32":
+        how = precision_of("linear", x, weight, *([] if bias is None else [bias]))
     if bias is None:
-        return linear_p(x, weight, **precision_of("linear", x, weight))
+        return linear_p(x, weight, **how)
     if tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(
             f"linear: the bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}"
         )
-    return linear_p(x, weight, bias, **precision_of("linear", x, weight, bias))
+    return linear_p(x, weight, bias, **how)
 
 
 def outer(a: A, b: A) -> A:

@@ -16,7 +16,7 @@ from tinygrad_rnn.ops.promotion import cast_p, common_dtype
 
 PRECISIONS = ("float32", "float16")
 
-_current: ContextVar[str] = ContextVar("tinygrad_rnn_matmul_precision", default="float32")
+current: ContextVar[str] = ContextVar("tinygrad_rnn_matmul_precision", default="float32")
 
 
 def matmul_precision(precision: str) -> Switch[str, None]:
@@ -51,17 +51,17 @@ def matmul_precision(precision: str) -> Switch[str, None]:
         raise ValueError(
             f"matmul_precision: precision must be 'float32' or 'float16', got {precision!r}"
         )
-    return Switch("matmul_precision", _current, lambda before: precision)
+    return Switch("matmul_precision", current, lambda before: precision)
 
 
 def current_precision() -> str:
     """The precision of float32 products in this thread or context."""
-    return _current.get()
+    return current.get()
 
 
 def precision_of(who: str, *operands: Any) -> dict[str, str]:
     """The parameters of a product of such operands: none, or its precision."""
-    precision = _current.get()
+    precision = current.get()
     if precision == "float32" or common_dtype(operands, who) != np.float32:
         return {}
     return {"precision": precision}

@@ -80,9 +80,12 @@ class LossScale:
         return f"LossScale({self.value})"
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss times the scale."""
+        """The loss times the scale. Where that is more than its dtype holds, it is inf."""
+        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"scaled: expected the loss, a Tensor, got {type(loss).__name__}")
         self._move(loss.device)
-        return loss * self._scale
+        with np.errstate(over="ignore"):
+            return loss * self._scale
 
     def unscaled(self, gradients: Sequence[Array]) -> list[Array]:
         """The gradients of the loss from those of the scaled loss, on the device of these."""

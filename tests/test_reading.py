@@ -1,4 +1,4 @@
-"""The tape as something to be read: printing, parts of it, its backward pass, observers, frames."""
+"""The tape as something to be read: printing, parts of it, its backward pass, observers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import lab
 
 
 def leaf(*shape: int, name: str | None = None) -> tg.Tensor:
@@ -292,14 +293,14 @@ def test_an_exception_in_an_observer_propagates(method: str) -> None:
     assert x.grad is not None
 
 
-def test_frames_name_the_line_of_the_user() -> None:
+def test_while_somebody_looks_records_know_the_line_of_the_user() -> None:
     x = leaf(3)
-    with tg.record_frames():
+    with lab.look():
         y = tg.logsumexp(x * 2.0)
     z = y * 2
     multiply, logsumexp, last = tg.Tape.of(z)
-    here = test_frames_name_the_line_of_the_user.__code__
-    assert multiply.frame == f"{here.co_filename}:{here.co_firstlineno + 3}"
-    assert logsumexp.frame == multiply.frame
-    assert last.frame is None
-    assert f"# {multiply.frame}" in str(tg.Tape.of(z))
+    here = test_while_somebody_looks_records_know_the_line_of_the_user.__code__
+    assert multiply.origin == lab.Origin(line=f"{here.co_filename}:{here.co_firstlineno + 3}")
+    assert logsumexp.origin == multiply.origin
+    assert last.origin is None
+    assert f"# {multiply.origin.line}" in str(tg.Tape.of(z))

@@ -223,7 +223,7 @@ def flushes():
 
 def blocks():
     with tg.no_grad():
-        with tg.enable_grad(), tg.record_frames():
+        with tg.enable_grad(), lab.look():
             pass
     with tg.observe(tg.Observer()), replay.using(jit=False), ops.blocks_of_steps(None):
         with masking([x], [y]), collected_notes(True), lab.detect_anomaly():

@@ -21,6 +21,11 @@ class Parameter(Tensor):
         if requires_grad and self.dtype.kind != "f":
             raise TypeError(f"Parameter: expected floating values, got {self.dtype}")
 
+    def extend_name(self, name: str) -> None:
+        """Be called by a dotted name, unless it has one that this is no longer form of."""
+        if self.name is None or name.endswith(f".{self.name}"):
+            self.name = name
+
 
 class Buffer(Tensor):
     """A leaf Tensor that belongs to the state of a Module and that no optimizer changes."""

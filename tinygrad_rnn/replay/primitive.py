@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -11,7 +12,7 @@ from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import replay_of
 from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step, float_states
-from tinygrad_rnn.replay.program.program import Program, replace_outputs
+from tinygrad_rnn.replay.program.program import Op, Program, replace_outputs
 from tinygrad_rnn.replay.run.replay import Held, Replay
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
@@ -81,15 +82,40 @@ def _recorded_backward(
     """The backward pass as scans that can be differentiated again: they compute anew what the
     plain one stores.
     """
-    program = replay.program
+    place = tape.current_place.get()
+    program = with_origins(replay.program, place.lines)
     consts, xs, state = roles(program, inputs)
     array = raw(inputs[0])
-    states = replay_of(replace_outputs(program, [*program.state]), replay.reverse, array)
-    before = apply(states, consts, xs, state, steps)[0]
+    forwards = replace_outputs(program, [*program.state])
+    states = replay_of(forwards, replay.reverse, array)
+    with tape.with_origin(inside=origins_of(forwards, replay.reverse)):
+        before = apply(states, consts, xs, state, steps)[0]
     back = backward_step(program, wanted, replay.backend, replay.device)
     behind = replay_of(back.program, not replay.reverse, array)
     fixed = [*consts, *dtotals, *back.zeros]
-    return apply(behind, fixed, [*xs, *before, *dys], dstate, steps)
+    with tape.with_origin(inside=origins_of(back.program, not replay.reverse)):
+        return apply(behind, fixed, [*xs, *before, *dys], dstate, steps)
+
+
+def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
+    """Where the lines of a program came from, at any time step; empty where nobody looked.
+
+    In a backward pass, the lines that it made itself belong to the record that it has come to.
+    """
+    here = tape.current_place.get().origin.forward
+    found = [op.origin for op in program.ops]
+    return tuple(
+        origin.at_step(None, reverse, ())._replace(forward=origin.forward and here)
+        for origin in found
+        if origin and None not in found
+    )
+
+
+def with_origins(program: Program, origins: Sequence[tape.Origin]) -> Program:
+    """The same program, with the origins of another trace than that which it was made in."""
+    pairs = zip(program.ops, origins or repeat(None), strict=False)
+    lines = [Op(op.primitive, op.inputs, op.params, op.outputs, origin) for op, origin in pairs]
+    return replace(program, ops=lines)
 
 
 def wanted_by(program: Program, wants: Sequence[bool]) -> Wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tinygrad_rnn.tensor import Tensor
 Step = Callable[[Any, Any], Any]
 
 
+_NO_STEP = nullcontext()
 _WARNED: dict[Any, Any] = {}
 
 
@@ -50,6 +52,7 @@ class Steps:
     def __init__(self, step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> None:
         self.step, self.xs, self.start = step, xs, state
         self.times = range(steps - 1, -1, -1) if reverse else range(steps)
+        self.reverse, self.looking = reverse, tape.current_modes.get().looking
         self.draws = Draws(steps)
         self.why: str | None = None
         self._traces: list[Trace] = []
@@ -69,14 +72,18 @@ class Steps:
         """Make the next step, and follow it."""
         t = self.times[self.done]
         self.draws.begin(t)
-        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
-        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
-            state = tape.tree_map(ops.identity, self.state)
-        trace = Trace(self.step, x, state, self.draws)
+        with self._in_step(t):
+            x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
+            with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
+                state = tape.tree_map(ops.identity, self.state)
+            trace = Trace(self.step, x, state, self.draws)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))
         self._traces.append(trace)
         return trace
+
+    def _in_step(self, t: int) -> AbstractContextManager[None]:
+        return tape.in_step(t, self.reverse) if self.looking else _NO_STEP
 
     def put_aside(self) -> bool:
         """Whether the traced steps have put any of their values aside.
@@ -119,7 +126,9 @@ class Steps:
             for t in self.times[self.done :]:
                 self.draws.begin(t)
                 x = tape.rebuild(self.xs, [column[t] for column in columns])
-                self._take(self.step(x, self.state))
+                with self._in_step(t) if self.looking else _NO_STEP:
+                    found = self.step(x, self.state)
+                self._take(found)
         series = [ops.stack(values, 0) for values in zip(*self._outputs, strict=True)]
         return tape.rebuild(self.form, series), self.state
 

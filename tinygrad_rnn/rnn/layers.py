@@ -57,6 +57,7 @@ class StackedCells(CellLayer):
                 self._cells[suffix] = cell
                 for name, parameter in vars(cell).items():
                     if isinstance(parameter, Tensor):
+                        parameter.name = None  # that of the layer's, not of the cell's
                         setattr(self, f"{name}{suffix}", parameter)
             size = len(cells) * cells[0].output_size
 
@@ -72,6 +73,9 @@ class StackedCells(CellLayer):
                     if present is not parameter:
                         vars(cell)[name] = present
         return list(self._cells.values())
+
+    def _name_of(self, k: int) -> str:
+        return [*self._cells][k][1:]
 
     @property
     def _ways(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, device_of, transfer
+from tinygrad_rnn.nn.place import inside, looks_from_outside
 from tinygrad_rnn.ops import Draw, dropout_mask, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
@@ -51,6 +53,11 @@ class WrappedCell(Cell):
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first step: that of the cell."""
         return self.cell.initial_state(batch_size)
+
+    def within(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """A step of the cell."""
+        with inside(self.cell) if looks_from_outside(self.cell) else nullcontext():
+            return self.cell.step(x, state)
 
     def extra_repr(self) -> str:
         pairs = zip(self.fields, self.rates, strict=True)
@@ -104,12 +111,12 @@ class VariationalDropout(WrappedCell):
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         if not self.training:
-            return self.cell.step(x, state)
+            return self.within(x, state)
         whole: list[Tensor] = leaves(state)
         seen = [_dropped(s, rate) for s, rate in zip(whole, self.rates, strict=True)]
         x = _dropped(x, self.inputs)
         with masking(seen, whole):
-            y, after = self.cell.step(x, rebuild(state, seen))
+            y, after = self.within(x, rebuild(state, seen))
         return _dropped(y, self.outputs), after
 
     def extra_repr(self) -> str:
@@ -153,7 +160,7 @@ class Zoneout(WrappedCell):
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         with collected_notes(wanted=True) as notes:
-            y, after = self.cell.step(x, state)
+            y, after = self.within(x, state)
         new: list[Tensor] = leaves(after)
         pairs = zip(leaves(state), new, self.rates, strict=True)
         mixed = [self._mixed(carried(s), n, rate) if rate else n for s, n, rate in pairs]

@@ -52,6 +52,7 @@ class _Call:
         self.random = ops.generator_state()
         self.precision = ops.current_precision()
         self.blocks = ops.Remembered()
+        self.place = tape.current_place.get()
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -59,7 +60,7 @@ class _Call:
     def run(self, given: Iterable[Tensor]) -> Any:
         """The result with other Tensors in place of the given ones."""
         args, options = _replaced(self.arguments, given)
-        with self.blocks.again():
+        with self.blocks.again(), tape.in_place(self.place):
             return self.function(*args, **options)
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:

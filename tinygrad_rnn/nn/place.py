@@ -35,6 +35,7 @@ def _layer(module: Any, name: str | None, owners: tuple[tuple[Any, str], ...]) -
         for owner, layer in reversed(owners):
             if owner is module:
                 return layer
+        for owner, layer in reversed(owners):
             for path, below in owner.named_modules():
                 if below is module:
                     return _joined(layer, path)

@@ -105,7 +105,7 @@ def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
     here = tape.current_place.get().origin.forward
     found = [op.origin for op in program.ops]
     return tuple(
-        origin.at_step(None, reverse, ())._replace(forward=origin.forward and here)
+        origin.at_step(None, reverse, ())._replace(forward=None if origin.forward is None else here)
         for origin in found
         if origin and None not in found
     )

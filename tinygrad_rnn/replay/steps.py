@@ -69,10 +69,12 @@ class Steps:
         self.done += 1
 
     def traced(self) -> Trace:
-        """Make the next step, and follow it."""
+        """Make the next step, and follow it. Observers see none of it until it is known whether the
+        loop is replayed.
+        """
         t = self.times[self.done]
         self.draws.begin(t)
-        with self._in_step(t):
+        with self._in_step(t), tape.unseen() if self.looking else _NO_STEP:
             x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
             with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
                 state = tape.tree_map(ops.identity, self.state)

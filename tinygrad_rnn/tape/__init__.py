@@ -19,6 +19,7 @@ from tinygrad_rnn.tape.modes import (
     observe,
     reading,
     tracing,
+    unseen,
 )
 from tinygrad_rnn.tape.operation import Function, Promotion
 from tinygrad_rnn.tape.order import collect
@@ -86,6 +87,7 @@ __all__ = [
     "seed",
     "tracing",
     "tree_map",
+    "unseen",
     "user_line",
     "version_of",
     "with_origin",

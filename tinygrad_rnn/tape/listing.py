@@ -101,7 +101,7 @@ def _note(record: Record, forward: Mapping[int, str]) -> str:
     origin = record.origin
     if origin is None:
         return ""
-    name = origin.forward and forward.get(origin.forward)
+    name = None if origin.forward is None else forward.get(origin.forward)
     return ", ".join(part for part in (name and f"back from {name}", str(origin)) if part)
 
 

@@ -112,6 +112,11 @@ def observe(*observers: Observer) -> ModeSwitch:
     )
 
 
+def unseen() -> ModeSwitch:
+    """Show nothing to observers within the block."""
+    return _switched("unseen", observers=())
+
+
 def tracing(tracer: Tracer) -> ModeSwitch:
     """Let ``tracer`` follow everything within the block, and no observer."""
     return _switched("tracing", observers=(), tracer=tracer)

@@ -82,19 +82,24 @@ def _recorded_backward(
     """The backward pass as scans that can be differentiated again: they compute anew what the
     plain one stores.
     """
-    place = tape.current_place.get()
-    program = with_origins(replay.program, place.lines)
+    looking = tape.current_modes.get().looking
+    program = (
+        with_origins(replay.program, tape.current_place.get().lines) if looking else replay.program
+    )
     consts, xs, state = roles(program, inputs)
-    array = raw(inputs[0])
-    forwards = replace_outputs(program, [*program.state])
-    states = replay_of(forwards, replay.reverse, array)
-    with tape.with_origin(inside=origins_of(forwards, replay.reverse)):
-        before = apply(states, consts, xs, state, steps)[0]
+
+    def run(program: Program, reverse: bool, *groups: Sequence[Any]) -> Any:
+        found = replay_of(program, reverse, raw(inputs[0]))
+        if not looking:
+            return apply(found, *groups, steps)
+        with tape.with_origin(inside=origins_of(program, reverse)):
+            return apply(found, *groups, steps)
+
+    states = replace_outputs(program, [*program.state])
+    before = run(states, replay.reverse, consts, xs, state)[0]
     back = backward_step(program, wanted, replay.backend, replay.device)
-    behind = replay_of(back.program, not replay.reverse, array)
     fixed = [*consts, *dtotals, *back.zeros]
-    with tape.with_origin(inside=origins_of(back.program, not replay.reverse)):
-        return apply(behind, fixed, [*xs, *before, *dys], dstate, steps)
+    return run(back.program, not replay.reverse, fixed, [*xs, *before, *dys], dstate)
 
 
 def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
@@ -103,12 +108,13 @@ def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
     In a backward pass, the lines that it made itself belong to the record that it has come to.
     """
     here = tape.current_place.get().origin.forward
-    found = [op.origin for op in program.ops]
-    return tuple(
-        origin.at_step(None, reverse, ())._replace(forward=None if origin.forward is None else here)
-        for origin in found
-        if origin and None not in found
-    )
+    found: list[tape.Origin] = []
+    for op in program.ops:
+        if op.origin is None:
+            return ()
+        forward = None if op.origin.forward is None else here
+        found.append(op.origin.at_step(None, reverse, ())._replace(forward=forward))
+    return (*found,)
 
 
 def with_origins(program: Program, origins: Sequence[tape.Origin]) -> Program:

@@ -31,7 +31,9 @@ class TracedStep:
         self.looked_outside = trace.looked_outside
         self.asked = asked
         self.replay = replay
-        self.origins = origins_of(trace.program, replay.reverse)
+        self.origins: tuple[tape.Origin, ...] = ()
+        if tape.current_modes.get().looking:
+            self.origins = origins_of(trace.program, replay.reverse)
         self.y_form, self.state_form = containers(y, state)
         fields: tuple[Any, ...] = getattr(self.state_form, "_fields", ())
         self._is_flat = bool(fields) and all(isinstance(part, int) for part in self.state_form)

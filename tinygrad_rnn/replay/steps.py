@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from tinygrad_rnn.tensor import Tensor
 Step = Callable[[Any, Any], Any]
 
 
-_NO_STEP = nullcontext()
 _WARNED: dict[Any, Any] = {}
 
 
@@ -74,18 +72,21 @@ class Steps:
         """
         t = self.times[self.done]
         self.draws.begin(t)
-        with self._in_step(t), tape.unseen() if self.looking else _NO_STEP:
-            x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
-            with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
-                state = tape.tree_map(ops.identity, self.state)
-            trace = Trace(self.step, x, state, self.draws)
+        if self.looking:
+            with tape.in_step(t, self.reverse), tape.unseen():
+                trace = self._followed(t)
+        else:
+            trace = self._followed(t)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))
         self._traces.append(trace)
         return trace
 
-    def _in_step(self, t: int) -> AbstractContextManager[None]:
-        return tape.in_step(t, self.reverse) if self.looking else _NO_STEP
+    def _followed(self, t: int) -> Trace:
+        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
+        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
+            state = tape.tree_map(ops.identity, self.state)
+        return Trace(self.step, x, state, self.draws)
 
     def put_aside(self) -> bool:
         """Whether the traced steps have put any of their values aside.
@@ -128,9 +129,11 @@ class Steps:
             for t in self.times[self.done :]:
                 self.draws.begin(t)
                 x = tape.rebuild(self.xs, [column[t] for column in columns])
-                with self._in_step(t) if self.looking else _NO_STEP:
-                    found = self.step(x, self.state)
-                self._take(found)
+                if self.looking:
+                    with tape.in_step(t, self.reverse):
+                        self._take(self.step(x, self.state))
+                else:
+                    self._take(self.step(x, self.state))
         series = [ops.stack(values, 0) for values in zip(*self._outputs, strict=True)]
         return tape.rebuild(self.form, series), self.state
 

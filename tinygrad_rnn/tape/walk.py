@@ -46,6 +46,8 @@ def differentiate(
     records = between(targets, collect(outputs, since))
     several = several_devices()
     walk = restoring(_walk) if several else _walk
+    if current_modes.get().looking:
+        walk = in_place(current_place.get())(walk)
     return walk(records, outputs, seeds, targets, create_graph, retain_graph, several)
 
 
@@ -63,6 +65,8 @@ def backward(
     """
     several = several_devices()
     run = restoring(_backward) if several else _backward
+    if current_modes.get().looking:
+        run = in_place(current_place.get())(run)
     run(outputs, seeds, create_graph, retain_graph, several)
 
 
@@ -120,8 +124,7 @@ def _walk(
 
     first_uses: dict[Key, Record] = {}
     place, looking = current_place.get(), modes.looking
-    recording = nullcontext() if modes.recording else enable_grad()  # rules, hooks may use a tape
-    with recording, in_place(place) if looking else nullcontext():
+    with nullcontext() if modes.recording else enable_grad():  # rules and hooks may use a tape
         while records:
             record = records.pop()
             if looking:
@@ -150,6 +153,8 @@ def _walk(
                 _propagate(record, gs, needed, pending, create_graph, modes.observers)
             if free:
                 record.free()
+        if looking:
+            current_place.set(place)
         for key, target in zip(keys, targets, strict=True):
             if use := first_uses.get(key):  # what is added up at the end belongs to the first use
                 walk_from(use.origin and use.origin.at_step(None, False, ()), use.position)

@@ -60,7 +60,7 @@ class _Call:
     def run(self, given: Iterable[Tensor]) -> Any:
         """The result with other Tensors in place of the given ones."""
         args, options = _replaced(self.arguments, given)
-        with self.blocks.again(), tape.in_place(self.place):
+        with self.blocks.again():
             return self.function(*args, **options)
 
     def run_again(self, given: Iterable[Tensor]) -> list[Tensor]:
@@ -79,7 +79,10 @@ class _Call:
         try:
             source.state = self.random
             with ops.matmul_precision(self.precision):
-                return _tensors(self.run(given))
+                run = self.run
+                if tape.current_modes.get().looking:
+                    run = tape.in_place(self.place)(run)
+                return _tensors(run(given))
         finally:
             source.state = after  # no function of Python's, at whose start Ctrl-C may come
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import gc
 import weakref
 from collections.abc import Iterator
@@ -396,6 +397,13 @@ def test_parameters_have_their_names_at_once() -> None:
     for name, parameter in [*model.named_parameters()]:
         assert parameter.name == name
         assert f"\n  {name}: " in text
+    model.other = copy.deepcopy(model.encoder)
+    for name, parameter in model.other.named_parameters():
+        assert parameter.name == f"other.{name}"
+    model.encoder.parameters()  # shorter names stand in place of no longer ones
+    assert model.encoder.layers[0].forward_layer.cell.w.name == (
+        "encoder.layers.0.forward_layer.cell.w"
+    )
     own = nn.Parameter(np.ones(3))
     own.name = "gain"
     layer = nn.Sequential(tg.tanh)
@@ -488,6 +496,40 @@ def test_what_a_checkpoint_computes_again_comes_from_where_it_came_from() -> Non
 
 
 # Who looks, and for how long
+
+
+def test_looking_changes_no_number() -> None:
+    model = rnn.Stacked(
+        [
+            rnn.LSTM(I, H, 2, dropout=0.5),
+            rnn.Recurrent(rnn.Zoneout(rnn.GRUCell(H, H), 0.2)),
+            nn.Dropout(0.5),
+            rnn.Recurrent(rnn.VariationalDropout(randomise(Leaky(H)), inputs=0.4)),
+        ]
+    )
+    model, x = randomise(model), draw(T, B, I)
+    found: list[Any] = []
+    for switch in (tg.enable_grad, tg.enable_grad, lab.look, tg.enable_grad):
+        tg.manual_seed(3)
+        with switch():
+            y, _ = model(x)
+            y.sum().backward()
+        found.append([y.numpy(), *(p.grad.numpy() for p in model.parameters())])
+        model.zero_grad()
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_step_that_calls_modules_is_replayed_while_somebody_looks() -> None:
+    layer = nn.Sequential()
+    layer.layers.append(nn.Linear(3, 3))
+    with lab.look():
+        _, h = tg.scan(lambda x, h: (h, layer(x) + h), tg.ones((T, B, 3)), tg.zeros((B, 3)))
+    (loop,) = tg.Tape.of(h)
+    assert [line.layer for line in loop.origin.inside] == ["layers.0", None]
+    assert loop.parameters == ("layers.0.weight", "layers.0.bias")
 
 
 def test_nobody_looks_and_nothing_is_known() -> None:

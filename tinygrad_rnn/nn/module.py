@@ -142,13 +142,14 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters with their dotted names, a tied one once.
 
-        The longest name that a parameter is found under is what errors call it.
+        What errors and printed tapes call a parameter is the longest name that it is found under,
+        unless the user has given it one.
         """
         seen: set[int] = set()
         for name, parameter in self._named_tensors(Parameter):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                parameter.extend_name(name)
+                parameter.called(name)
                 yield name, parameter
 
     def parameters(self) -> list[Parameter]:

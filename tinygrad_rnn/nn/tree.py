@@ -113,10 +113,10 @@ def name_parameters(module: Any, attribute: str, value: Any) -> None:
         return
     for name, item in items(attribute, value):
         if isinstance(item, Parameter):
-            item.extend_name(name)
+            item.called(name)
         elif hasattr(item, "named_parameters") and not any(m is module for m in item.modules()):
             for path, parameter in item.named_parameters():
-                parameter.extend_name(f"{name}.{path}")
+                parameter.called(f"{name}.{path}")
 
 
 def table(named: Iterable[tuple[str, Parameter]]) -> str:

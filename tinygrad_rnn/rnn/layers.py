@@ -57,7 +57,6 @@ class StackedCells(CellLayer):
                 self._cells[suffix] = cell
                 for name, parameter in vars(cell).items():
                     if isinstance(parameter, Tensor):
-                        parameter.name = None  # that of the layer's, not of the cell's
                         setattr(self, f"{name}{suffix}", parameter)
             size = len(cells) * cells[0].output_size
 

@@ -457,20 +457,23 @@ def test_backward_records_know_the_forward_records() -> None:
     assert any(record.origin.step == 2 and record.origin.reverse for record in backward)
 
 
-def test_the_recorded_backward_pass_of_a_replayed_loop_knows_its_lines() -> None:
-    layer, x = randomise(rnn.Recurrent(Leaky())), draw(T, B, I, requires_grad=True)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_recorded_backward_pass_of_a_replayed_loop_knows_its_lines(turned: bool) -> None:
+    layer, x = randomise(rnn.Recurrent(Leaky(), turned)), draw(T, B, I, requires_grad=True)
     layer(x)  # compiled while nobody looks
     with lab.look():
         forward = tg.Tape.of(layer(x)[0].sum())
     (loop,) = (record for record in forward if is_replayed(record))
     states, back = (record for record in forward.backward() if is_replayed(record))
-    for record, reverse in ((states, False), (back, True)):
+    for record in (states, back):
         assert (record.origin.layer, record.origin.forward) == ("cell", loop.position)
         assert len(record.origin.inside) == len(record.params["replay"].program.ops)
         assert {line.layer for line in record.origin.inside} == {"cell"}
         lines = {line for _, line, _ in EQUATIONS} | {loop.origin.line}  # and sums of what arrives
         assert {line.line for line in record.origin.inside} <= lines
-        assert {line.reverse for line in record.origin.inside} == {reverse}
+        assert (
+            {line.reverse for line in record.origin.inside} == {record.origin.reverse} == {turned}
+        )
     assert {line.forward for line in states.origin.inside} == {None}
     assert {line.forward for line in back.origin.inside} == {None, loop.position}
 

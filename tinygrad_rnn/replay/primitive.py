@@ -17,6 +17,8 @@ from tinygrad_rnn.replay.run.replay import Held, Replay
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
 
+Values = Sequence[Any]
+
 
 def _forward(
     xp: Any, *inputs: Array, replay: Replay, steps: int, held: Held | None
@@ -88,12 +90,12 @@ def _recorded_backward(
     )
     consts, xs, state = roles(program, inputs)
 
-    def run(program: Program, reverse: bool, *groups: Sequence[Any]) -> Any:
+    def run(program: Program, reverse: bool, consts: Values, xs: Values, state: Values) -> Any:
         found = replay_of(program, reverse, raw(inputs[0]))
         if not looking:
-            return apply(found, *groups, steps)
-        with tape.with_origin(inside=origins_of(program, reverse)):
-            return apply(found, *groups, steps)
+            return apply(found, consts, xs, state, steps)
+        with tape.with_origin(inside=origins_of(program, replay.reverse)):
+            return apply(found, consts, xs, state, steps)
 
     states = replace_outputs(program, [*program.state])
     before = run(states, replay.reverse, consts, xs, state)[0]
@@ -105,7 +107,8 @@ def _recorded_backward(
 def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
     """Where the lines of a program came from, at any time step; empty where nobody looked.
 
-    In a backward pass, the lines that it made itself belong to the record that it has come to.
+    In a backward pass, the lines that it made itself belong to the record that it has come to;
+    ``reverse`` is the direction of the forward pass.
     """
     here = tape.current_place.get().origin.forward
     found: list[tape.Origin] = []

@@ -35,14 +35,15 @@ def rerun(record: Record, cotangents: Sequence[Any] | None = None) -> None:
     for x, given in zip(inputs, record.inputs, strict=True):
         x.name = given.name if isinstance(given, tape.Traced) else None
     origin = record.origin or tape.Origin()
-    lines = origin.inside or [origin._replace(inside=())] * len(program.ops)
+    here = origin._replace(reverse=replay.reverse, inside=())
+    lines = origin.inside or [here] * len(program.ops)
     consts, xs, state = roles(program, inputs)
     columns = [[Tensor(row, x.requires_grad) for row in x.array] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
     with recording, np.errstate(all="ignore"):
         for t in reversed(range(steps)) if replay.reverse else range(steps):
-            origins = [line.at_step(t, replay.reverse, origin.steps) for line in lines]
+            origins = [line.at_step(t, line.reverse, origin.steps) for line in lines]
             rows = [column[t] for column in columns]
             known = evaluate(program, consts, rows, state, origins)
             for series, v in zip(outputs, program.ys, strict=True):

@@ -25,7 +25,8 @@ class Origin(NamedTuple):
     layer : the path of names to the module whose record it is, from the outermost one that is
         called; "" for that one itself, None outside every module.
     step, reverse : the time step within the innermost loop, None outside loops and for a loop as a
-        whole; and whether that loop runs from the last step to the first.
+        whole; and whether that loop runs from the last step to the first (of a backward record,
+        whether the forward pass does).
     around : the time steps of the loops around that one, the outermost first.
     line : file and line of the user's code, ``model.py:12``; of a backward record those of the
         forward record, where these are known.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import copy
 import gc
 import weakref
 from collections.abc import Iterator
@@ -386,58 +385,6 @@ def test_a_module_that_calls_the_one_around_it() -> None:
     assert parent.child.weight.name == "child.weight"
     found = layers(lambda: parent(draw(3)))
     assert found == [("multiply", "child"), ("tanh", "")]
-
-
-# Names
-
-
-def test_parameters_have_their_names_at_once() -> None:
-    model, x = randomise(Model(unroll=False)), draw(T, B, I)
-    text = str(tg.Tape.of(model(x)))
-    for name, parameter in [*model.named_parameters()]:
-        assert parameter.name == name
-        assert f"\n  {name}: " in text
-    model.other = copy.deepcopy(model.encoder)
-    for name, parameter in model.other.named_parameters():
-        assert parameter.name == f"other.{name}"
-    model.encoder.parameters()  # shorter names stand in place of no longer ones
-    assert model.encoder.layers[0].forward_layer.cell.w.name == (
-        "encoder.layers.0.forward_layer.cell.w"
-    )
-    own = nn.Parameter(np.ones(3))
-    own.name = "gain"
-    layer = nn.Sequential(tg.tanh)
-    layer.gains = [own]  # pyright: ignore[reportAttributeAccessIssue]
-    assert own.name == "gain"
-
-
-def test_intermediate_values_keep_their_names_in_print() -> None:
-    x = draw(4, requires_grad=True)
-    x.name = "x"
-    h = tg.tanh(x)
-    h.name = "hidden"
-    first, second = tg.split(h * 2.0, parts=2)
-    second.name = "rest"
-    loss = first.sum() + second.sum()
-    loss.name = "loss"
-    lines = [" ".join(line.split()) for line in str(tg.Tape.of(loss)).splitlines()]
-    assert lines[2] == "hidden: float64 (4,) 32 B tanh(x)"
-    assert lines[4].startswith("%3, rest: ")
-    assert lines[-1] == "result: loss"
-
-
-def test_a_backward_tape_says_from_which_forward_lines_it_is() -> None:
-    x = draw(3, requires_grad=True)
-    x.name = "x"
-    forward = tg.Tape.of((tg.tanh(x) * 2.0).sum())
-    assert [line.split(":")[0].strip() for line in str(forward).splitlines()[2:5]] == [
-        "%1", "%2", "%3",
-    ]  # fmt: skip
-    backward = forward.backward()
-    assert "   from tanh, %1 of the forward tape" in str(backward)
-    notes = [line.partition("   # ")[2] for line in str(backward).splitlines() if "   # " in line]
-    assert notes == [f"back from %{k}" for k in (3, 3, 2, 1, 1, 1)]
-    assert "back from %1" in backward._repr_html_()
 
 
 # The backward pass

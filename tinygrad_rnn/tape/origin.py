@@ -23,7 +23,9 @@ class Origin(NamedTuple):
     Attributes
     ----------
     layer : the path of names to the module whose record it is, from the outermost one that is
-        called; "" for that one itself, None outside every module.
+        called; "" for that one itself, None outside every module. What runs of a module otherwise
+        than by calling it, such as the ``step`` of a cell within a user's cell, belongs to the
+        module that runs it; layers and wrappers of this package say what they run.
     step, reverse : the time step within the innermost loop, None outside loops and for a loop as a
         whole; and whether that loop runs from the last step to the first (of a backward record,
         whether the forward pass does).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_backwards_inside_a_replayed_loop() -> None:
     start = tg.tensor(0.0, requires_grad=True)
     ys, _ = tg.scan(lambda x, h: (h, tg.sqrt(h) + x), tg.zeros(3), start)
     total = ys.sum()
-    where = r"^sqrt in a replayed loop, backwards"
+    where = r"^sqrt in a replayed loop, backwards, time step 1: "
     with pytest.raises(lab.AnomalyError, match=where), lab.detect_anomaly():
         total.backward()
 
@@ -68,3 +69,57 @@ def test_a_sound_network_passes() -> None:
         y, _ = layer(draw(5, 2, 3, requires_grad=True), lengths=[5, 3])
         y.sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
+
+
+class Logarithm(rnn.Cell):
+    """h_t = sqrt(log(x_t) + h_{t-1}): goes wrong forward where x < 0, and backward at 0."""
+
+    def __init__(self) -> None:
+        self.input_size = self.hidden_size = 3
+        self.scale = tg.nn.Parameter(np.ones(3))
+
+    def step(self, x: Any, h: Any) -> Any:
+        a = tg.log(x * self.scale)
+        return tg.sqrt(a + h), tg.sqrt(a + h)
+
+
+def where(text: str) -> int:
+    """The line of this file that begins with a text."""
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    return next(k for k, line in enumerate(lines, 1) if line.strip().startswith(text))
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_layer_step_direction_and_line_are_named(unroll: bool) -> None:
+    """Forward and backward, in the second level of a stack in both directions."""
+    inside = "" if unroll else " in a replayed loop"
+    both = [rnn.Recurrent(Logarithm(), unroll=unroll) for _ in "ab"]
+    model = rnn.Stacked([rnn.Bidirectional(*both, merge=lambda y, z: z)])
+    x = tg.tensor(np.full((5, 2, 3), 2.0), requires_grad=True)
+    with lab.detect_anomaly():
+        model(x)[0].sum().backward()
+    values = x.numpy().copy()
+    values[1, 1, 2] = -1.0
+    with pytest.raises(lab.AnomalyError) as forward, lab.detect_anomaly():
+        model.layers[0].backward_layer(tg.tensor(values), reverse=True)
+    assert str(forward.value) == (
+        f"log{inside}, time step 1: the result has a nan or an infinity of finite operands "
+        f"(float64 (2, 3)) (cell, reversed, {__file__}:{where('a = tg.log')})"
+    )
+    values[1, 1, 2], values[4, 1, 2] = 2.0, 1.0
+    backwards = "" if unroll else " in a replayed loop, backwards"
+    with pytest.raises(lab.AnomalyError) as backward, lab.detect_anomaly():
+        model(tg.tensor(values, requires_grad=True))[0].sum().backward()
+    assert str(backward.value) == (
+        f"sqrt{backwards}, time step 4: its gradient rule gives a nan or an infinity of finite "
+        f"operands (float64 (2, 3)) (layers.0.backward_layer.cell, reversed, "
+        f"{__file__}:{where('return tg.sqrt')})"
+    )
+
+
+def test_a_loop_that_was_made_while_nobody_looked() -> None:
+    layer = rnn.Recurrent(Logarithm())
+    y, _ = layer(tg.tensor(np.ones((3, 1, 3))))
+    step = r"^sqrt in a replayed loop, backwards, time step \d: .*test_lab\.py:\d+\)$"
+    with pytest.raises(lab.AnomalyError, match=step), lab.detect_anomaly():
+        y.sum().backward()

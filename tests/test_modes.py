@@ -14,6 +14,7 @@ import pytest
 from threads import at_once
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import lab
 
 
 def recorded() -> bool:
@@ -50,7 +51,7 @@ def test_exceptions_restore_the_state() -> None:
         with block:
             raise KeyError
 
-    for block in (tg.no_grad(), tg.record_frames(), tg.observe(tg.Observer())):
+    for block in (tg.no_grad(), lab.look(), tg.observe(tg.Observer())):
         with pytest.raises(KeyError):
             fail(block)
     assert recorded()

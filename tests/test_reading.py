@@ -1,7 +1,8 @@
-"""The tape as something to be read: printing, parts of it, its backward pass, observers, frames."""
+"""The tape as something to be read: printing, parts of it, its backward pass, observers."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import lab, nn, rnn
 
 
 def leaf(*shape: int, name: str | None = None) -> tg.Tensor:
@@ -110,6 +112,58 @@ def test_printing_is_linear_in_the_number_of_records(named: bool) -> None:
         str(tg.Tape.of(y))
         work.append(Counting.hashed + Counting.compared)
     assert work[1] <= 2 * work[0] + 10
+
+
+# Names
+
+
+def test_parameters_have_their_names_at_once() -> None:
+    both = rnn.Bidirectional(rnn.Recurrent(rnn.GRUCell(3, 3)), rnn.GRU(3, 3))
+    model: Any = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3)))
+    model.rnn = rnn.Stacked([both, rnn.LSTM(6, 2, bidirectional=True)])
+    text = str(tg.Tape.of(model(tg.ones((2, 3))), model.rnn(tg.ones((4, 2, 3)))[0]))
+    for name, parameter in [*model.named_parameters()]:
+        assert parameter.name == name
+        assert f"\n  {name}: " in text
+    model.other = copy.deepcopy(model.rnn)
+    assert {p.name for p in model.other.parameters()} == {
+        f"other.{name}" for name, _ in model.other.named_parameters()
+    }
+    model.layers[1].parameters()
+    assert model.layers[1].layers[0].weight.name == "layers.1.layers.0.weight"  # no shorter one
+    own = nn.Parameter(np.ones(3))
+    own.name = "gain"
+    model.gains = [own]
+    assert own.name == "gain"
+
+
+def test_intermediate_values_keep_their_names_in_print() -> None:
+    x = leaf(4)
+    x.name = "x"
+    h = tg.tanh(x)
+    h.name = "hidden"
+    first, second = tg.split(h * 2.0, parts=2)
+    second.name = "rest"
+    loss = first.sum() + second.sum()
+    loss.name = "loss"
+    lines = [" ".join(line.split()) for line in str(tg.Tape.of(loss)).splitlines()]
+    assert lines[2] == "hidden: float64 (4,) 32 B tanh(x)"
+    assert lines[4].startswith("%3, rest: ")
+    assert lines[-1] == "result: loss"
+
+
+def test_a_backward_tape_says_from_which_forward_lines_it_is() -> None:
+    x = leaf(3)
+    x.name = "x"
+    forward = tg.Tape.of((tg.tanh(x) * 2.0).sum())
+    assert [line.split(":")[0].strip() for line in str(forward).splitlines()[2:5]] == [
+        "%1", "%2", "%3",
+    ]  # fmt: skip
+    backward = forward.backward()
+    assert "   from tanh, %1 of the forward tape" in str(backward)
+    notes = [line.partition("   # ")[2] for line in str(backward).splitlines() if "   # " in line]
+    assert notes == [f"back from %{k}" for k in (3, 3, 2, 1, 1, 1)]
+    assert "back from %1" in backward._repr_html_()
 
 
 # Parts of a tape
@@ -292,14 +346,14 @@ def test_an_exception_in_an_observer_propagates(method: str) -> None:
     assert x.grad is not None
 
 
-def test_frames_name_the_line_of_the_user() -> None:
+def test_while_somebody_looks_records_know_the_line_of_the_user() -> None:
     x = leaf(3)
-    with tg.record_frames():
+    with lab.look():
         y = tg.logsumexp(x * 2.0)
     z = y * 2
     multiply, logsumexp, last = tg.Tape.of(z)
-    here = test_frames_name_the_line_of_the_user.__code__
-    assert multiply.frame == f"{here.co_filename}:{here.co_firstlineno + 3}"
-    assert logsumexp.frame == multiply.frame
-    assert last.frame is None
-    assert f"# {multiply.frame}" in str(tg.Tape.of(z))
+    here = test_while_somebody_looks_records_know_the_line_of_the_user.__code__
+    assert multiply.origin == lab.Origin(line=f"{here.co_filename}:{here.co_firstlineno + 3}")
+    assert logsumexp.origin == multiply.origin
+    assert last.origin is None
+    assert f"# {multiply.origin.line}" in str(tg.Tape.of(z))

@@ -212,6 +212,7 @@ from tinygrad_rnn.replay.run.memory import Lease
 from tinygrad_rnn.rnn.carried import _unmasked, masking
 from tinygrad_rnn.rnn.notes import _notes, collected_notes
 from tinygrad_rnn.tape.modes import current_modes
+from tinygrad_rnn.tape.origin import current_place
 
 CPU = backend_for("cpu")
 TINY = np.full(8, np.finfo(np.float32).tiny)
@@ -223,7 +224,7 @@ def flushes():
 
 def blocks():
     with tg.no_grad():
-        with tg.enable_grad(), tg.record_frames():
+        with tg.enable_grad(), lab.look():
             pass
     with tg.observe(tg.Observer()), replay.using(jit=False), ops.blocks_of_steps(None):
         with masking([x], [y]), collected_notes(True), lab.detect_anomaly():
@@ -246,21 +247,28 @@ def pool():
     lease.take((9000 + random.randrange(4),), np.uint8)
     lease.release()
 
+layer = tg.nn.Sequential(tg.nn.Linear(3, 3), tg.tanh)
 inner = tg.checkpoint(lambda v: tg.ops.dropout(v, 0.5) * v)(x).sum()
 
 def checkpoint():
     x.grad = None
     inner.backward(retain_graph=True)
 
+def looking():
+    with lab.look():
+        _, last = tg.scan(lambda v, h: (h, layer(v) + h), tg.ones((2, 3)), y, unroll=True)
+        last.sum().backward()
+
 def state():
     pool()
     return (
-        current_modes.get(), extras(), _blocks.get(), _unmasked.get(), _notes.get(), flushes(),
+        current_modes.get(), current_place.get(), extras(), _blocks.get(),
+        _unmasked.get(), _notes.get(), flushes(),
         all(block.size == size for size, same in POOL.idle.items() for _, block in same),
         POOL.bytes <= 20_000, str(ops.generator_state()),
     )
 
-kinds = (blocks, decorated, mode, pool, checkpoint)
+kinds = (blocks, decorated, mode, pool, checkpoint, looking)
 work = {kind.__name__: kind for kind in kinds}[sys.argv[1]]
 hits, armed = 0, False
 
@@ -298,7 +306,7 @@ print(hits, wrong)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no interval timers")
-@pytest.mark.parametrize("work", ["blocks", "decorated", "mode", "pool", "checkpoint"])
+@pytest.mark.parametrize("work", ["blocks", "decorated", "mode", "pool", "checkpoint", "looking"])
 def test_fault_49_an_interrupt_at_any_moment_leaves_the_state_as_it_was(work: str) -> None:
     hits, wrong = map(int, run_python("-c", STORM, work, 3000).stdout.split())
     assert wrong == 0

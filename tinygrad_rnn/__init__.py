@@ -86,7 +86,6 @@ from tinygrad_rnn.tape import (
     is_recording,
     no_grad,
     observe,
-    record_frames,
 )
 from tinygrad_rnn.tensor import (
     GradientError,
@@ -211,7 +210,6 @@ __all__ = [
     "rand",
     "randint",
     "randn",
-    "record_frames",
     "relu",
     "replay",
     "reshape",

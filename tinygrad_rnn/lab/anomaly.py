@@ -8,7 +8,7 @@ from typing import Any
 from tinygrad_rnn.backends import Array, Switch, backend_of, there
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun
-from tinygrad_rnn.tape import Modes, Observer, Record, Traced, observe
+from tinygrad_rnn.tape import Modes, Observer, Origin, Record, Traced, observe
 
 
 class AnomalyError(ArithmeticError):
@@ -20,13 +20,8 @@ class _Anomaly(Observer):
 
     def __init__(self, inside: str = "") -> None:
         self.inside = inside
-        self.where = ""
         self.waiting = False
         self.arrived: tuple[Any, ...] = ()
-
-    def at_step(self, t: int) -> None:
-        """Say which time step the records that follow belong to."""
-        self.where = f"{self.inside}, time step {t}"
 
     def after_forward(self, record: Record) -> None:
         if self.waiting or _is_finite(record.results) or not _is_finite(record.inputs):
@@ -43,7 +38,8 @@ class _Anomaly(Observer):
             return
         if is_replayed(record):
             self._look_inside(record, self.arrived, " in a replayed loop, backwards")
-        raise AnomalyError(self._message(record, "its gradient rule gives a nan or an infinity"))
+        what = "its gradient rule gives a nan or an infinity"
+        raise AnomalyError(self._message(record, what))
 
     def _look_inside(self, record: Record, cotangents: Any, inside: str) -> None:
         """Run a replayed loop again step by step under an observer of its own."""
@@ -51,18 +47,22 @@ class _Anomaly(Observer):
         self.waiting = True
         try:
             with observe(inner):
-                rerun(record, cotangents, inner.at_step)
+                rerun(record, cotangents)
         finally:
             self.waiting = False
 
     def _message(self, record: Record, what: str) -> str:
-        line = f" ({record.frame})" if record.frame else ""
+        origin = record.origin or Origin()
+        times = " within time step ".join(map(str, reversed(origin.steps)))
+        where = self.inside + (times and f", time step {times}")
+        way = "reversed" if origin.reverse else ""
+        source = ", ".join(filter(None, (origin.layer, way, origin.equation, origin.line)))
         kinds = ", ".join(
             f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
             for x in map(raw, record.inputs)
         )
-        where = self.where if "backwards" not in self.inside else self.inside
-        return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){line}"
+        source = source and f" ({source})"
+        return f"{record.primitive.name}{where}: {what} of finite operands ({kinds}){source}"
 
 
 @there
@@ -85,8 +85,9 @@ def _is_finite(values: Iterable[Any]) -> bool:
 def detect_anomaly() -> Switch[Modes, None]:
     """Within the block, raise where a nan or an infinity first appears, forward or backward.
 
-    The error names the operation and the line of code that called it; inside a replayed loop, which
-    is run again step by step, the operation and the time step. Every result is looked at, so it is
+    The error names the operation, its time step, and in parentheses the layer, the direction where
+    that is reversed, and the line of code: those of the cell's equation inside a replayed loop,
+    which is run again step by step. Every result is looked at, so it is
     slow, and on a GPU waits for the device: a tool for finding a fault.
 
     >>> import tinygrad_rnn as tg
@@ -96,4 +97,4 @@ def detect_anomaly() -> Switch[Modes, None]:
     Traceback (most recent call last):
     tinygrad_rnn.lab.anomaly.AnomalyError: log in a replayed loop, time step 2: ...
     """
-    return observe(_Anomaly(), frames=True)
+    return observe(_Anomaly())

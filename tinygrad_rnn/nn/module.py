@@ -11,9 +11,10 @@ import numpy as np
 
 from tinygrad_rnn.nn import tree
 from tinygrad_rnn.nn.parameter import Buffer, Parameter
+from tinygrad_rnn.nn.place import inside, looks_from_outside
 from tinygrad_rnn.nn.state import fitted
 from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
-from tinygrad_rnn.tape import Handle
+from tinygrad_rnn.tape import Handle, current_modes
 from tinygrad_rnn.tensor import Tensor
 
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
@@ -46,12 +47,17 @@ class Module:
         if tree.holds_kept(old):
             tree.check_replaced(type(self).__name__, name, old, value)
         super().__setattr__(name, value)
+        if isinstance(value, Parameter | Module) or type(value) in tree.CONTAINERS:
+            tree.name_parameters(self, name, value)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What calling the module computes. To be written by each kind of module."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if current_modes.get().looking and looks_from_outside(self):
+            with inside(self):
+                return self(*inputs, **options)
         try:
             if not (self._before or self._after):
                 return self.forward(*inputs, **options)
@@ -136,14 +142,14 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters with their dotted names, a tied one once.
 
-        The longest name that a parameter is found under is what errors call it.
+        What errors and printed tapes call a parameter is the longest name that it is found under,
+        unless the user has given it one.
         """
         seen: set[int] = set()
         for name, parameter in self._named_tensors(Parameter):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                if parameter.name is None or name.endswith(f".{parameter.name}"):
-                    parameter.name = name
+                parameter.called(name)
                 yield name, parameter
 
     def parameters(self) -> list[Parameter]:
@@ -273,21 +279,7 @@ class Module:
 
         A tied parameter counts once; its further names say whose they are.
         """
-        names: dict[int, str] = {}
-        rows = [("name", "shape", "dtype", "elements", "")]
-        for name, p in self._named_tensors(Parameter):
-            first = names.setdefault(id(p), name)
-            count, note = f"{p.size:,}", "" if p.requires_grad else "no gradient"
-            if first != name:
-                count, note = "", f"tied to {first}"
-            rows.append((name, str(tuple(p.shape)), str(p.dtype), count, note))
-        rows.append(("total", "", "", f"{sum(p.size for p in self.parameters()):,}", ""))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            f"{name:{widths[0]}}  {shape:{widths[1]}}  {dtype:{widths[2]}}  {count:>{widths[3]}}"
-            f"  {note}".rstrip()
-            for name, shape, dtype, count, note in rows
-        )
+        return tree.table(self._named_tensors(Parameter))
 
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""

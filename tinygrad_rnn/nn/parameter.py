@@ -11,6 +11,12 @@ from tinygrad_rnn.nn import init
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
+class GivenName(str):
+    """A name that a module gave, and not the user."""
+
+    __slots__ = ()
+
+
 class Parameter(Tensor):
     """A leaf Tensor that a Module owns and an optimizer changes."""
 
@@ -20,6 +26,17 @@ class Parameter(Tensor):
         super().__init__(tensor(data).array, requires_grad)
         if requires_grad and self.dtype.kind != "f":
             raise TypeError(f"Parameter: expected floating values, got {self.dtype}")
+
+    def called(self, name: str) -> None:
+        """Take the name that a module has for it.
+
+        It stands in place of one that another module gave, of which this one may be a copy or a new
+        home; not of a longer one that ends in it, nor of the user's, unless it ends in that.
+        """
+        old = self.name
+        other = isinstance(old, GivenName) and not old.endswith(f".{name}")
+        if old is None or other or name.endswith(f".{old}"):
+            self.name = GivenName(name)
 
 
 class Buffer(Tensor):

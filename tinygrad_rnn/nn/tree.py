@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tinygrad_rnn.nn.parameter import KEPT
+from tinygrad_rnn.nn.parameter import KEPT, Parameter
 from tinygrad_rnn.tensor import Tensor
 
 CONTAINERS = (list, tuple, dict)
@@ -101,4 +101,42 @@ def _lost(who: str, key: str, kind: str, value: Any, among: bool = False) -> Typ
     return TypeError(
         f"{who}: {place} would {what}; assign to {key}.data for new values, or put "
         f"nn.{kind}(...) there"
+    )
+
+
+def name_parameters(module: Any, attribute: str, value: Any) -> None:
+    """Let the parameters of an attribute of a module be called by their place in it.
+
+    Not those of a module that leads back to this one, whose names would grow in a circle.
+    """
+    if attribute in hidden_by(type(module)):
+        return
+    for name, item in items(attribute, value):
+        if isinstance(item, Parameter):
+            item.called(name)
+        elif hasattr(item, "named_parameters") and not any(m is module for m in item.modules()):
+            for path, parameter in item.named_parameters():
+                parameter.called(f"{name}.{path}")
+
+
+def table(named: Iterable[tuple[str, Parameter]]) -> str:
+    """Name, shape, dtype and number of elements of every parameter, and the sum, as text.
+
+    A tied parameter comes under each of its names, and counts once.
+    """
+    names: dict[int, str] = {}
+    rows, total = [("name", "shape", "dtype", "elements", "")], 0
+    for name, p in named:
+        first = names.setdefault(id(p), name)
+        count, note = f"{p.size:,}", "" if p.requires_grad else "no gradient"
+        if first != name:
+            count, note = "", f"tied to {first}"
+        total += p.size if first == name else 0
+        rows.append((name, str(tuple(p.shape)), str(p.dtype), count, note))
+    rows.append(("total", "", "", f"{total:,}", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{name:{widths[0]}}  {shape:{widths[1]}}  {dtype:{widths[2]}}  {count:>{widths[3]}}"
+        f"  {note}".rstrip()
+        for name, shape, dtype, count, note in rows
     )

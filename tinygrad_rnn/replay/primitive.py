@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -11,10 +12,12 @@ from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import replay_of
 from tinygrad_rnn.replay.passes.gradient import Wanted, backward_step, float_states
-from tinygrad_rnn.replay.program.program import Program, replace_outputs
+from tinygrad_rnn.replay.program.program import Op, Program, replace_outputs
 from tinygrad_rnn.replay.run.replay import Held, Replay
 from tinygrad_rnn.tape import Primitive
 from tinygrad_rnn.tensor import Tensor
+
+Values = Sequence[Any]
 
 
 def _forward(
@@ -81,15 +84,47 @@ def _recorded_backward(
     """The backward pass as scans that can be differentiated again: they compute anew what the
     plain one stores.
     """
-    program = replay.program
+    looking = tape.current_modes.get().looking
+    program = (
+        with_origins(replay.program, tape.current_place.get().lines) if looking else replay.program
+    )
     consts, xs, state = roles(program, inputs)
-    array = raw(inputs[0])
-    states = replay_of(replace_outputs(program, [*program.state]), replay.reverse, array)
-    before = apply(states, consts, xs, state, steps)[0]
+
+    def run(program: Program, reverse: bool, consts: Values, xs: Values, state: Values) -> Any:
+        found = replay_of(program, reverse, raw(inputs[0]))
+        if not looking:
+            return apply(found, consts, xs, state, steps)
+        with tape.with_origin(inside=origins_of(program, replay.reverse)):
+            return apply(found, consts, xs, state, steps)
+
+    states = replace_outputs(program, [*program.state])
+    before = run(states, replay.reverse, consts, xs, state)[0]
     back = backward_step(program, wanted, replay.backend, replay.device)
-    behind = replay_of(back.program, not replay.reverse, array)
     fixed = [*consts, *dtotals, *back.zeros]
-    return apply(behind, fixed, [*xs, *before, *dys], dstate, steps)
+    return run(back.program, not replay.reverse, fixed, [*xs, *before, *dys], dstate)
+
+
+def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
+    """Where the lines of a program came from, at any time step; empty where nobody looked.
+
+    In a backward pass, the lines that it made itself belong to the record that it has come to;
+    ``reverse`` is the direction of the forward pass.
+    """
+    here = tape.current_place.get().origin.forward
+    found: list[tape.Origin] = []
+    for op in program.ops:
+        if op.origin is None:
+            return ()
+        forward = None if op.origin.forward is None else here
+        found.append(op.origin.at_step(None, reverse, ())._replace(forward=forward))
+    return (*found,)
+
+
+def with_origins(program: Program, origins: Sequence[tape.Origin]) -> Program:
+    """The same program, with the origins of another trace than that which it was made in."""
+    pairs = zip(program.ops, origins or repeat(None), strict=False)
+    lines = [Op(op.primitive, op.inputs, op.params, op.outputs, origin) for op, origin in pairs]
+    return replace(program, ops=lines)
 
 
 def wanted_by(program: Program, wants: Sequence[bool]) -> Wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,28 +21,31 @@ def is_replayed(record: Record) -> bool:
     return isinstance(record.params.get("replay"), Replay)
 
 
-def rerun(
-    record: Record,
-    cotangents: Sequence[Any] | None = None,
-    at_step: Callable[[int], None] = lambda t: None,
-) -> None:
+def rerun(record: Record, cotangents: Sequence[Any] | None = None) -> None:
     """Compute a replayed loop step by step, with every operation shown to the observers.
 
-    ``at_step(t)`` is called before each step. With the ``cotangents`` of its results the loop is
-    differentiated too, from its last step to its first.
+    With the ``cotangents`` of its results the loop is differentiated too, from its last step to its
+    first. Every record knows its layer, time step and line, if somebody looked when the loop was
+    made; else the time step, and the layer and the line of the loop.
     """
     replay: Replay = record.params["replay"]
     program, steps = replay.program, record.params["steps"]
     arrays = map(raw, record.inputs)
     inputs = [Tensor(x, cotangents is not None and x.dtype.kind == "f") for x in arrays]
+    for x, given in zip(inputs, record.inputs, strict=True):
+        x.name = given.name if isinstance(given, tape.Traced) else None
+    origin = record.origin or tape.Origin()
+    here = origin._replace(reverse=replay.reverse, inside=())
+    lines = origin.inside or [here] * len(program.ops)
     consts, xs, state = roles(program, inputs)
     columns = [[Tensor(x.array[t], x.requires_grad) for t in range(steps)] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
     with recording, np.errstate(all="ignore"):
         for t in reversed(range(steps)) if replay.reverse else range(steps):
-            at_step(t)
-            known = evaluate(program, consts, [column[t] for column in columns], state)
+            origins = [line.at_step(t, line.reverse, origin.steps) for line in lines]
+            rows = [column[t] for column in columns]
+            known = evaluate(program, consts, rows, state, origins)
             for series, v in zip(outputs, program.ys, strict=True):
                 series[t] = known[v]
             state = [known[v] for v in program.next_state]

@@ -11,7 +11,7 @@ from tinygrad_rnn.backends import Array
 from tinygrad_rnn.ops import Draw
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.cache import CACHE, cache_key
-from tinygrad_rnn.replay.primitive import apply
+from tinygrad_rnn.replay.primitive import apply, origins_of
 from tinygrad_rnn.replay.program.checks import check_arguments
 from tinygrad_rnn.replay.program.reach import Look, differs
 from tinygrad_rnn.replay.program.trace import Trace, drawn
@@ -22,7 +22,8 @@ from tinygrad_rnn.replay.steps import Step, Steps, containers, differ
 class TracedStep:
     """A traced step as it can be run again: on other inputs, with the same captured values.
 
-    It holds what the step captured, and nothing of the run in which it was traced.
+    It holds what the step captured, and nothing of the run in which it was traced but where its
+    lines came from.
     """
 
     def __init__(self, trace: Trace, y: Any, state: Any, asked: list[Draw], replay: Replay) -> None:
@@ -30,6 +31,9 @@ class TracedStep:
         self.looked_outside = trace.looked_outside
         self.asked = asked
         self.replay = replay
+        self.origins: tuple[tape.Origin, ...] = ()
+        if tape.current_modes.get().looking:
+            self.origins = origins_of(trace.program, replay.reverse)
         self.y_form, self.state_form = containers(y, state)
         fields: tuple[Any, ...] = getattr(self.state_form, "_fields", ())
         self._is_flat = bool(fields) and all(isinstance(part, int) for part in self.state_form)
@@ -43,8 +47,13 @@ class TracedStep:
         every: int | None,
     ) -> tuple[list[Any], list[Any]]:
         """The values of the outputs over time and of the last state."""
-        ys, ends, _ = apply(self.replay, self.captured, [*xs, *blocks], state, steps, every)
-        return ys, ends
+        inputs = [*xs, *blocks]
+        if not tape.current_modes.get().looking:
+            ys, ends, _ = apply(self.replay, self.captured, inputs, state, steps, every)
+            return ys, ends
+        with tape.with_origin(reverse=self.replay.reverse, inside=self.origins):
+            ys, ends, _ = apply(self.replay, self.captured, inputs, state, steps, every)
+            return ys, ends
 
     def run_bare(
         self, xs: Sequence[Array], state: Sequence[Array], steps: int

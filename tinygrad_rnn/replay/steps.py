@@ -50,6 +50,7 @@ class Steps:
     def __init__(self, step: Step, xs: Any, state: Any, steps: int, reverse: bool) -> None:
         self.step, self.xs, self.start = step, xs, state
         self.times = range(steps - 1, -1, -1) if reverse else range(steps)
+        self.reverse, self.looking = reverse, tape.current_modes.get().looking
         self.draws = Draws(steps)
         self.why: str | None = None
         self._traces: list[Trace] = []
@@ -66,17 +67,26 @@ class Steps:
         self.done += 1
 
     def traced(self) -> Trace:
-        """Make the next step, and follow it."""
+        """Make the next step, and follow it. Observers see none of it until it is known whether the
+        loop is replayed.
+        """
         t = self.times[self.done]
         self.draws.begin(t)
-        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
-        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
-            state = tape.tree_map(ops.identity, self.state)
-        trace = Trace(self.step, x, state, self.draws)
+        if self.looking:
+            with tape.in_step(t, self.reverse), tape.unseen():
+                trace = self._followed(t)
+        else:
+            trace = self._followed(t)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))
         self._traces.append(trace)
         return trace
+
+    def _followed(self, t: int) -> Trace:
+        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
+        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
+            state = tape.tree_map(ops.identity, self.state)
+        return Trace(self.step, x, state, self.draws)
 
     def put_aside(self) -> bool:
         """Whether the traced steps have put any of their values aside.
@@ -119,7 +129,11 @@ class Steps:
             for t in self.times[self.done :]:
                 self.draws.begin(t)
                 x = tape.rebuild(self.xs, [column[t] for column in columns])
-                self._take(self.step(x, self.state))
+                if self.looking:
+                    with tape.in_step(t, self.reverse):
+                        self._take(self.step(x, self.state))
+                else:
+                    self._take(self.step(x, self.state))
         series = [ops.stack(values, 0) for values in zip(*self._outputs, strict=True)]
         return tape.rebuild(self.form, series), self.state
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.nn import Module
+from tinygrad_rnn.nn.place import inside
 from tinygrad_rnn.ops import concat, current_precision
 from tinygrad_rnn.replay import TracedStep, segment_length
 from tinygrad_rnn.rnn.arguments import Layout, fit_probe, keep_valid, with_axis, without_axis
@@ -62,6 +64,10 @@ class CellLayer(Module):
         """What errors call the layer."""
         return type(self).__name__
 
+    def _name_of(self, k: int) -> str | None:
+        """What the k-th cell is called where the layer's tree does not have it."""
+        return None
+
     def initial_state(self, batch_size: int) -> Any:
         """The state that a call without one begins with."""
         raise NotImplementedError
@@ -108,6 +114,9 @@ class CellLayer(Module):
         """
         x, state, lengths, record, reverse, probe, single = given
         layout, modes = Layout.of(x, self.batch_first, single), current_modes.get()
+        if modes.looking:  # what is known of other calls says nothing of this one's lines
+            with inside(self):
+                return self._anew(given, layout)[0]
         memory = None if self.unroll or modes.tracer is not None else memory_of(self)
         if memory is None:
             return self._anew(given, layout)[0]
@@ -138,10 +147,12 @@ class CellLayer(Module):
         if given.probe is not None:
             beside["probe"] = fit_probe(who, given.probe, states[0], len(x))
         steps: list[TracedStep] = []
+        looking = current_modes.get().looking
 
         def run(k: int, x: Any, reverse: bool) -> CellRun:
             how = How(given.record, reverse, self.unroll, self.checkpoint)
-            found, step = over_time(cells[k], {"x": x, **beside}, states[k], how)
+            with inside(cells[k], self._name_of(k)) if looking else nullcontext():
+                found, step = over_time(cells[k], {"x": x, **beside}, states[k], how)
             steps.extend([] if step is None else [step])
             return found
 

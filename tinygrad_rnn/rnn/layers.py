@@ -73,6 +73,9 @@ class StackedCells(CellLayer):
                         vars(cell)[name] = present
         return list(self._cells.values())
 
+    def _name_of(self, k: int) -> str:
+        return [*self._cells][k][1:]
+
     @property
     def _ways(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Two where each layer is run from both ends."""

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, device_of, transfer
+from tinygrad_rnn.nn.place import inside
 from tinygrad_rnn.ops import Draw, dropout_mask, from_blocks, generator, where
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
-from tinygrad_rnn.tape import in_order, leaves, rebuild, tree_map
+from tinygrad_rnn.tape import current_modes, in_order, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 Rate = float | Mapping[str, float]
@@ -51,6 +52,11 @@ class WrappedCell(Cell):
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first step: that of the cell."""
         return self.cell.initial_state(batch_size)
+
+    def within(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """A step of the cell, which is said to be what runs."""
+        with inside(self.cell):
+            return self.cell.step(x, state)
 
     def extra_repr(self) -> str:
         pairs = zip(self.fields, self.rates, strict=True)
@@ -103,13 +109,14 @@ class VariationalDropout(WrappedCell):
         self.outputs = _checked("VariationalDropout", "outputs", outputs)
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        step = self.within if current_modes.get().looking else self.cell.step
         if not self.training:
-            return self.cell.step(x, state)
+            return step(x, state)
         whole: list[Tensor] = leaves(state)
         seen = [_dropped(s, rate) for s, rate in zip(whole, self.rates, strict=True)]
         x = _dropped(x, self.inputs)
         with masking(seen, whole):
-            y, after = self.cell.step(x, rebuild(state, seen))
+            y, after = step(x, rebuild(state, seen))
         return _dropped(y, self.outputs), after
 
     def extra_repr(self) -> str:
@@ -152,8 +159,9 @@ class Zoneout(WrappedCell):
         super().__init__(cell, rate, None)
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        step = self.within if current_modes.get().looking else self.cell.step
         with collected_notes(wanted=True) as notes:
-            y, after = self.cell.step(x, state)
+            y, after = step(x, state)
         new: list[Tensor] = leaves(after)
         pairs = zip(leaves(state), new, self.rates, strict=True)
         mixed = [self._mixed(carried(s), n, rate) if rate else n for s, n, rate in pairs]

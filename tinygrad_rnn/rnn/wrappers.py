@@ -9,13 +9,22 @@ alone, or with ``mask=``, which steps count, where an attribute ``takes_mask`` s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.nn import BatchNorm1d, Module
+from tinygrad_rnn.nn.place import inside, looks_from_outside
 from tinygrad_rnn.ops import concat
-from tinygrad_rnn.rnn.arguments import keep_valid, on_host, valid_steps
-from tinygrad_rnn.rnn.cells import Cell
+from tinygrad_rnn.rnn.arguments import keep_valid, on_host
+from tinygrad_rnn.rnn.layer_checks import (
+    check_layer,
+    check_stream,
+    common_layout,
+    entries,
+    has_state,
+    mask_of,
+)
+from tinygrad_rnn.tape import current_modes
 from tinygrad_rnn.tensor import Tensor
 
 MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -23,62 +32,6 @@ MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": lambda a, b: a + b,
     "mean": lambda a, b: 0.5 * (a + b),
 }
-
-
-def check_layer(who: str, layer: Any, recurrent: bool = False) -> None:
-    """Refuse what is not a layer, or has no state where one is needed."""
-    if not isinstance(layer, Module) or isinstance(layer, Cell):
-        raise TypeError(
-            f"{who}: expected layers such as Recurrent(cell), got {type(layer).__name__}"
-        )
-    if recurrent and not has_state(layer):
-        raise TypeError(f"{who}: {type(layer).__name__} is not a recurrent layer")
-
-
-def has_state(layer: Module) -> bool:
-    """Whether a layer is recurrent."""
-    return hasattr(layer, "initial_state")
-
-
-def common_layout(who: str, layers: Iterable[Module]) -> bool:
-    """The ``batch_first`` of all recurrent layers among these."""
-    found = {bool(getattr(layer, "batch_first", False)) for layer in layers if has_state(layer)}
-    if len(found) > 1:
-        raise ValueError(f"{who}: some layers have batch_first=True and others have not")
-    return True in found
-
-
-def check_stream(who: str, layer: Any) -> None:
-    """Refuse to follow a stream with a layer that has no step."""
-    if not hasattr(layer, "step"):
-        raise TypeError(f"{who}.step: {type(layer).__name__} has no step")
-
-
-def mask_of(who: str, x: Any, lengths: Any, batch_first: bool) -> Tensor | None:
-    """The steps that count, laid out as x is: (T, B, I), or (T, B) of integers, or unbatched."""
-    if lengths is None:
-        return None
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{who}: inputs must be a Tensor, got {type(x).__name__}")
-    features = 1 if x.dtype.kind == "f" else 0
-    if x.ndim <= features:
-        raise ValueError(f"{who}: inputs must have a time axis, got shape {x.shape}")
-    return valid_steps(who, lengths, x, batch_first, batched=x.ndim > 1 + features)
-
-
-def entries(who: str, state: Any, count: int) -> list[Any]:
-    """The parts of a given state, None where none is given."""
-    if state is None:
-        return [None] * count
-    if not isinstance(state, tuple | list):
-        raise TypeError(
-            f"{who}: the state must be a tuple with an entry per layer, got {type(state).__name__}"
-        )
-    if len(state) != count:
-        raise ValueError(
-            f"{who}: the state must have {count} entries, one per layer, got {len(state)}"
-        )
-    return list(state)
 
 
 class Wrapper(Module):
@@ -166,6 +119,9 @@ class Stacked(Wrapper):
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
+        if current_modes.get().looking and looks_from_outside(self):
+            with inside(self):
+                return self.step(x, state)
         states = self._states(state)
         for k, layer in enumerate(self.layers):
             if has_state(layer):
@@ -273,6 +229,9 @@ class Residual(Wrapper):
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream."""
+        if current_modes.get().looking and looks_from_outside(self):
+            with inside(self):
+                return self.step(x, state)
         check_stream("Residual", self.layer)
         y, state = self.layer.step(x, state)
         return self._add(x, y), state

@@ -14,20 +14,33 @@ from tinygrad_rnn.tape.modes import (
     enable_grad,
     is_recording,
     is_tracing,
+    look,
     no_grad,
     observe,
     reading,
-    record_frames,
     tracing,
+    unseen,
 )
 from tinygrad_rnn.tape.operation import Function, Promotion
 from tinygrad_rnn.tape.order import collect
-from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check, user_line
+from tinygrad_rnn.tape.origin import (
+    Origin,
+    Place,
+    PlaceSwitch,
+    current_place,
+    in_layer,
+    in_place,
+    in_step,
+    user_line,
+    with_origin,
+)
+from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check
 from tinygrad_rnn.tape.record import Record, Traced, key_of
+from tinygrad_rnn.tape.seed import seed
 from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import in_order, leaves, matched, rebuild, tree_map
 from tinygrad_rnn.tape.unchanged import read_by
-from tinygrad_rnn.tape.walk import backward, differentiate, seed
+from tinygrad_rnn.tape.walk import backward, differentiate
 
 __all__ = [
     "Deferred",
@@ -35,6 +48,9 @@ __all__ = [
     "Handle",
     "Modes",
     "Observer",
+    "Origin",
+    "Place",
+    "PlaceSwitch",
     "Primitive",
     "Promotion",
     "Record",
@@ -44,15 +60,20 @@ __all__ = [
     "backward",
     "collect",
     "current_modes",
+    "current_place",
     "differentiate",
     "enable_grad",
     "format_bytes",
+    "in_layer",
     "in_order",
+    "in_place",
+    "in_step",
     "is_overwritten",
     "is_recording",
     "is_tracing",
     "key_of",
     "leaves",
+    "look",
     "mark_overwritten",
     "matched",
     "next_position",
@@ -61,12 +82,13 @@ __all__ = [
     "read_by",
     "reading",
     "rebuild",
-    "record_frames",
     "register_conform",
     "register_kernel_check",
     "seed",
     "tracing",
     "tree_map",
+    "unseen",
     "user_line",
     "version_of",
+    "with_origin",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -29,11 +29,17 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def lines(records: Sequence[Record], outputs: Sequence[Traced]) -> tuple[list[Line], list[str]]:
-    """The lines of the program and the names of its results."""
+def lines(
+    records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]
+) -> tuple[list[Line], list[str], dict[Key, str]]:
+    """The lines of the program, the names of its results, and those of all values.
+
+    ``forward`` says what the records of the forward pass are called, by their positions.
+    """
     names: dict[Key, str] = {}
     taken: set[str] = set()
     listing: list[Line] = []
+    given = _given_names(records, outputs)
 
     def define(key: Key, name: str | None = None) -> str:
         if name is None or name in taken or name.startswith("%"):
@@ -49,7 +55,7 @@ def lines(records: Sequence[Record], outputs: Sequence[Traced]) -> tuple[list[Li
         if key not in names:
             array = value.array
             name = define(key, value.name)
-            role = "leaf" if value.record is None else f"from {value.record.primitive.name}"
+            role = "leaf" if value.record is None else _source(value.record, forward)
             kind = f"{array.dtype} {tuple(array.shape)}"
             listing.append(Line(name, kind, array.nbytes, role))
         return names[key]
@@ -61,14 +67,48 @@ def lines(records: Sequence[Record], outputs: Sequence[Traced]) -> tuple[list[Li
             continue
         arguments = [_span([operand(value) for value in record.inputs])]
         arguments += [f"{name}={shortened(repr(value))}" for name, value in record.params.items()]
-        defined = [define(result_key(record, slot)) for slot in range(len(record.results))]
+        keys = [result_key(record, slot) for slot in range(len(record.results))]
+        defined = [define(key, given.get(key)) for key in keys]
         kinds = dict.fromkeys(f"{r.dtype} {tuple(r.shape)}" for r in record.results)
         nbytes = sum(r.nbytes for r in record.results)
         call = f"{record.primitive.name}({', '.join(arguments)})"
-        if record.frame:
-            call += f"   # {record.frame}"
+        note = _note(record, forward)
+        call += note and f"   # {note}"
         listing.append(Line(_span(defined), " / ".join(kinds), nbytes, call))
-    return listing, [operand(output) for output in outputs]
+    return listing, [operand(output) for output in outputs], names
+
+
+def _given_names(records: Sequence[Record], outputs: Sequence[Traced]) -> dict[Key, str]:
+    """The names that somebody gave to values which records have computed.
+
+    A record holds no handle to its results, but those that read them do.
+    """
+    groups = (*(record.inputs for record in records if not record.freed), outputs)
+    values = (value for group in groups for value in group if isinstance(value, Traced))
+    return {key_of(x): x.name for x in values if x.name and x.record is not None}
+
+
+def _source(record: Record, forward: Mapping[int, str]) -> str:
+    """Of which record a value is that a tape reads and does not compute."""
+    name = forward.get(record.position)
+    line = record.origin and record.origin.line
+    parts = (f"from {record.primitive.name}", name and f"{name} of the forward tape", line)
+    return ", ".join(part for part in parts if part)
+
+
+def _note(record: Record, forward: Mapping[int, str]) -> str:
+    """Where a record comes from, as far as that is known."""
+    origin = record.origin
+    if origin is None:
+        return ""
+    name = None if origin.forward is None else forward.get(origin.forward)
+    return ", ".join(part for part in (name and f"back from {name}", str(origin)) if part)
+
+
+def names_of(records: Sequence[Record], outputs: Sequence[Traced]) -> dict[int, str]:
+    """What the printed program calls the first result of each record, by the record's position."""
+    names = lines(records, outputs, {})[2]
+    return {key.position: name for key, name in names.items() if isinstance(key, Record)}
 
 
 def _span(names: list[str]) -> str:
@@ -80,9 +120,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def program(records: Sequence[Record], outputs: Sequence[Traced]) -> str:
+def program(
+    records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]
+) -> str:
     """The tape as text."""
-    listing, results = lines(records, outputs)
+    listing, results, _ = lines(records, outputs, forward)
     total = sum(r.nbytes for record in records for r in record.results)
     head = f"tape of {len(records)} records, {format_bytes(total)} of results"
     width = max((len(line.names) for line in listing), default=0)
@@ -94,9 +136,9 @@ def program(records: Sequence[Record], outputs: Sequence[Traced]) -> str:
     return "\n".join([head, *body, f"result: {', '.join(results)}"])
 
 
-def table(records: Sequence[Record], outputs: Sequence[Traced]) -> str:
+def table(records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]) -> str:
     """The tape as an HTML table, for notebooks."""
-    listing, results = lines(records, outputs)
+    listing, results, _ = lines(records, outputs, forward)
     rows = "".join(
         f"<tr><td>{escape(line.names)}</td><td>{escape(line.kind)}</td>"
         f"<td>{format_bytes(line.nbytes)}</td><td><code>{escape(line.call)}</code></td></tr>"

@@ -1,4 +1,4 @@
-"""What is switched on in this thread or context: recording, observers, creation frames."""
+"""What is switched on in this thread or context: recording, observers, whether somebody looks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Modes:
 
     recording: bool = True
     observers: tuple[Observer, ...] = ()
-    frames: bool = False
+    looking: bool = False
     tracer: Tracer | None = None
 
     @property
@@ -100,20 +100,21 @@ def enable_grad(function: Any = None) -> Any:
     return switch if function is None else switch(function)
 
 
-def observe(*observers: Observer, frames: bool | None = None) -> ModeSwitch:
+def observe(*observers: Observer) -> ModeSwitch:
     """Show every record made or differentiated within the block to ``observers``.
 
-    With ``frames`` records remember their lines too, as within :func:`record_frames`.
+    Records know where they come from, as within :func:`look`.
     """
     return Switch(
         "observe",
         current_modes,
-        lambda modes: replace(
-            modes,
-            observers=(*modes.observers, *observers),
-            frames=modes.frames if frames is None else frames,
-        ),
+        lambda modes: replace(modes, observers=(*modes.observers, *observers), looking=True),
     )
+
+
+def unseen() -> ModeSwitch:
+    """Show nothing to observers within the block."""
+    return _switched("unseen", observers=())
 
 
 def tracing(tracer: Tracer) -> ModeSwitch:
@@ -133,6 +134,17 @@ def reading(value: Any) -> None:
         tracer.reading(value)
 
 
-def record_frames() -> ModeSwitch:
-    """Let every record within the block remember the line of user code that made it."""
-    return _switched("record_frames", frames=True)
+def look() -> ModeSwitch:
+    """Let every record within the block know where it comes from: :class:`Origin`.
+
+    Layers are traced anew at each call meanwhile.
+
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn import lab
+    >>> x = tg.ones(3, requires_grad=True)
+    >>> with lab.look():
+    ...     y = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.tanh)(x)
+    >>> [(record.origin.layer, *record.parameters) for record in tg.Tape.of(y)]
+    [('layers.0', 'layers.0.weight', 'layers.0.bias'), ('',)]
+    """
+    return _switched("look", looking=True)

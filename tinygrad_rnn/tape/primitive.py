@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
-import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -21,9 +19,9 @@ from tinygrad_rnn.backends import (
 )
 from tinygrad_rnn.tape.modes import current_modes
 from tinygrad_rnn.tape.operation import Function, Operation, Promotion
+from tinygrad_rnn.tape.origin import origin_here
 from tinygrad_rnn.tape.record import Record, Traced
 
-_PACKAGE = __name__.partition(".")[0]
 _REFUSALS = (IndexError, TypeError, ValueError, OverflowError)
 
 WORD = re.compile(r"x|y|[xy]\d+|others|indices")
@@ -179,8 +177,8 @@ class Primitive(Operation):
         traced = modes.tracer is not None
         record = None
         if needs_grad or traced or modes.observers:
-            frame = user_line() if modes.frames else None
-            record = Record(self, inputs, params, results, tuple(constants), frame)
+            origin = origin_here() if modes.looking else None
+            record = Record(self, inputs, params, results, tuple(constants), origin)
         make = leader.output_type
         outputs = [
             make(y, needs_grad and y.dtype.kind == "f", record, slot)
@@ -282,11 +280,3 @@ def _check_words(name: str, reads: str | Sequence[str], rules: int) -> None:
                 f"{name}: reads={reads!r} has the word {word!r}, the words are x, x0, x1, ..., "
                 "others, indices, y, y0, y1, ..."
             )
-
-
-def user_line() -> str | None:
-    """File and line of the innermost caller outside this package and NumPy."""
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (_PACKAGE, "numpy"):
-        frame = frame.f_back
-    return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

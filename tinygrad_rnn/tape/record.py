@@ -9,6 +9,7 @@ from tinygrad_rnn.backends import Array, device_of
 from tinygrad_rnn.tape.clock import mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.hooks import Watch
 from tinygrad_rnn.tape.operation import Operation
+from tinygrad_rnn.tape.origin import Origin
 
 _NOTHING: dict[str, Any] = {}
 
@@ -112,10 +113,11 @@ class Record:
 
     It holds the results as raw arrays and no handle to its own outputs, so nothing points in a
     circle and dropping the last handle frees the tape at once. ``constants`` are the numbers of
-    those inputs that are leaves and wanted no gradient when it was made.
+    those inputs that are leaves and wanted no gradient when it was made. ``origin`` says where it
+    comes from, None where nobody looked.
     """
 
-    __slots__ = ("constants", "frame", "inputs", "params", "position", "primitive", "results")
+    __slots__ = ("constants", "inputs", "origin", "params", "position", "primitive", "results")
 
     def __init__(
         self,
@@ -124,20 +126,26 @@ class Record:
         params: dict[str, Any],
         results: tuple[Array, ...],
         constants: tuple[int, ...] = (),
-        frame: str | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.primitive = primitive
         self.inputs: tuple[Any, ...] = inputs
         self.params = params
         self.results: tuple[Array, ...] = results
         self.constants = constants
-        self.frame = frame
+        self.origin = origin
         self.position = next_position()
 
     @property
     def freed(self) -> bool:
         """Whether a backward pass has gone by and let go of the arrays."""
         return not self.results
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of those of its inputs that are leaves and have one, as parameters do."""
+        leaves = (x for x in self.inputs if isinstance(x, Traced) and x.record is None)
+        return tuple(dict.fromkeys(x.name for x in leaves if x.name))
 
     def followed(self) -> list[Traced]:
         """The inputs for which a gradient was wanted when the record was made."""

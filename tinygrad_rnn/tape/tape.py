@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn.tape.clock import next_position
-from tinygrad_rnn.tape.listing import program, table
+from tinygrad_rnn.tape.listing import names_of, program, table
+from tinygrad_rnn.tape.modes import look
 from tinygrad_rnn.tape.order import between, collect
 from tinygrad_rnn.tape.record import Record, Traced, key_of
-from tinygrad_rnn.tape.walk import differentiate, seed
+from tinygrad_rnn.tape.seed import seed
+from tinygrad_rnn.tape.walk import differentiate
 
 
 class Tape:
@@ -17,6 +19,7 @@ class Tape:
 
     Where ``inputs`` are given, only what depends on them is kept, and everything else that the
     records read counts as a constant. With ``since``, only records from that position on are.
+    ``forward`` is the tape of which this one is the backward pass.
 
     >>> import tinygrad_rnn as tg
     >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -35,8 +38,10 @@ class Tape:
         outputs: Sequence[Traced],
         inputs: Sequence[Traced] | None = None,
         since: int = 0,
+        forward: Tape | None = None,
     ) -> None:
         self.outputs = tuple(outputs)
+        self._forward = forward
         records = collect(outputs, since)
         self.records = tuple(records if inputs is None else between(inputs, records))
 
@@ -73,17 +78,23 @@ class Tape:
         return f"<tape of {len(self)} records>"
 
     def __str__(self) -> str:
-        return program(self.records, self.outputs)
+        return program(self.records, self.outputs, self._names_before())
 
     def _repr_html_(self) -> str:
-        return table(self.records, self.outputs)
+        return table(self.records, self.outputs, self._names_before())
+
+    def _names_before(self) -> dict[int, str]:
+        """What the printed forward tape calls its records."""
+        tape = self._forward
+        return {} if tape is None else names_of(tape.records, tape.outputs)
 
     def backward(self, *gradients: Any) -> Tape:
         """The tape of the backward pass: what it computes from the gradients of the outputs.
 
         The result computes the gradient of every leaf of this tape that wants one, in the order
         of :attr:`inputs`, and is a tape like any other. Where every output has one element, the
-        gradients may be left out.
+        gradients may be left out. Each of its records knows by ``origin.forward`` the position of
+        the record of this tape that it belongs to; printed, it says what that is called here.
         """
         given = gradients or (None,) * len(self.outputs)
         if len(given) != len(self.outputs):
@@ -97,5 +108,6 @@ class Tape:
             seeds.append(output.output_type(values, needs_grad=True))
         targets = [value for value in self.inputs if value.needs_grad]
         start = next_position()
-        found = differentiate(self.outputs, seeds, targets, create_graph=True)
-        return Tape([g for g in found if g is not None], since=start)
+        with look():
+            found = differentiate(self.outputs, seeds, targets, create_graph=True)
+        return Tape([g for g in found if g is not None], since=start, forward=self)

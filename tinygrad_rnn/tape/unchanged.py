@@ -117,7 +117,8 @@ def _message(record: Record, value: Any) -> str:
         what = f"parameter {value.name!r} used by {op}"
     else:
         what = f"a tensor used by {op}"
-    where = f" at {record.frame}" if record.frame else ""
+    line = record.origin and record.origin.line
+    where = f" at {line}" if line else ""
     return (
         f"backward: {what}{where} has been overwritten since (by an optimizer step, an assignment "
         "to .data or arithmetic in place); call backward before it, or compute the value again"

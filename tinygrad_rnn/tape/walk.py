@@ -8,14 +8,11 @@ the result can be differentiated again.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from tinygrad_rnn.backends import (
-    DeviceError,
-    as_array,
     backend_of,
     device_of,
     find_backend,
@@ -26,37 +23,9 @@ from tinygrad_rnn.tape.cotangent import Cotangent, Deferred
 from tinygrad_rnn.tape.modes import Observer, current_modes, enable_grad
 from tinygrad_rnn.tape.operation import Operation
 from tinygrad_rnn.tape.order import between, collect, result_key
+from tinygrad_rnn.tape.origin import current_place, in_place, walk_from
 from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
 from tinygrad_rnn.tape.unchanged import check_tape, needed_inputs
-
-
-def seed(output: Traced, gradient: Any, who: str) -> Traced:
-    """The cotangent with which a pass begins at ``output``: ``gradient``, or one for a scalar."""
-    if not output.needs_grad:
-        raise RuntimeError(f"{who}: the value does not depend on anything that requires a gradient")
-    array = output.array
-    if gradient is None:
-        if array.size != 1:
-            raise RuntimeError(
-                f"{who}: a gradient can be left out only for a value of one element, got shape "
-                f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass a gradient"
-            )
-        backend = backend_of(array)
-        return output.output_type(backend.there(array, backend.xp.ones_like)(array))
-    if isinstance(gradient, numbers.Real):
-        backend = backend_of(array)
-        gradient = backend.there(array, backend.xp.asarray)(gradient, dtype=array.dtype)
-    if not isinstance(gradient, Traced):
-        gradient = output.output_type(as_array(gradient))
-    if gradient.array.shape != array.shape or gradient.array.dtype != array.dtype:
-        raise ValueError(
-            f"{who}: the gradient must be {array.dtype} {tuple(array.shape)} as the value is, got "
-            f"{gradient.array.dtype} {tuple(gradient.array.shape)}"
-        )
-    home, other = device_of(array), device_of(gradient.array)
-    if home != other:
-        raise DeviceError(f"{who}: the value is on {home}, the gradient on {other}")
-    return gradient
 
 
 def differentiate(
@@ -77,6 +46,8 @@ def differentiate(
     records = between(targets, collect(outputs, since))
     several = several_devices()
     walk = restoring(_walk) if several else _walk
+    if current_modes.get().looking:
+        walk = in_place(current_place.get())(walk)
     return walk(records, outputs, seeds, targets, create_graph, retain_graph, several)
 
 
@@ -94,6 +65,8 @@ def backward(
     """
     several = several_devices()
     run = restoring(_backward) if several else _backward
+    if current_modes.get().looking:
+        run = in_place(current_place.get())(run)
     run(outputs, seeds, create_graph, retain_graph, several)
 
 
@@ -149,9 +122,14 @@ def _walk(
         cotangent = pending.setdefault(key_of(output), Cotangent())
         cotangent.add(g if create_graph else g.array, output.array)
 
+    first_uses: dict[Key, Record] = {}
+    place, looking = current_place.get(), modes.looking
     with nullcontext() if modes.recording else enable_grad():  # rules and hooks may use a tape
         while records:
             record = records.pop()
+            if looking:
+                walk_from(record.origin, record.position)
+                first_uses.update((x, record) for x in record.followed() if x.record is None)
             gs: list[Any] = []
             arrived = False
             if several:
@@ -175,7 +153,11 @@ def _walk(
                 _propagate(record, gs, needed, pending, create_graph, modes.observers)
             if free:
                 record.free()
+        if looking:
+            current_place.set(place)
         for key, target in zip(keys, targets, strict=True):
+            if use := first_uses.get(key):  # what is added up at the end belongs to the first use
+                walk_from(use.origin and use.origin.at_step(None, False, ()), use.position)
             cotangent = pending.get(key)
             if cotangent is not None:
                 if several:

@@ -52,6 +52,7 @@ class _Call:
         self.random = ops.generator_state()
         self.precision = ops.current_precision()
         self.blocks = ops.Remembered()
+        self.place = tape.current_place.get()
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -78,7 +79,10 @@ class _Call:
         try:
             source.state = self.random
             with ops.matmul_precision(self.precision):
-                return _tensors(self.run(given))
+                run = self.run
+                if tape.current_modes.get().looking:
+                    run = tape.in_place(self.place)(run)
+                return _tensors(run(given))
         finally:
             source.state = after  # no function of Python's, at whose start Ctrl-C may come
 

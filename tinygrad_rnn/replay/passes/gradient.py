@@ -119,7 +119,7 @@ def _renamed(op: Op, given: set[Value]) -> Op:
     if given.isdisjoint(op.outputs):
         return op
     outputs = [Value(y.shape, y.dtype) if y in given else y for y in op.outputs]
-    return Op(op.primitive, op.inputs, op.params, outputs)
+    return Op(op.primitive, op.inputs, op.params, outputs, op.origin)
 
 
 def _is_cheap(op: Op) -> bool:

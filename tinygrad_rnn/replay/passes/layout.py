@@ -80,7 +80,7 @@ class Layout:
             self.claimed.add(x)
 
     def replace(self, op: Op, inputs: Sequence[Any]) -> Op:
-        new = Op(op.primitive, inputs, op.params, op.outputs)
+        new = Op(op.primitive, inputs, op.params, op.outputs, op.origin)
         self.lines[self.lines.index(op)] = new
         self.producers.update(dict.fromkeys(op.outputs, new))
         return new

@@ -90,7 +90,9 @@ def raise_slices(program: Program) -> Program:
         if op.primitive is not SLICE:
             if is_elementwise(op):
                 inputs = [rewriter.current(x) for x in op.inputs]
-                producers[op.outputs[0]] = Op(op.primitive, inputs, op.params, op.outputs)
+                producers[op.outputs[0]] = Op(
+                    op.primitive, inputs, op.params, op.outputs, op.origin
+                )
             return False
         x = rewriter.current(op.inputs[0])
         part = rewriter.replacement[op.outputs[0]] = sliced(rewriter, x, **op.params)

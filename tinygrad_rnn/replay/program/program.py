@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from tinygrad_rnn.replay.program.loop import DType
-from tinygrad_rnn.tape import Primitive
+from tinygrad_rnn.tape import Origin, Primitive, current_modes, current_place, in_place
 
 
 class Value:
@@ -30,9 +31,14 @@ Operand: TypeAlias = "Value | float | int | bool"
 
 
 class Op:
-    """One line: ``outputs = primitive(*inputs, **params)``."""
+    """One line: ``outputs = primitive(*inputs, **params)``.
 
-    __slots__ = ("inputs", "outputs", "params", "primitive")
+    ``origin`` is that of the record which it came from, where somebody looked when this program was
+    traced. It is no part of what a program is: another layer may use the same one, compiled, and
+    has its own origins (:attr:`Origin.inside` of its record).
+    """
+
+    __slots__ = ("inputs", "origin", "outputs", "params", "primitive")
 
     def __init__(
         self,
@@ -40,8 +46,10 @@ class Op:
         inputs: Sequence[Operand],
         params: dict[str, Any],
         outputs: Sequence[Value],
+        origin: Origin | None = None,
     ) -> None:
         self.primitive = primitive
+        self.origin = origin
         self.inputs = tuple(inputs)
         self.params = params
         self.outputs = tuple(outputs)
@@ -104,15 +112,27 @@ class Program:
 
 
 def evaluate(
-    program: Program, consts: Sequence[Any], xs: Sequence[Any], state: Sequence[Any]
+    program: Program,
+    consts: Sequence[Any],
+    xs: Sequence[Any],
+    state: Sequence[Any],
+    origins: Sequence[Origin | None] = (),
 ) -> dict[Value, Any]:
-    """Every value of one step, from arrays or from Tensors, which are then recorded."""
+    """Every value of one step, from arrays or from Tensors, which are then recorded.
+
+    While somebody looks, the records come from ``origins``, one for each line: by default those
+    that the lines came from.
+    """
+    looking = current_modes.get().looking
+    place = current_place.get()
     known: dict[Value, Any] = dict(zip(program.consts, consts, strict=True))
     known.update(zip(program.xs, xs, strict=True))
     known.update(zip(program.state, state, strict=True))
-    for op in program.ops:
+    for k, op in enumerate(program.ops):
         inputs = [known[x] if isinstance(x, Value) else x for x in op.inputs]
-        found = op.primitive(*inputs, **op.params)
+        origin = (origins[k] if origins else op.origin) if looking else None
+        with in_place(place._replace(origin=origin)) if origin else nullcontext():
+            found = op.primitive(*inputs, **op.params)
         results: Sequence[Any] = found if op.primitive.multiple else (found,)
         known.update(zip(op.outputs, results, strict=True))
     return known
@@ -192,7 +212,8 @@ class Rewriter:
         """Append an op as it is, on current values."""
         inputs = tuple(self.current(x) for x in op.inputs)
         same = all(map(operator.is_, inputs, op.inputs))
-        self.ops.append(op if same else Op(op.primitive, inputs, op.params, op.outputs))
+        new = op if same else Op(op.primitive, inputs, op.params, op.outputs, op.origin)
+        self.ops.append(new)
 
     def result(self) -> Program:
         """The new program, without what nothing needs."""

@@ -226,7 +226,7 @@ def program_of(
             return v
         if v not in cut:
             cut[v] = Value(v.shape, v.dtype)
-            lines.append(Op(DETACH, [v], {}, [cut[v]]))
+            lines.append(Op(DETACH, [v], {}, [cut[v]], record.origin))
         return cut[v]
 
     def recorded_value(x: Any) -> Value:
@@ -253,7 +253,8 @@ def program_of(
         results = [Value(y.shape, y.dtype) for y in record.results]
         for slot, y in enumerate(results):
             known[(record, slot) if slot else record] = y
-        lines.append(Op(cast("Primitive", record.primitive), inputs, record.params, results))
+        primitive = cast("Primitive", record.primitive)
+        lines.append(Op(primitive, inputs, record.params, results, record.origin))
     found = [value_of(y) for y in outputs]
     extra = [known[key] for key in captured]
     first, second = len(ys), len(ys) + len(next_state)

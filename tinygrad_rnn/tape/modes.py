@@ -144,7 +144,9 @@ def look() -> ModeSwitch:
     >>> x = tg.ones(3, requires_grad=True)
     >>> with lab.look():
     ...     y = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.tanh)(x)
-    >>> [(record.origin.layer, *record.parameters) for record in tg.Tape.of(y)]
-    [('layers.0', 'layers.0.weight', 'layers.0.bias'), ('',)]
+    >>> for record in tg.Tape.of(y):
+    ...     print(record.primitive.name, repr(record.origin.layer), *record.parameters)
+    linear 'layers.0' layers.0.weight layers.0.bias
+    tanh ''
     """
     return _switched("look", looking=True)

@@ -298,7 +298,7 @@ def _exactly(value: Any) -> Any:
 
 def profile(found: Found) -> None:
     """Launches, gaps and bytes of a training step at two shapes, and of the main job's update."""
-    from gpu import SHAPES, SMALL, VARIANTS, ceilings, floor, left_out
+    from gpu import SHAPES, SMALL, VARIANTS, ceilings, floor
     from launches import summary, trace
 
     marks = clock("cupy")
@@ -311,11 +311,10 @@ def profile(found: Found) -> None:
         steps[f"LSTM {shape}"] = step, shape[0], floor("LSTM", shape, limits)
         said += explained(f"LSTM {shape}", *shape)
     variant, (first, *_) = "ours, graph", steps
-    if not left_out(variant, found.rehearse):
-        step, *rest = steps[first]
-        steps[f"{first}, {variant}"] = VARIANTS[variant]()(step), *rest
-        with VARIANTS[variant]():
-            said += explained(f"{first}, {variant}", *shapes[0])
+    step, *rest = steps[first]
+    steps[f"{first}, {variant}"] = VARIANTS[variant]()(step), *rest
+    with VARIANTS[variant]():
+        said += explained(f"{first}, {variant}", *shapes[0])
     found.table("What explain() says", ["", "forward, then backward"], said)
     steps["main job"] = main_job(found, DEVICE)[1], 64, 0.0
     rows: list[list[Any]] = []

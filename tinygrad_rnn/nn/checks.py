@@ -37,7 +37,7 @@ def beside(like: Tensor, value: Any) -> Tensor:
     here = tensor(value)
     if here.device == like.device:
         return here
-    there = tensor(here, device=like.device)
+    there = Tensor(backends.transfer(here.array, like.device))
     if here.device == "cpu" and here.size and here.dtype.kind in "iu":
         note_range(there.array, int(here.array.min()), int(here.array.max()))
     return there

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_rnn.nn import tree
 from tinygrad_rnn.nn.parameter import Buffer, Parameter
-from tinygrad_rnn.nn.place import inside, looks_from_outside
+from tinygrad_rnn.nn.place import inside, is_outside
 from tinygrad_rnn.nn.state import fitted
 from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
 from tinygrad_rnn.tape import Handle, current_modes
@@ -55,7 +55,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if current_modes.get().looking and looks_from_outside(self):
+        if current_modes.get().looking and is_outside(self):
             with inside(self):
                 return self(*inputs, **options)
         try:

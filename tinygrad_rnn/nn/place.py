@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.tape import PlaceSwitch, current_modes, current_place, in_layer
+from tinygrad_rnn.tape import PlaceSwitch, current_place, in_layer
 
 
-def looks_from_outside(module: Any) -> bool:
-    """Whether somebody looks and the module is not yet said to be what runs."""
-    if not current_modes.get().looking:
-        return False
+def is_outside(module: Any) -> bool:
+    """Whether the module is not yet said to be what runs."""
     owners = current_place.get().owners
     return not (owners and owners[-1][0] is module)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -72,21 +73,19 @@ class Steps:
         """
         t = self.times[self.done]
         self.draws.begin(t)
-        if self.looking:
-            with tape.in_step(t, self.reverse), tape.unseen():
-                trace = self._followed(t)
-        else:
-            trace = self._followed(t)
+        with self._at(t), tape.unseen() if self.looking else nullcontext():
+            x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
+            with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
+                state = tape.tree_map(ops.identity, self.state)
+            trace = Trace(self.step, x, state, self.draws)
         self._take(trace.result)
         trace.finish(tape.leaves(self.form), tape.leaves(self.state))
         self._traces.append(trace)
         return trace
 
-    def _followed(self, t: int) -> Trace:
-        x = tape.rebuild(self.xs, [ops.getitem(x, (t, ...)) for x in tape.leaves(self.xs)])
-        with tape.enable_grad():  # a state that wants a gradient says so, also within no_grad
-            state = tape.tree_map(ops.identity, self.state)
-        return Trace(self.step, x, state, self.draws)
+    def _at(self, t: int) -> AbstractContextManager[Any]:
+        """Within the block a step is made, which records know while somebody looks."""
+        return tape.in_step(t, self.reverse) if self.looking else nullcontext()
 
     def put_aside(self) -> bool:
         """Whether the traced steps have put any of their values aside.
@@ -129,10 +128,7 @@ class Steps:
             for t in self.times[self.done :]:
                 self.draws.begin(t)
                 x = tape.rebuild(self.xs, [column[t] for column in columns])
-                if self.looking:
-                    with tape.in_step(t, self.reverse):
-                        self._take(self.step(x, self.state))
-                else:
+                with self._at(t):
                     self._take(self.step(x, self.state))
         series = [ops.stack(values, 0) for values in zip(*self._outputs, strict=True)]
         return tape.rebuild(self.form, series), self.state

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.nn import BatchNorm1d, Module
-from tinygrad_rnn.nn.place import inside, looks_from_outside
+from tinygrad_rnn.nn.place import inside, is_outside
 from tinygrad_rnn.ops import concat
 from tinygrad_rnn.rnn.arguments import keep_valid, on_host
 from tinygrad_rnn.rnn.layer_checks import (
@@ -119,7 +119,7 @@ class Stacked(Wrapper):
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""
-        if current_modes.get().looking and looks_from_outside(self):
+        if current_modes.get().looking and is_outside(self):
             with inside(self):
                 return self.step(x, state)
         states = self._states(state)
@@ -229,7 +229,7 @@ class Residual(Wrapper):
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream."""
-        if current_modes.get().looking and looks_from_outside(self):
+        if current_modes.get().looking and is_outside(self):
             with inside(self):
                 return self.step(x, state)
         check_stream("Residual", self.layer)

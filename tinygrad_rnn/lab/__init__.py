@@ -1,6 +1,7 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.directions import path_directions, random_directions
 from tinygrad_rnn.lab.picture import (
     COLOURS,
     Panel,
@@ -8,6 +9,7 @@ from tinygrad_rnn.lab.picture import (
     add_picture_options,
     draw_picture,
 )
+from tinygrad_rnn.lab.surface import Surface, surface
 from tinygrad_rnn.tape import Origin, look
 
 __all__ = [
@@ -16,8 +18,12 @@ __all__ = [
     "Origin",
     "Panel",
     "Picture",
+    "Surface",
     "add_picture_options",
     "detect_anomaly",
     "draw_picture",
     "look",
+    "path_directions",
+    "random_directions",
+    "surface",
 ]

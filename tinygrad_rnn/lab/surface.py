@@ -17,7 +17,7 @@ from tinygrad_rnn.lab.directions import Directions, as_point, positions, random_
 from tinygrad_rnn.lab.picture import Picture
 from tinygrad_rnn.lab.surface_picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
-from tinygrad_rnn.nn import check_size
+from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import no_grad
@@ -183,6 +183,7 @@ def surface(
         )
     check_size(who, points=points)
     parameters = parameters_of(who, weights)
+    weights = weights if isinstance(weights, Module) else parameters
     if directions is None:
         directions = random_directions(weights)
     axes = [as_point(f"{who}: a direction", weights, each) for each in directions]
@@ -200,10 +201,10 @@ def surface(
     places = {name: positions(path, start, axes) for name, path in found.items()}
     grid = _grid(who, span, [at for at, _ in places.values()], len(axes), points)
     with undisturbed(weights), moved(parameters) as moving, no_grad(), np.errstate(all="ignore"):
-        generator = generator_state()
+        generator, along = generator_state(), [np.array(ds) for ds in zip(*axes, strict=True)]
 
         def at(*steps: float) -> float:
-            moving.to([sum(t * d for t, d in zip(steps, ds, strict=True)) for ds in zip(*axes)])  # noqa: B905
+            moving.to([np.tensordot(steps, ds, 1) for ds in along])
             set_generator_state(generator)
             return _number(who, loss())
 

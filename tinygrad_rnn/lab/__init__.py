@@ -9,7 +9,10 @@ from tinygrad_rnn.lab.picture import (
     add_picture_options,
     draw_picture,
 )
+from tinygrad_rnn.lab.strip import Strip
 from tinygrad_rnn.lab.surface import Surface, surface
+from tinygrad_rnn.lab.telling import Telling, Unit
+from tinygrad_rnn.lab.units import Units, units
 from tinygrad_rnn.tape import Origin, look
 
 __all__ = [
@@ -18,7 +21,11 @@ __all__ = [
     "Origin",
     "Panel",
     "Picture",
+    "Strip",
     "Surface",
+    "Telling",
+    "Unit",
+    "Units",
     "add_picture_options",
     "detect_anomaly",
     "draw_picture",
@@ -26,4 +33,5 @@ __all__ = [
     "path_directions",
     "random_directions",
     "surface",
+    "units",
 ]

@@ -2,6 +2,7 @@
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
 from tinygrad_rnn.lab.directions import path_directions, random_directions
+from tinygrad_rnn.lab.monitor import Monitor
 from tinygrad_rnn.lab.picture import (
     COLOURS,
     Panel,
@@ -18,6 +19,7 @@ from tinygrad_rnn.tape import Origin, look
 __all__ = [
     "COLOURS",
     "AnomalyError",
+    "Monitor",
     "Origin",
     "Panel",
     "Picture",

@@ -65,9 +65,9 @@ def over_time(
 
 
 def _seen_over_time(cell: Cell, inputs: dict[str, Any], state: Any, how: How, see: See) -> CellRun:
-    """A cell over time, whose inner values are shown to somebody."""
+    """A cell over time, whose inner values are shown to somebody; unrolled, for this once."""
     step = partial(_step, cell, None)
-    (output, notes), end = scan(step, inputs, state, reverse=how.reverse, unroll=how.unroll)
+    (output, notes), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
     see(cell, how.reverse, output, notes)
     return output, [_noted(cell, name, notes) for name in how.record], leaves(end)
 

@@ -1,6 +1,7 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.contributions import Contributions, contributions
 from tinygrad_rnn.lab.directions import path_directions, random_directions
 from tinygrad_rnn.lab.picture import (
     COLOURS,
@@ -18,6 +19,7 @@ from tinygrad_rnn.tape import Origin, look
 __all__ = [
     "COLOURS",
     "AnomalyError",
+    "Contributions",
     "Origin",
     "Panel",
     "Picture",
@@ -27,6 +29,7 @@ __all__ = [
     "Unit",
     "Units",
     "add_picture_options",
+    "contributions",
     "detect_anomaly",
     "draw_picture",
     "look",

@@ -1,10 +1,11 @@
 """Layers made of layers: stacks, both directions, residual connections.
 
 A recurrent layer is called as ``layer(x, state=None, *, lengths=None, record=(), reverse=False)``,
-and with ``probe=`` where one is given, returns ``(output, state)``, with ``record`` also the inner
-values over time, and has an ``initial_state``. ``batch_first`` is an attribute where it may be set, and a layer that can follow
-a stream has a ``step``. What has no ``initial_state``, such as Dropout or Linear, is called with x
-alone, or with ``mask=``, which steps count, where an attribute ``takes_mask`` says so.
+and with ``probe=`` where one is given. It returns ``(output, state)``, with ``record`` also the
+inner values over time, and has an ``initial_state``. ``batch_first`` is an attribute where it may
+be set, and a layer that can follow a stream has a ``step``. What has no ``initial_state``, such as
+Dropout or Linear, is called with x alone, or with ``mask=``, which steps count, where an attribute
+``takes_mask`` says so.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
 from tinygrad_rnn.lab.contributions import Contributions, contributions
 from tinygrad_rnn.lab.directions import path_directions, random_directions
+from tinygrad_rnn.lab.flow import GradientFlow, gradient_flow
+from tinygrad_rnn.lab.flow_of_layer import LayerFlow
+from tinygrad_rnn.lab.gates import Saturation
 from tinygrad_rnn.lab.picture import (
     COLOURS,
     Panel,
@@ -20,9 +23,12 @@ __all__ = [
     "COLOURS",
     "AnomalyError",
     "Contributions",
+    "GradientFlow",
+    "LayerFlow",
     "Origin",
     "Panel",
     "Picture",
+    "Saturation",
     "Strip",
     "Surface",
     "Telling",
@@ -32,6 +38,7 @@ __all__ = [
     "contributions",
     "detect_anomaly",
     "draw_picture",
+    "gradient_flow",
     "look",
     "path_directions",
     "random_directions",

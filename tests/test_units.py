@@ -78,7 +78,7 @@ def test_inner_values_are_those_that_record_gives() -> None:
             expected = values.numpy()
             expected = expected.reshape(6, 50, 2, 5)[k]
             np.testing.assert_allclose(found.array(name, layer), expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.array("y", "own.cell"), own.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.array("h", "own.cell"), own.numpy(), rtol=1e-4, atol=1e-6)
     for name, values in of_stream.items():
         expected = values.numpy().reshape(50, 2, 6)
         np.testing.assert_allclose(found.array(name), expected, rtol=1e-4, atol=1e-6)

@@ -144,6 +144,7 @@ class Strip:
         colours = [COLOURS["orange"] if v > 0 else COLOURS["blue"] for v in self.values]
         axes.bar(places, self.values, color=colours, width=0.9)
         axes.axhline(0, color="black", linewidth=1)
+        axes.set_axisbelow(True)
         shown = [SHOWN.get(t, t) for t in self.tokens]
         axes.set_xticks(places, shown, rotation=0 if max(map(len, shown)) == 1 else 90)
         axes.set(ylabel=self.name, ylim=(0, 1) if self.gate else (-self.scale, self.scale))

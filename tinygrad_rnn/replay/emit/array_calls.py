@@ -57,6 +57,18 @@ def one_step(loop: Loop, backend: Backend) -> Fallback:
     return fallback
 
 
+def source(loop: Loop, backend: Backend) -> tuple[list[str], list[list[str]], list[Ref]]:
+    """The text of the function: all lines, those of each step, and what its views are."""
+    writer = _Writer(loop, backend)
+    steps: list[list[str]] = []
+    for step in loop.steps:
+        first = len(writer.body)
+        writer.step(step)
+        steps.append(writer.body[first:])
+    lines, refs = writer.text()
+    return lines, steps, refs
+
+
 class _Function:
     """Steps of a loop as one Python function."""
 

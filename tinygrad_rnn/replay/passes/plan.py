@@ -85,7 +85,7 @@ class Planner:
         steps: list[tuple[Step, tuple[Op, ...], str]] = []
         for task in self.schedule.tasks:
             if not isinstance(task, Group):
-                alone = "a product" if is_product(task) else "no kernel is made of it"
+                alone = "its operands are there" if is_product(task) else "no kernel is made of it"
                 steps.append((self.single(task), (task,), alone))
                 continue
             phase = self.phase(task)

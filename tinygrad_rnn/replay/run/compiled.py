@@ -44,7 +44,7 @@ class Compiled:
     ) -> None:
         self.backend, self.reverse = backend, reverse
         self.passed = passed(program, reverse, brief)
-        self.program, self.parts, self.plan = self.passed.settled, *self.passed[5:]
+        self.program, self.parts, self.plan = self.passed.settled, *self.passed[-2:]
         self.rounded, self.summed = self.passed.rounded, self.passed.summed
         self.given = self.program.ys[:given]
         around = [*self.parts.before, *self.parts.after]

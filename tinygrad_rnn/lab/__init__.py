@@ -9,6 +9,7 @@ from tinygrad_rnn.lab.picture import (
     add_picture_options,
     draw_picture,
 )
+from tinygrad_rnn.lab.replayed import Replayed, stages
 from tinygrad_rnn.lab.surface import Surface, surface
 from tinygrad_rnn.tape import Origin, look
 
@@ -18,6 +19,7 @@ __all__ = [
     "Origin",
     "Panel",
     "Picture",
+    "Replayed",
     "Surface",
     "add_picture_options",
     "detect_anomaly",
@@ -25,5 +27,6 @@ __all__ = [
     "look",
     "path_directions",
     "random_directions",
+    "stages",
     "surface",
 ]

@@ -14,7 +14,15 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from tinygrad_rnn.replay.program.loop import DType
-from tinygrad_rnn.tape import Origin, Primitive, current_modes, current_place, in_place
+from tinygrad_rnn.tape import (
+    Origin,
+    Primitive,
+    current_modes,
+    current_place,
+    html_paragraph,
+    html_table,
+    in_place,
+)
 
 
 class Value:
@@ -84,7 +92,7 @@ def no_values() -> list[Value]:
     return []
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """(consts, x_t, state_{t-1}) -> (y_t, state_t, totals), where totals are summed over time.
 
@@ -107,8 +115,14 @@ class Program:
         """The op that computes each value."""
         return {y: op for op in self.ops for y in op.outputs}
 
+    def __repr__(self) -> str:
+        return f"step of {len(self.ops)} operations"
+
     def __str__(self) -> str:
         return Names(self).program()
+
+    def _repr_html_(self) -> str:
+        return Names(self).html()
 
 
 def evaluate(
@@ -246,20 +260,37 @@ class Names:
         return self.of.setdefault(x, f"%{sum(n.startswith('%') for n in self.of.values())}")
 
     def line(self, op: Op) -> str:
+        outputs, kinds, call = self.parts(op)
+        return f"{outputs} = {call}   {kinds}"
+
+    def parts(self, op: Op) -> tuple[str, str, str]:
+        """What a line defines, of what kinds, by which call."""
         arguments = [self.operand(x) for x in op.inputs]
         arguments += [f"{name}={value}" for name, value in op.params.items()]
         kinds = dict.fromkeys(f"{y.dtype} {y.shape}" for y in op.outputs)
         outputs = ", ".join(self.operand(y) for y in op.outputs)
-        return f"{outputs} = {op.primitive.name}({', '.join(arguments)})   {' / '.join(kinds)}"
+        return outputs, " / ".join(kinds), f"{op.primitive.name}({', '.join(arguments)})"
+
+    def html(self) -> str:
+        """The program as a table for notebooks, under what it is given and over what it gives."""
+        head, body, tail = self.sections()
+        table = html_table(("name", "kind", "operation"), map(self.parts, body), code=2)
+        return "".join((*map(html_paragraph, head), table, *map(html_paragraph, tail)))
 
     def program(self) -> str:
+        head, body, tail = self.sections()
+        return "\n".join([*head, *(f"  {self.line(op)}" for op in body), *tail])
+
+    def sections(self) -> tuple[list[str], list[Op], list[str]]:
+        """What the program is given, its lines, and what it gives."""
         p = self.program_
         head = [
             f"{role}: " + ", ".join(f"{self.operand(v)} {v.dtype} {v.shape}" for v in values)
             for role, values in (("constant", p.consts), ("inputs", p.xs), ("state", p.state))
             if values
         ]
-        body = [self.line(op) for op in p.ops]
+        for op in p.ops:
+            self.parts(op)  # gives the values their names
         tail = [
             f"{role}: " + ", ".join(self.operand(v) for v in values)
             for role, values in (
@@ -269,7 +300,7 @@ class Names:
             )
             if values
         ]
-        return "\n".join([*head, *(f"  {line}" for line in body), *tail])
+        return head, p.ops, tail
 
 
 def replace_outputs(program: Program, ys: list[Value]) -> Program:

@@ -77,9 +77,8 @@ class Rows:
         for k, record in enumerate(self._records):
             for value in outside.get(k, ()):
                 yield self._leaf(value)
-            operands = [
-                self.names.of(x) if isinstance(x, Traced) else _constant(x) for x in record.inputs
-            ]
+            inputs = () if record.freed else record.inputs
+            operands = [self.names.of(x) if isinstance(x, Traced) else _constant(x) for x in inputs]
             settings = [f"{name}={shortened(repr(x))}" for name, x in record.params.items()]
             origin = str(record.origin or "")
             yield self._record(k, 1, operands, settings, (k,), bool(self._unfold), origin)
@@ -154,7 +153,8 @@ class Rows:
         self, k: int, depth: int, layer: str, around: Around, twins: Any, opened: bool
     ) -> Row:
         record = self._records[k]
-        operands = [self._operand(k, j, layer, around) for j in range(len(record.inputs))]
+        count = 0 if record.freed else len(record.inputs)
+        operands = [self._operand(k, j, layer, around) for j in range(count)]
         others = [self._records[k + len(group) // group.count] for group in around]
         settings: list[str] = []
         for name, value in record.params.items():

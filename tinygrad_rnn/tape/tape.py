@@ -116,7 +116,13 @@ class Tape:
 
         >>> import tinygrad_rnn as tg
         >>> x = tg.tensor([0.0, 2.0, 4.0], requires_grad=True)
-        >>> print(tg.Tape.of((x * x).sum()).listing(columns=["kind", "values", "gradient"]))
+        >>> print(tg.Tape.of((x * x).sum()).listing(columns=["values", "gradient"]))
+        tape of 2 records, 16 B of results
+              min mean max zeros g min g mean g max g zeros
+          %0:   0    2   4   33%     0      4     8     33%   leaf
+          %1:   0 6.67  16   33%     1      1     1      0%   multiply(%0, %0)
+          %2:  20   20  20    0%     1      1     1      0%   sum(%1, axis=(0,), keepdims=False)
+        result: %2
         """
         for column in columns:
             if column not in COLUMNS:

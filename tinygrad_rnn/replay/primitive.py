@@ -144,7 +144,13 @@ def _reads(replay: Replay, **_: Any) -> str:
     return " ".join(["x", *(f"y{k}" for k in range(len(replay.program.ys)))])
 
 
-_scan = Primitive("scan", _forward, joint_rule=_rule, multiple=True, reads=_reads, fresh=True)
+def _inside(replay: Replay, steps: int, held: Held | None) -> tuple[int, Program]:
+    return steps, replay.program
+
+
+_scan = Primitive(
+    "scan", _forward, joint_rule=_rule, multiple=True, reads=_reads, fresh=True, inside=_inside
+)
 
 
 def apply(

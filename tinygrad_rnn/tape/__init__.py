@@ -5,6 +5,7 @@ Imports backends/ only. Read record.py first, then primitive.py and walk.py.
 
 from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.cotangent import Deferred, register_conform
+from tinygrad_rnn.tape.folding import Group, LayerTotal
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.listing import format_bytes
 from tinygrad_rnn.tape.modes import (
@@ -45,7 +46,9 @@ from tinygrad_rnn.tape.walk import backward, differentiate
 __all__ = [
     "Deferred",
     "Function",
+    "Group",
     "Handle",
+    "LayerTotal",
     "Modes",
     "Observer",
     "Origin",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn.tape.clock import next_position
+from tinygrad_rnn.tape.folding import Group, folded
 from tinygrad_rnn.tape.listing import names_of, program, table
 from tinygrad_rnn.tape.modes import look
 from tinygrad_rnn.tape.order import between, collect
@@ -82,6 +83,10 @@ class Tape:
 
     def _repr_html_(self) -> str:
         return table(self.records, self.outputs, self._names_before())
+
+    def folded(self) -> Group:
+        """The records by layer and time step, what repeats once: to be shown, and opened."""
+        return folded(self.records)
 
     def _names_before(self) -> dict[int, str]:
         """What the printed forward tape calls its records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class TapeContent:
             "cotangents": _measured(passes.cotangents, arrays),
             "shares": _coded(passes.shares[self.kept], "<f8"),
             "uses": {self.number[k]: self._uses(uses) for k, uses in passes.uses.items()},
-            "outline": [self._node(node) for node in self.outline.roots],
+            "outline": self._items(self.outline.roots),
             "outputs": [self._source(rows.source(y)) for y in rows.tape.outputs],
             "operations": self._operations(),
             "code": {text: code_line(text) for text in self._places},
@@ -254,12 +255,14 @@ class TapeContent:
             [_rounded(x) for x in shares.values()],
         ]
 
+    def _items(self, items: Sequence[Node | int]) -> list[Any]:
+        return [self._node(x) if isinstance(x, Node) else self.number[x] for x in items]
+
     def _node(self, node: Node) -> dict[str, Any]:
-        items = [x if isinstance(x, Node) else self.number[x] for x in node.items]
         found: dict[str, Any] = {
             "title": node.title,
             "kind": node.kind,
-            "items": [self._node(x) if isinstance(x, Node) else x for x in items],
+            "items": self._items(node.items),
         }
         if node.merged > 1:
             found["merged"] = node.merged

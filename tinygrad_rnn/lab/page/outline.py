@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinygrad_rnn.lab.page.rows import Loop, Rows
-from tinygrad_rnn.tape import Record
-from tinygrad_rnn.tape.folding import Folded, Group
+from tinygrad_rnn.tape import Group, Record
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Outline:
     def __init__(self, rows: Rows, most: int) -> None:
         self.rows = rows
         self.every = self.together = 1
-        root = Folded(rows.tape.records).root
+        root = rows.tape.folded()
         self.row_of = np.array([rows.record[r] for r in rows.tape.records], np.int64)
         while self._size(root, self.every) > most:
             self.every *= 2
@@ -90,7 +89,7 @@ class Outline:
                     found.append(before := Node("", "loop"))
                 before.items += self._steps(group, above)
             elif group.kind == "repeat":
-                found.append(Node(f"{group.count} times the same", "repeat", self._parts(group, above)))
+                found.append(self._repeated(group, above))
             else:
                 layer = group.layer
                 name = layer.removeprefix(f"{above}.") if layer and above else layer
@@ -100,6 +99,18 @@ class Outline:
             if isinstance(node, Node) and node.kind == "loop":
                 node.title = f"time steps {_span([n.title for n in node.items if isinstance(n, Node)])}"
         return found
+
+    def _repeated(self, group: Group, above: str) -> Node:
+        """What repeats; layers that are the same but for their names stand beside each other."""
+        parts = self._parts(group, above)
+        layers = [x for part in parts for x in part.items if isinstance(x, Node)]
+        if all(x.kind == "layer" for x in layers) and len(layers) == sum(
+            len(part.items) for part in parts
+        ):
+            for part, layer in zip(parts, layers, strict=False):
+                layer.merged = part.merged
+            return Node(f"{layers[0].title} ... {layers[-1].title}", "layers", [*layers])
+        return Node(f"{group.count} times the same", "repeat", [*parts])
 
     def _steps(self, group: Group, above: str) -> list[Node]:
         first, last = group.steps or (0, 0)

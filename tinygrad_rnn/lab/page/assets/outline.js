@@ -73,10 +73,11 @@ class Outline {
   _openFirst() {
     let level = [this.whole];
     while (level.length) {
-      const below = level.flatMap((part) => part.items).filter((x) => x instanceof Part);
+      const below = level.flatMap((part) => part.items)
+        .filter((x) => x instanceof Part && !x.isOfSteps && x.kind !== "leaves");
       const inside = below.reduce((sum, part) => sum + part.items.length, 0);
       if (inside > 40) return;
-      for (const part of below) part.open = !part.isOfSteps && part.kind !== "leaves";
+      for (const part of below) part.open = true;
       level = below.filter((part) => part.open);
     }
   }

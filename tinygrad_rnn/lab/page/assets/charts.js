@@ -56,7 +56,7 @@ function lineChart(series, positions, { label = "t", unit = "norm", bars = false
   const inside = log ? niceTicks(Math.ceil(low), Math.floor(high), 4) : niceTicks(low, high, 4);
   const ticks = inside.length ? inside : [low, high];
   for (const v of ticks) {
-    const text = formatNumber(log ? 10 ** v : v);
+    const text = formatTick(log ? 10 ** v : v);
     svg.append(
       svgElement("line", { class: "grid", x1: left, x2: width - 8, y1: y(v), y2: y(v) }),
       svgElement("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, text),

@@ -1,9 +1,9 @@
 // What there is to know of the chosen row or part.
 
 class Details {
-  // `go(target)` chooses another one; `openLoop(number)` shows how a replayed loop was compiled.
-  constructor(outline, clock, go, openLoop) {
-    Object.assign(this, { outline, clock, go, openLoop, tape: outline.tape });
+  // `go(target)` chooses another one; `stages` show how a replayed loop was compiled.
+  constructor(outline, clock, go, stages) {
+    Object.assign(this, { outline, clock, go, stages, tape: outline.tape });
     this.box = document.getElementById("details");
     this.view = "map"; // how elements are shown: map, numbers or curve
   }
@@ -39,7 +39,7 @@ class Details {
     this._add(this._trail(part), element("h2", {}, part.title));
     if (part.kind === "leaves") return this._leaves(part);
     this._add(this._facts([
-      ["records", formatCount(part.records)],
+      [part.isReplayed ? "operations" : "records", formatCount(part.records)],
       ["bytes of results", formatBytes(part.bytes)],
       part.merged > 1 && ["shown as one", `${part.merged} steps or repetitions`],
     ]));
@@ -266,9 +266,8 @@ class Details {
     cells.push(["zeros", formatShare(found.zeros)]);
     if (found.nan) cells.push(["nan", formatCount(found.nan)]);
     if (found.infinite) cells.push(["infinite", formatCount(found.infinite)]);
-    return element("table", { class: "measures" },
-      element("tr", {}, ...cells.map(([name]) => element("th", {}, name))),
-      element("tr", {}, ...cells.map(([, value]) => element("td", {}, value))));
+    return element("dl", { class: "measures" }, ...cells.map(([name, value]) =>
+      element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   }
 
   // Which element of the whole array the n-th one of a sample is.
@@ -352,8 +351,9 @@ class Details {
   }
 
   _loopButton(loop) {
+    if (!this.stages.has(loop)) return null;
     return element("p", {}, element("button", {
-      type: "button", class: "big", onclick: () => this.openLoop(loop),
+      type: "button", class: "big", onclick: () => this.stages.open(loop),
     }, "How this loop is compiled"));
   }
 }

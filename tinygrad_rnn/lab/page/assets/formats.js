@@ -12,6 +12,19 @@ function formatNumber(x, digits = 3) {
   return text.replace("-", "−").replace("e-", "e−").replace("e+", "e");
 }
 
+// Equal kinds of several results as one: 4 × float32 (2, 3).
+function shortKind(text) {
+  const kinds = text.split(" / ");
+  const same = kinds.every((kind) => kind === kinds[0]);
+  if (kinds.length === 1) return text;
+  return same ? `${kinds.length} × ${kinds[0]}` : `${kinds[0]} / ... ${kinds.length} results`;
+}
+
+// A power of ten without its zeros: 1e−5.
+function formatTick(x) {
+  return formatNumber(x).replace(/\.0+e/, "e");
+}
+
 function formatCount(n) {
   return n.toLocaleString("en");
 }

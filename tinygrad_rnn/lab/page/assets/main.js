@@ -20,7 +20,7 @@ function startTheme(redraw) {
   });
 }
 
-function startTape(content, openLoop) {
+function startTape(content, stages) {
   const tape = new TapeData(content);
   const clock = new Clock(tape);
   const outline = new Outline(tape);
@@ -30,12 +30,13 @@ function startTape(content, openLoop) {
     folded: () => {},
   });
   const go = (target) => tree.select(target, { reveal: true });
-  details = new Details(outline, clock, go, openLoop);
+  details = new Details(outline, clock, go, stages);
   const stepper = new Stepper(clock, tree, (row) => details.show(row < 0 ? null : row));
   new Search(outline, go);
   document.getElementById("fold-all").addEventListener("click", () => tree.foldAll());
   document.getElementById("open-level").addEventListener("click", () => tree.openLevel());
   document.addEventListener("keydown", (event) => {
+    if (document.body.classList.contains("with-stages")) return;
     if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
     const action = {
       ".": () => stepper.by(1), ",": () => stepper.by(-1),
@@ -61,7 +62,7 @@ function startTape(content, openLoop) {
 function start() {
   const stages = new Stages(CONTENT.loops);
   let redraw = () => {};
-  if (CONTENT.tape) redraw = startTape(CONTENT.tape, (loop) => stages.open(loop));
+  if (CONTENT.tape) redraw = startTape(CONTENT.tape, stages);
   else {
     document.body.classList.add("program");
     stages.open(0);

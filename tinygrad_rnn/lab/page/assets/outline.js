@@ -12,6 +12,11 @@ class Part {
     this.items = data.items.map((x) => (typeof x === "number" ? x : new Part(x, this)));
   }
 
+  // Whether its rows are operations of a replayed loop, which are no records of the tape.
+  get isReplayed() {
+    return Boolean(this.above) && (this.above.kind === "replayed" || this.above.isReplayed);
+  }
+
   get isOfSteps() {
     return ["loop", "repeat", "replayed"].includes(this.kind);
   }

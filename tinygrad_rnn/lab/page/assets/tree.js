@@ -115,7 +115,7 @@ class Tree {
     const many = part.merged > 1 ? ` (${part.merged} as one)` : "";
     const what = part.kind === "leaves"
       ? formatCount(part.items.length)
-      : `${formatCount(part.records)} rec. ${formatBytes(part.bytes)}`;
+      : `${formatCount(part.records)} ${part.isReplayed ? "op." : "rec."} ${formatBytes(part.bytes)}`;
     line.append(
       element("span", { class: "label" },
         element("span", { class: "fold", "aria-hidden": "true" }, part.open ? "▾" : "▸"),
@@ -132,7 +132,7 @@ class Tree {
       element("span", { class: "label" },
         element("span", { class: "name" }, tape.name(row)),
         element("code", { class: "call" }, tape.isLeaf(row) ? "" : tape.call(row)),
-        element("span", { class: "what" }, tape.text("kind", row))),
+        element("span", { class: "what" }, shortKind(tape.text("kind", row)))),
       this._cell(row, "values"),
       this._cell(row, "cotangents"),
     );

@@ -1,9 +1,7 @@
-"""The boxes as DOT, the language of Graphviz, and Graphviz where it is installed."""
+"""The boxes as DOT, the language of Graphviz."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 from tinygrad_rnn.lab.drawing.graph import Box
@@ -60,13 +58,3 @@ def _end(box: Box, which: int) -> Box:
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
-
-def by_graphviz(text: str) -> str | None:
-    """The SVG that Graphviz makes of DOT, None where it is not installed or cannot."""
-    program = shutil.which("dot")
-    if program is None:
-        return None
-    found = subprocess.run(
-        [program, "-Tsvg"], input=text.encode(), capture_output=True, check=False
-    )
-    return found.stdout.decode() if found.returncode == 0 else None

@@ -12,7 +12,7 @@ from tinygrad_rnn.replay import is_replayed
 from tinygrad_rnn.replay.program.program import Program, Value
 from tinygrad_rnn.tape import Group, Record, Tape, Traced, format_bytes
 
-MOST_BOXES = 60
+MOST_BOXES = 80
 """From so many boxes on, nothing more is opened."""
 
 
@@ -102,7 +102,11 @@ def _title(group: Group, above: str) -> str:
         return layer.removeprefix(f"{above}.") or "the model itself"
     if group.steps is not None:
         first, last = group.steps
-        return f"t = {first}" if group.count == 1 else f"t = {first} ... {last}   x {group.count}"
+        return f"t = {first}" if group.count == 1 else f"t = {first} ... {last} (x {group.count})"
+    parts = group.repetition()
+    if len(parts) == 1 and parts[0].layer:
+        names = [p.layer.removeprefix(f"{above}.") for p in (parts[0], group.in_last(parts[0])) if p.layer]
+        return f"{' ... '.join(names)} (x {group.count})"
     return f"x {group.count}"
 
 
@@ -159,16 +163,23 @@ def _edge(a: _Open, b: _Open, source: int, target: int) -> None:
         a = a.above or a
     while b.depth > above_a.depth + 1:
         b = b.above or b
-    around: _Open | None = above_a
-    returning = False
-    while around is not None:
-        start, each = around.group.start, around.each
-        if around.group.count > 1 and source >= start:
-            returning = returning or (source - start) // each != (target - start) // each
-        around = around.above
+    returning = _is_later(above_a, source, target)
     if a is above_a or b is above_a:  # both within a box that is not opened
         return
     above_a.box.connect(a.place, b.place, returning)
+
+
+def _is_later(here: _Open, source: int, target: int) -> bool:
+    """Whether two records of a box are in different repetitions of it, or of one around it."""
+    around = [here]
+    while (above := around[-1].above) is not None:
+        around.append(above)
+    later = False
+    for box in reversed(around):
+        a, b = ((k - box.group.start) // box.each for k in (source, target))
+        later = later or a != b
+        source, target = source - a * box.each, target - b * box.each
+    return later
 
 
 def _open_replayed(box: Box, record: Record) -> int:

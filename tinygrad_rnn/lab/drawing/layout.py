@@ -165,7 +165,7 @@ def _place(
             spot.x -= left
             if spot.box is not None:
                 spot.box.x = spot.x - spot.width / 2
-                spot.box.y = top + (heights[-1] - spot.box.height) / 2
+                spot.box.y = top
         top += heights[-1] + ROW
     right = max(spot.x + spot.width / 2 for layer in layers for spot in layer)
     placed.height = top - (0 if lanes else ROW - PAD)
@@ -178,8 +178,10 @@ def _place(
                 points += [(spot.x, tops[spot.layer]), (spot.x, tops[spot.layer] + heights[spot.layer])]
         first, last = chain[0].box, chain[-1].box
         assert first is not None and last is not None
-        start = (first.x + first.width / 2, first.y + first.height)
-        placed.edges.append(([start, *points, (last.x + last.width / 2, last.y)], box.edges[edge]))
+        middle = first.x + first.width / 2
+        foot = tops[chain[0].layer] + heights[chain[0].layer]
+        start = [(middle, first.y + first.height), (middle, foot)]
+        placed.edges.append(([*start, *points, (last.x + last.width / 2, last.y)], box.edges[edge]))
     layer_of = {id(spot.box): spot.layer for layer in layers for spot in layer if spot.box}
     for lane, ((source, target), count) in enumerate(box.returns.items()):
         a, b = placed.below[source], placed.below[target]

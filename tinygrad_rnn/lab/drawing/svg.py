@@ -11,18 +11,21 @@ _MARGIN = 16.0
 
 _STYLE = """
   .ground { fill: #ffffff } .box { fill: #ffffff; stroke: #5b6470 }
-  .layer, .tape { fill: #f3f5f7; stroke: #5b6470 } .steps, .repeat, .replayed { fill: #e6f0f8; stroke: #0067a5; stroke-width: 1.5 }
+  .around { fill: #f3f5f7; stroke: #5b6470 } .loop { fill: #e6f0f8; stroke: #0067a5; stroke-width: 1.5 }
   text { font: 13px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #16191d }
   .title { font-weight: 700 } .more { fill: #5b6470 }
   .edge { fill: none; stroke: #5b6470; stroke-width: 1.4 } .head { fill: #5b6470 }
   .return { fill: none; stroke: #b04a00; stroke-width: 1.6; stroke-dasharray: 6 4 } .back { fill: #b04a00 }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #14171b } .box { fill: #14171b; stroke: #a2abb7 }
-    .layer, .tape { fill: #1d2126; stroke: #a2abb7 } .steps, .repeat, .replayed { fill: #1c2c3a; stroke: #62b8f0 }
+    .around { fill: #1d2126; stroke: #a2abb7 } .loop { fill: #1c2c3a; stroke: #62b8f0 }
     text { fill: #e9ecf0 } .more { fill: #a2abb7 } .edge { stroke: #a2abb7 } .head { fill: #a2abb7 }
     .return { stroke: #f0a050 } .back { fill: #f0a050 }
   }
 """  # noqa: E501
+
+_KINDS = dict.fromkeys(("steps", "repeat", "record"), "loop")
+"""How boxes that are opened are filled, a replayed loop, which is a record, among them."""
 
 _LEGEND = "dashed: what the next time step, or the next repetition, reads"
 
@@ -51,9 +54,9 @@ def svg(placed: Placed) -> str:
 
 def _box(placed: Placed, x: float, y: float) -> Iterator[str]:
     box = placed.box
-    kind = box.kind if box.below else "box"
+    kind = _KINDS.get(box.kind, "around") if box.below else "box"
     yield (
-        f'<rect class="{kind if kind != "operation" else "box"}" x="{x:.1f}" y="{y:.1f}" '
+        f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" '
         f'width="{placed.width:.1f}" height="{placed.height:.1f}" rx="6"/>'
     )
     yield _text(x + PAD, y + LINE, box.title, "title")

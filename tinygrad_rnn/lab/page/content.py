@@ -84,7 +84,7 @@ class TapeContent:
         return {
             "records": records,
             "bytes": total,
-            "gradient": passes.total**0.5 if passes.backwards else None,
+            "gradient": _rounded(passes.total**0.5) if passes.backwards else None,
             "backwards": passes.backwards,
             "notes": [*passes.notes, *self._notes()],
             "rows": listed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -88,17 +89,8 @@ class Measures:
 
     def _sampled(self, k: int, x: np.ndarray) -> np.ndarray:
         """Elements at even distances along each axis, no more than ``largest`` of them."""
-        sizes = [*x.shape]
-        while math.prod(sizes) > self.largest:
-            axis = sizes.index(max(sizes))
-            others = math.prod(sizes) // sizes[axis]
-            sizes[axis] = max(min(self.largest // others, sizes[axis] // 2), 1)
-        picks = [
-            np.arange(n) if n == size else np.linspace(0, size - 1, n).round().astype(int)
-            for n, size in zip(sizes, x.shape, strict=True)
-        ]
-        self.shapes[k] = (*sizes,)
-        return x[np.ix_(*picks)] if x.ndim else x
+        self.shapes[k], picked = _picked(x.shape, self.largest)
+        return x if picked is None else x[picked]
 
     def merge(self, into: int, rows: np.ndarray) -> None:
         """Let the measures of one array be those of several that have one shape.
@@ -117,6 +109,22 @@ class Measures:
             self.strange[into] = (sum(n for n, _ in counts), sum(n for _, n in counts))
 
 
+@cache
+def _picked(shape: tuple[int, ...], largest: int) -> tuple[tuple[int, ...], Any]:
+    """The shape of a sample, and the index that takes it; None where it is the whole array."""
+    sizes = [*shape]
+    if math.prod(sizes) <= largest:
+        return shape, None
+    while math.prod(sizes) > largest:
+        axis = sizes.index(max(sizes))
+        others = math.prod(sizes) // sizes[axis]
+        sizes[axis] = max(min(largest // others, sizes[axis] // 2), 1)
+    places = [
+        np.linspace(0, size - 1, n).round().astype(int) for n, size in zip(sizes, shape, strict=True)
+    ]
+    return (*sizes,), np.ix_(*places)
+
+
 def _scaled_norm(flat: np.ndarray) -> float:
     scale = float(np.abs(flat).max())
     return scale * float(np.linalg.norm(flat.astype(np.float64) / scale)) if scale else 0.0
@@ -125,8 +133,8 @@ def _scaled_norm(flat: np.ndarray) -> float:
 def _as_integers(sample: np.ndarray, largest: float) -> np.ndarray:
     x = sample.astype(np.float64).reshape(-1)
     with np.errstate(all="ignore"):
-        ratio = x / largest if largest else x * 0
-        found = np.nan_to_num(ratio * SCALE, nan=0, posinf=0, neginf=0).round()
-    found = np.where(np.isnan(x), NAN, found)
-    found = np.where(np.isinf(x), np.copysign(INFINITE, x), found)
+        found = np.rint(x * (SCALE / largest) if largest else x * 0)
+    if not np.isfinite(found).all():
+        found = np.where(np.isnan(x), NAN, found)
+        found = np.where(np.isinf(x), np.copysign(INFINITE, x), found)
     return found.astype("<i2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def source(function: Any) -> tuple[str, str]:
     return f"{shown_path(file)}:{first}", inspect.cleandoc("".join(lines))
 
 
+@cache
 def shown_path(path: str) -> str:
     """The path of a file, from the package on for those of this package."""
     try:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn.lab.page.rules import code_line, shown_path
-from tinygrad_rnn.replay import Stage, Stages
-from tinygrad_rnn.replay.stage import Row
+from tinygrad_rnn.replay.program.stage import Row, Stage, Stages
 
 
 def stage_content(stages: Stages, title: str) -> dict[str, Any]:
-    """The stages as data."""
+    """The stages as data; what other emitters write comes after what is run."""
     return {
         "title": title,
         "traced": _stage(stages.traced),
         "ways": [
-            {"title": way.title, "stages": [_stage(stage) for stage in way.stages]}
+            {"title": way.title, "stages": [_stage(s) for s in (*way.stages, *way.others)]}
             for way in stages.ways
         ],
         "origins": [_origin(origin.equation or origin.line) for origin in stages.origins],

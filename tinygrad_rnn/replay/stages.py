@@ -14,7 +14,7 @@ from tinygrad_rnn.replay.emit.choice import emitter_of
 from tinygrad_rnn.replay.emit.texts import texts, variables
 from tinygrad_rnn.replay.explain import as_run, bytes_of, directions, notes, step_text
 from tinygrad_rnn.replay.passes.gradient import Backward, Wanted
-from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise, is_moved
+from tinygrad_rnn.replay.passes.plain import SLICE, is_moved, is_reduction
 from tinygrad_rnn.replay.program.lineage import Lineage
 from tinygrad_rnn.replay.program.loop import Kernel, Phase
 from tinygrad_rnn.replay.program.program import Names, Op, Program, Value
@@ -45,17 +45,23 @@ ABOUT = {
 }  # fmt: skip
 
 
-def stages_of(replay: Replay, wanted: Wanted | None, origins: Sequence[Origin] = ()) -> Stages:
+def stages_of(
+    replay: Replay,
+    wanted: Wanted | None,
+    origins: Sequence[Origin] = (),
+    names: Sequence[str | None] = (),
+) -> Stages:
     """The stages of a step, forward and backward.
 
     Parameters
     ----------
     wanted : which gradients are wanted, None for none (see :func:`wanted_of`).
     origins : where the lines of its program come from: ``record.origin.inside`` of its loop.
+    names : of its constants, as far as they have one.
     """
     program = replay.program
     rows = Rows(Names(program), program, program)
-    traced = Stage("traced", ABOUT["traced"], (*_program(program, rows, origins),))
+    traced = Stage("traced", ABOUT["traced"], (*_program(program, rows, origins, names),))
     ways: list[Way] = []
     for title, compiled in directions(replay, wanted):
         first: list[Stage] = []
@@ -70,13 +76,19 @@ def stages_of(replay: Replay, wanted: Wanted | None, origins: Sequence[Origin] =
     return Stages(traced, (*ways,), (*origins,))
 
 
-def _program(program: Program, rows: Rows, origins: Sequence[Origin] = ()) -> Iterator[Section]:
+def _program(
+    program: Program,
+    rows: Rows,
+    origins: Sequence[Origin] = (),
+    called: Sequence[str | None] = (),
+) -> Iterator[Section]:
     """A program with what goes in and what comes out."""
-    names = rows.names
-    lines = names.program().splitlines()
+    lines = rows.names.program().splitlines()
     first = sum(map(bool, (program.consts, program.xs, program.state)))
     last = first + len(program.ops)
-    yield Section("", (*map(Row, lines[:first]),))
+    pairs = zip(program.consts, called, strict=False)
+    said = ", ".join(f"{rows.names.operand(v)} is {name}" for v, name in pairs if name)
+    yield Section("", (*map(Row, [said] * bool(said) + lines[:first]),))
     why = [*map(equation, origins)]
     why += [""] * (len(program.ops) - len(why))
     yield Section("", (*map(rows.line, program.ops, why),))
@@ -147,7 +159,7 @@ def _passes(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
     parts = found.parts
     places = {"once": parts.once, "before": parts.before, "loop": parts.loop, "after": parts.after}
     sections = [
-        Section(f"{title}:", (*(rows.line(op, parts.why[op]) for op in ops),))
+        Section(f"{title}:", (*(rows.line(op, parts.why[op]) for op in ops),), title)
         for title, ops in places.items()
         if ops
     ]
@@ -190,11 +202,11 @@ def _fused(compiled: Compiled, rows: Rows) -> Iterator[Section]:
     plan = compiled.plan
     for k, (step, ops, why) in enumerate(zip(plan.loop.steps, plan.ops, plan.why, strict=True)):
         kind = type(step).__name__.lower()
-        yield Section(f"step {k}, {kind} ({why}):", (*map(rows.line, ops),))
+        yield Section(f"step {k}, {kind} ({why}):", (*map(rows.line, ops),), f"step {k}")
     moved = [op for op in compiled.parts.loop if is_moved(op)]
     if moved:
         title = "no step, as they only say where values lie:"
-        yield Section(title, (*map(rows.line, moved),))
+        yield Section(title, (*map(rows.line, moved),), "strides")
 
 
 def _arrays(compiled: Compiled, rows: Rows) -> Section:
@@ -233,16 +245,18 @@ def _emitted(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
         yield Stage(f"emitted, {text.emitter}", about, (*sections,))
 
 
-def _ops_of_variables(phases: Sequence[Phase], ops: Sequence[Op]) -> dict[tuple[int, int], Op]:
-    """Which op a variable of a kernel's source belongs to, by phase and number."""
-    found: dict[tuple[int, int], Op] = {}
+def _ops_of_variables(phases: Sequence[Phase], ops: Sequence[Op]) -> dict[tuple[str, int], Op]:
+    """Which op a variable of a kernel's source belongs to, by its name and phase."""
+    found: dict[tuple[str, int], Op] = {}
     waiting = [*ops]
     for k, phase in enumerate(phases):
-        numbers = dict.fromkeys(int(line.target[1:].partition(".")[0]) for line in phase.lines)
-        of_phase = waiting[: len(numbers) + len(phase.reduces)]
+        names = dict.fromkeys(line.target.partition(".")[0] for line in phase.lines)
+        of_phase = waiting[: len(names) + len(phase.reduces)]
         del waiting[: len(of_phase)]
-        elementwise = [op for op in of_phase if is_elementwise(op)]
-        found.update(zip([(k, number) for number in numbers], elementwise, strict=True))
+        reductions = [op for op in of_phase if is_reduction(op)]
+        elementwise = [op for op in of_phase if not is_reduction(op)]
+        found.update(zip([(name, k) for name in names], elementwise, strict=True))
+        found.update({(f"a{n}", k): op for n, op in enumerate(reductions)})
     return found
 
 

@@ -19,6 +19,7 @@ from tinygrad_rnn.replay.emit.common import (
     CompiledStep,
     Fallback,
     StepAt,
+    accumulated,
     variable,
     view,
 )
@@ -220,9 +221,10 @@ class _PhaseWriter:
             self.names[line.target], self.dtypes[line.target] = out, line.dtype
             done = [x for x in dict.fromkeys(line.operands) if x in buffers and last[x] == k]
             writer.free += [buffers.pop(x) for x in done]
-        for name, reduction, ref in phase.reduces:
+        for k, (name, reduction, ref) in enumerate(phase.reduces):
             out = writer.view(ref._replace(shape=(*self.shape[:-1], 1)))
             writer.call(reduction, [self.names[name], "axis=-1", "keepdims=True"], out)
+            writer.body[-1] += f"  # {accumulated(k, self.k)}"
         for value, ref in sorted(late, key=lambda write: write[0] in buffers):
             name = self.names[value] if isinstance(value, str) else writer.number(value)
             writer.copy(name, writer.view(ref))

@@ -70,6 +70,11 @@ def variable(name: str, phase: int) -> str:
     return f"{name.replace('.', '_')}_{phase}"
 
 
+def accumulated(number: int, phase: int) -> str:
+    """What holds a reduction of a kernel's phase in the source."""
+    return f"a{number}_{phase}"
+
+
 def identity(reduction: Literal["sum", "max", "min"], dtype: DType) -> float | int | bool:
     """What a reduction of nothing gives, and every other begins with."""
     if reduction == "sum":

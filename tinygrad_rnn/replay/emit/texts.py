@@ -18,7 +18,7 @@ from tinygrad_rnn.replay.emit.cuda.source import cuda_kernel
 from tinygrad_rnn.replay.emit.numba.source import HEADER, RUN, module_source
 from tinygrad_rnn.replay.program.loop import Call, Kernel, Loop, Product, Ref, Step
 
-_VARIABLE = re.compile(r"\bv(\d+)(?:_\d+)*_(\d+)\b")
+_VARIABLE = re.compile(r"\b([va]\d+)(?:_\d+)*_(\d+)\b")
 
 
 class Text(NamedTuple):
@@ -39,14 +39,14 @@ def texts(loop: Loop, backend: Backend) -> list[Text]:
     return [_numba(loop, calls), _cuda(loop), calls]
 
 
-def variables(text: str) -> list[tuple[int, int]]:
-    """The lines of a kernel that a line of source computes, or else reads.
+def variables(text: str) -> list[tuple[str, int]]:
+    """The lines and reductions of a kernel that a line of source computes, or else reads.
 
-    Of each the phase, and the number that its name in the phase has (``v3`` and ``v3.1``: 3).
+    Of each its name, without what follows a point in it, and the number of its phase.
     """
     target, equals, _ = text.partition(" = ")
     found = _VARIABLE.findall(target) if equals else []
-    return [(int(phase), int(line)) for line, phase in found or _VARIABLE.findall(text)]
+    return [(name, int(phase)) for name, phase in found or _VARIABLE.findall(text)]
 
 
 def place(ref: Ref, loop: Loop) -> str:

@@ -35,10 +35,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of a stage that belong together. ``title`` may be ""."""
+    """Rows of a stage that belong together.
+
+    ``place`` says where they are run, in ``split`` and ``fused``: ``once``, ``before``, ``loop``,
+    ``after``, ``step 0`` and so on, ``strides`` for lines that only say where values lie.
+    """
 
     title: str
     rows: tuple[Row, ...]
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Stage:
     Attributes
     ----------
     name : of the pass: ``traced``, ``differentiated``, ``lowered``, ``simplified``, ``split``,
-        ``fused``, ``planned``, ``emitted``.
+        ``fused``, ``planned``, ``emitted, Numba`` (or ``CUDA``, or ``NumPy``).
     about : what the pass does and why.
     sections : the program, or what stands in its place.
     moves : what the pass did with lines of the stage before, one row each.
@@ -66,6 +71,20 @@ class Stage:
         for section in self.sections:
             yield from section.rows
 
+    def __str__(self) -> str:
+        """The rows, at the left of each the lines of the traced step that it was made of."""
+        parts = [fill(f"{self.name}: {self.about}", 100)]
+        wide = max((len(ranges(row.equations)) for row in (*self.moves, *self.rows())), default=0)
+        for section in (Section("", self.moves), *self.sections):
+            one = {row.why for row in section.rows}
+            common = one.pop() if len(one) == 1 and len(section.rows) > 1 else ""
+            if section.title or common:
+                parts.append(f"  {section.title}{f'   # {common}' * bool(common)}")
+            for row in section.rows:
+                text = f"{row.text}{f'   # {row.why}' * (row.why != common)}"
+                parts.append(f"  {ranges(row.equations):>{wide}} | {text}".rstrip())
+        return "\n".join([*parts, *(f"  {note}" for note in self.notes)])
+
 
 @dataclass(frozen=True)
 class Way:
@@ -80,8 +99,22 @@ class Way:
     others: tuple[Stage, ...] = ()
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name."""
-        return next(stage for stage in self.stages if stage.name == name)
+        """The stage of that name; ``emitted`` is that of the emitter which runs it here."""
+        return next(stage for stage in self.stages if stage.name.partition(",")[0] == name)
+
+    def places(self, equation: int) -> list[str]:
+        """Where what was made of a line of the traced step is run: ``["once", "step 1"]``."""
+        found: list[str] = []
+        for section in self.stage("split").sections:
+            inside = self.stage("fused").sections if section.place == "loop" else [section]
+            found += [
+                part.place for part in inside if any(equation in row.equations for row in part.rows)
+            ]
+        return found
+
+    def __str__(self) -> str:
+        """All stages."""
+        return "\n\n".join([f"== {self.title} ==", *map(str, self.stages)])
 
 
 @dataclass(frozen=True)
@@ -89,7 +122,7 @@ class Stages:
     """A step from its trace to its source: as traced, then forward and backward.
 
     ``origins`` say where the lines of the traced step come from, as far as somebody looked.
-    ``str()`` shows everything, at the left of each row the lines as traced that it was made of.
+    ``str()`` shows these lines, and where each is run; ``str()`` of a way all of its stages.
     """
 
     traced: Stage
@@ -97,10 +130,19 @@ class Stages:
     origins: tuple[Origin, ...] = ()
 
     def __str__(self) -> str:
-        parts = [_shown(self.traced)]
-        for way in self.ways:
-            parts += [f"== {way.title} ==", *map(_shown, way.stages)]
-        return "\n\n".join(parts)
+        head = ["", "the step, as traced", *(way.title.partition(",")[0] for way in self.ways), ""]
+        table = [head]
+        for row in self.traced.rows():
+            ran = [
+                ", ".join(place for number in row.equations for place in way.places(number))
+                for way in self.ways
+            ]
+            table.append([ranges(row.equations), row.text, *ran, row.why])
+        wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(f"{cell:<{w}}" for cell, w in zip(line, wide, strict=True)).rstrip()
+            for line in table
+        )
 
 
 class Rows:
@@ -135,18 +177,3 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(f"{run[0]}-{run[-1]}" if run[1:] else f"{run[0]}" for run in runs)
-
-
-def _shown(stage: Stage) -> str:
-    parts = [fill(f"{stage.name}: {stage.about}", 100)]
-    wide = max((len(ranges(row.equations)) for row in (*stage.moves, *stage.rows())), default=0)
-    for section in (Section("", stage.moves), *stage.sections):
-        one = {row.why for row in section.rows}
-        common = one.pop() if len(one) == 1 and len(section.rows) > 1 else ""
-        if section.title or common:
-            parts.append(f"  {section.title}{f'   # {common}' * bool(common)}")
-        for row in section.rows:
-            why = "" if common else row.why
-            text = f"{row.text}{f'   # {why}' * bool(why)}"
-            parts.append(f"  {ranges(row.equations):>{wide}} | {text}".rstrip())
-    return "\n".join([*parts, *(f"  {note}" for note in stage.notes)])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.common import Unsupported, identity, variable
+from tinygrad_rnn.replay.emit.common import Unsupported, accumulated, identity, variable
 from tinygrad_rnn.replay.emit.cuda.expressions import (
     cast,
     line_text,
@@ -80,7 +80,6 @@ class _Writer:
         self.numbers: list[int] = []
         self.pointers: dict[tuple[Any, ...], str] = {}
         self.scratch: set[str] = set()
-        self.accumulators = 0
         self.lead = [self.number(size) for size in kernel.lead]
         self.widths = [self.number(phase.width) for phase in kernel.phases]
         self.body = self._flat() if self.flat else self._by_run()
@@ -195,10 +194,8 @@ class _Writer:
     # The body
 
     def _phase(self, k: int, phase: Phase, width: str) -> list[str]:
-        first, totals = self.accumulators, len(phase.reduces)
-        self.accumulators += totals
         dtypes = self._dtypes(phase)
-        names = [f"total{first + k}" for k in range(totals)]
+        names = [accumulated(number, k) for number in range(len(phase.reduces))]
         starts: list[str] = []
         ends: list[str] = []
         for name, (value, how, ref) in zip(names, phase.reduces, strict=True):

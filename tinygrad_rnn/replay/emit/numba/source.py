@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tinygrad_rnn.replay.emit.common import Unsupported, identity, variable
+from tinygrad_rnn.replay.emit.common import Unsupported, accumulated, identity, variable
 from tinygrad_rnn.replay.emit.numba.expressions import CODES, Statements, cast, code_of, constant
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
@@ -185,7 +185,7 @@ class _KernelWriter:
             text = self.operand(value, values, code)
             inner.append(f"store({self.access(k, phase, ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
-            code, total = self.code(ref), f"a{k}_{number}"
+            code, total = self.code(ref), accumulated(number, k)
             self.add(depth, f"{total} = {constant(identity(kind, CODES[code]), code)}")
             text = self.statements.apply(kind, [total, self.operand(name, values, code)], code)
             inner.append(f"{total} = {text}")
@@ -193,7 +193,7 @@ class _KernelWriter:
         for statement in inner:
             self.add(depth + 1, statement)
         for number, (_, _, ref) in enumerate(phase.reduces):
-            self.add(depth, f"store({self.access(k, phase, ref)}, a{k}_{number})")
+            self.add(depth, f"store({self.access(k, phase, ref)}, {accumulated(number, k)})")
 
     def operand(
         self, x: str | float | int | bool, values: dict[str, tuple[str, str]], code: str

@@ -18,4 +18,6 @@ __all__ = ["draw"]
 def draw(tape: Tape, path: str | os.PathLike[str]) -> Path:
     """Write."""
     box = drawn(tape)
-    return write_text(path, dot_text(box) if Path(path).suffix == ".dot" else svg(laid_out(box)), "draw")
+    return write_text(
+        path, dot_text(box) if Path(path).suffix == ".dot" else svg(laid_out(box)), "draw"
+    )

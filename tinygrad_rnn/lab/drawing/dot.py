@@ -57,4 +57,3 @@ def _end(box: Box, which: int) -> Box:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
-

@@ -38,11 +38,12 @@ class Box:
 
     def walk(self) -> list[Box]:
         """The box and all below it, those around before those within."""
-        found, stack = list[Box](), [self]
+        found: list[Box] = []
+        stack: list[Box] = [self]
         while stack:
             box = stack.pop()
             found.append(box)
-            stack += reversed(box.below)
+            stack += box.below[::-1]
         return found
 
     def connect(self, source: int, target: int, returning: bool) -> None:
@@ -74,7 +75,10 @@ def drawn(tape: Tape) -> Box:
         here = waiting.popleft()
         if here.group.kind == "record":
             record = here.group.records[0]
-            if is_replayed(record) and count + len(record.params["replay"].program.ops) <= MOST_BOXES:
+            if (
+                is_replayed(record)
+                and count + len(record.params["replay"].program.ops) <= MOST_BOXES
+            ):
                 count += _open_replayed(here.box, record)
             continue
         parts = here.group.repetition()
@@ -105,7 +109,11 @@ def _title(group: Group, above: str) -> str:
         return f"t = {first}" if group.count == 1 else f"t = {first} ... {last} (x {group.count})"
     parts = group.repetition()
     if len(parts) == 1 and parts[0].layer:
-        names = [p.layer.removeprefix(f"{above}.") for p in (parts[0], group.in_last(parts[0])) if p.layer]
+        names = [
+            p.layer.removeprefix(f"{above}.")
+            for p in (parts[0], group.in_last(parts[0]))
+            if p.layer
+        ]
         return f"{' ... '.join(names)} (x {group.count})"
     return f"x {group.count}"
 
@@ -164,9 +172,10 @@ def _edge(a: _Open, b: _Open, source: int, target: int) -> None:
     while b.depth > above_a.depth + 1:
         b = b.above or b
     returning = _is_later(above_a, source, target)
-    if a is above_a or b is above_a:  # both within a box that is not opened
-        return
-    above_a.box.connect(a.place, b.place, returning)
+    if a is not above_a:
+        above_a.box.connect(a.place, b.place, returning)
+    elif returning and above_a.group.kind == "record" and above_a.above:  # it reads itself
+        above_a.above.box.connect(a.place, a.place, True)
 
 
 def _is_later(here: _Open, source: int, target: int) -> bool:

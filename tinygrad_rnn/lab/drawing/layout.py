@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from tinygrad_rnn.lab.drawing.graph import Box
@@ -82,7 +83,7 @@ def _spots(placed: Placed) -> tuple[list[_Spot], dict[tuple[int, int], list[_Spo
             chain.append(_Spot(layer, None))
             found.append(chain[-1])
         chain.append(spots[target])
-        for above, below in zip(chain, chain[1:], strict=False):
+        for above, below in itertools.pairwise(chain):
             above.down.append(below)
             below.up.append(above)
         chains[source, target] = chain
@@ -136,7 +137,7 @@ def _settle(layer: list[_Spot], wanted: list[float]) -> None:
     """The places nearest to those wanted that keep order and gaps: neighbours pushed together."""
     blocks: list[tuple[float, list[int]]] = []  # the middle that a block wants for its first spot
     offset = [0.0]
-    for a, b in zip(layer, layer[1:], strict=False):
+    for a, b in itertools.pairwise(layer):
         offset.append(offset[-1] + (a.width + b.width) / 2 + GAP)
     for k, place in enumerate(wanted):
         blocks.append((place - offset[k], [k]))
@@ -175,9 +176,13 @@ def _place(
         points: list[Point] = []
         for spot in chain:
             if spot.box is None:
-                points += [(spot.x, tops[spot.layer]), (spot.x, tops[spot.layer] + heights[spot.layer])]
+                points += [
+                    (spot.x, tops[spot.layer]),
+                    (spot.x, tops[spot.layer] + heights[spot.layer]),
+                ]
         first, last = chain[0].box, chain[-1].box
-        assert first is not None and last is not None
+        assert first is not None
+        assert last is not None
         middle = first.x + first.width / 2
         foot = tops[chain[0].layer] + heights[chain[0].layer]
         start = [(middle, first.y + first.height), (middle, foot)]
@@ -189,7 +194,6 @@ def _place(
         above = tops[layer_of[id(b)]] - 9 - 4 * (lane % 4)
         x = right + LANE * (lane + 1)
         start, end = a.x + a.width * 0.75, b.x + b.width * 0.75
-        corners = [
-            (start, a.y + a.height), (start, below), (x, below), (x, above), (end, above), (end, b.y)
-        ]  # fmt: skip
+        corners = [(start, a.y + a.height), (start, below), (x, below)]
+        corners += [(x, above), (end, above), (end, b.y)]
         placed.returns.append((corners, count))

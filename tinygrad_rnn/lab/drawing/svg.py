@@ -24,7 +24,7 @@ _STYLE = """
   }
 """  # noqa: E501
 
-_KINDS = dict.fromkeys(("steps", "repeat", "record"), "loop")
+_KINDS: dict[str, str] = {"steps": "loop", "repeat": "loop", "record": "loop"}
 """How boxes that are opened are filled, a replayed loop, which is a record, among them."""
 
 _LEGEND = "dashed: what the next time step, or the next repetition, reads"

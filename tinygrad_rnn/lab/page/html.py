@@ -11,11 +11,10 @@ from typing import Any
 
 from tinygrad_rnn.lab.page.content import TapeContent
 from tinygrad_rnn.lab.page.stage_content import stage_content
+from tinygrad_rnn.lab.replayed import Replayed, stages
 from tinygrad_rnn.lab.written import write_text
-from tinygrad_rnn.replay import wanted_of
-from tinygrad_rnn.replay.program.stage import Stages
-from tinygrad_rnn.replay.stages import stages_of
-from tinygrad_rnn.tape import Origin, Record, Tape
+from tinygrad_rnn.nn import Module
+from tinygrad_rnn.tape import Record, Tape
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = (
@@ -24,14 +23,17 @@ _SCRIPTS = (
 )  # fmt: skip
 
 
-def to_html(what: Tape | Stages, path: str | os.PathLike[str]) -> Path:
-    """Write a page about a tape, or about how a step is compiled, and return its path.
+def to_html(what: Tape | Replayed | Module, path: str | os.PathLike[str]) -> Path:
+    """Write a page about a tape, or about how steps are compiled, and return its path.
 
     The page is one file that a browser opens without a network. It shows the tape folded by layer
     and time step; values and cotangents as the forward and the backward pass come to them, as a
     heat map, as numbers and over t; of every record its equation, its gradient rule and the share
     of the gradient that passes through it; what each use of a parameter adds to its gradient; and
     of replayed loops the step after each pass, down to the source of its kernels.
+
+    ``what`` is a tape; or what :func:`~tinygrad_rnn.lab.stages` returns, or a layer of cells, for
+    a page of the stages alone.
 
     Records know their layers and steps if they were made within :func:`~tinygrad_rnn.lab.look`.
     Where every result of the tape has one element, the backward pass is run for the page; no
@@ -68,17 +70,19 @@ def to_html(what: Tape | Stages, path: str | os.PathLike[str]) -> Path:
     ...     loss = (output * output).mean()
     >>> path = lab.to_html(tg.Tape.of(loss), getfixture("tmp_path") / "tape.html")
     """
-    if isinstance(what, Stages):
-        title = "a step as it is compiled"
-        content = {"title": title, "loops": [stage_content(what, title)]}
-    elif isinstance(what, Tape):
+    if isinstance(what, Tape):
         _check(what)
         tape = TapeContent(what)
-        content = {"title": "tape", "tape": tape.data(), "loops": _loops(tape.loops)}
+        loops, stages_of = _loops(tape.loops)
+        content = {"title": "tape", "tape": tape.data(), "loops": loops, "stages_of": stages_of}
+    elif isinstance(what, Replayed | Module):
+        found = what if isinstance(what, Replayed) else stages(what)
+        loops = [stage_content(loop, name) for name, loop in found.loops.items()]
+        content = {"title": "from equations to kernels", "loops": loops}
     else:
         raise TypeError(
-            f"to_html: expected a Tape, such as tg.Tape.of(loss), or Stages, got "
-            f"{type(what).__name__}"
+            "to_html: expected a Tape, such as tg.Tape.of(loss), a layer, or what lab.stages "
+            f"returns, got {type(what).__name__}"
         )
     return write_text(path, _page(content), "to_html")
 
@@ -97,16 +101,19 @@ def _check(tape: Tape) -> None:
             )
 
 
-def _loops(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The stages of each loop."""
-    found: list[dict[str, Any]] = []
+def _loops(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The stages of some loops, what is alike once, and which are those of each loop."""
+    contents: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    known: dict[Any, int] = {}
     for record in records:
-        origin = record.origin or Origin()
-        where = f"{origin.layer}: " if origin.layer else ""
-        replay = record.params["replay"]
-        stages = stages_of(replay, wanted_of(replay, record.inputs), origin.inside)
-        found.append(stage_content(stages, f"{where}how the step is compiled"))
-    return found
+        key = record.params["replay"], record.origin and record.origin.layer
+        if key not in known:
+            known[key] = len(contents)
+            ((name, found),) = stages(record).loops.items()
+            contents.append(stage_content(found, name))
+        numbers.append(known[key])
+    return contents, numbers
 
 
 def _page(content: dict[str, Any]) -> str:

@@ -76,7 +76,9 @@ class Measures:
                 norm = float(_scaled_norm(flat))
             self.values[k] = flat.min(), flat.mean(dtype=np.float64), flat.max(), norm
         if kept is not None:
-            self.samples[k] = _as_integers(kept, max(abs(float(flat.min())), abs(float(flat.max()))))
+            self.samples[k] = _as_integers(
+                kept, max(abs(float(flat.min())), abs(float(flat.max())))
+            )
 
     def _finite(self, k: int, flat: np.ndarray) -> np.ndarray:
         """Those elements that are finite; the others are counted."""
@@ -120,7 +122,8 @@ def _picked(shape: tuple[int, ...], largest: int) -> tuple[tuple[int, ...], Any]
         others = math.prod(sizes) // sizes[axis]
         sizes[axis] = max(min(largest // others, sizes[axis] // 2), 1)
     places = [
-        np.linspace(0, size - 1, n).round().astype(int) for n, size in zip(sizes, shape, strict=True)
+        np.linspace(0, size - 1, n).round().astype(int)
+        for n, size in zip(sizes, shape, strict=True)
     ]
     return (*sizes,), np.ix_(*places)
 

@@ -97,7 +97,9 @@ class Outline:
                 found.append(Node(name or "the model itself", "layer", items))
         for node in found:
             if isinstance(node, Node) and node.kind == "loop":
-                node.title = f"time steps {_span([n.title for n in node.items if isinstance(n, Node)])}"
+                node.title = (
+                    f"time steps {_span([n.title for n in node.items if isinstance(n, Node)])}"
+                )
         return found
 
     def _repeated(self, group: Group, above: str) -> Node:

@@ -199,9 +199,7 @@ class _Backward(Observer):
 class _Inside(Observer):
     """A replayed loop, run again: its rows are those of its steps."""
 
-    def __init__(
-        self, passes: Passes, loop: Loop, record: Record, changes: Sequence[Any]
-    ) -> None:
+    def __init__(self, passes: Passes, loop: Loop, record: Record, changes: Sequence[Any]) -> None:
         self.passes, self.loop, self.record = passes, loop, record
         self.ops: list[Op] = loop.program.ops
         self.place: dict[Record, int] = {}

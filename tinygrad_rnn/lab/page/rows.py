@@ -32,7 +32,9 @@ class Loop:
         self.first = first
         self.constants = {v: k for k, v in enumerate(self.program.consts)}
         self._place = {
-            v: (j, slot) for j, op in enumerate(self.program.ops) for slot, v in enumerate(op.outputs)
+            v: (j, slot)
+            for j, op in enumerate(self.program.ops)
+            for slot, v in enumerate(op.outputs)
         }
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn.lab.page.rules import code_line, shown_path
-from tinygrad_rnn.replay.program.stage import Row, Stage, Stages
+from tinygrad_rnn.replay import Stages
+from tinygrad_rnn.replay.program.stage import Row, Stage
 
 
 def stage_content(stages: Stages, title: str) -> dict[str, Any]:

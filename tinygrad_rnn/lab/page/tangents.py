@@ -34,7 +34,7 @@ def moved(record: Record, tangents: Arrays) -> list[Any]:
 
 
 def _elementwise(record: Record, tangents: Arrays, known: Sequence[int]) -> Any:
-    """The derivative is diagonal, so that a gradient rule takes a tangent as well as a cotangent."""
+    """The derivative is diagonal, so a gradient rule takes a tangent as it does a cotangent."""
     inputs = [raw(x) for x in record.inputs]
     (y,) = record.results
     xp = backend_of(y).xp

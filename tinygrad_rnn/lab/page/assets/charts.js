@@ -37,8 +37,9 @@ function niceTicks(low, high, count) {
 }
 
 // Series over positions: [{ name, values, dashed }]; logarithmic where sizes differ much.
-function lineChart(series, positions, { label = "t", unit = "norm", bars = false } = {}) {
-  const [width, height, left, bottom] = [520, 210, 62, 34];
+function lineChart(series, positions, { label = "t", unit = "norm", bars = false, small = false } = {}) {
+  const narrow = small || window.innerWidth < 600;
+  const [width, height, left, bottom] = narrow ? [330, 190, 62, 34] : [520, 210, 62, 34];
   const all = series.flatMap((one) => one.values).filter((x) => Number.isFinite(x));
   const sizes = all.filter((x) => x > 0);
   const log = !bars && sizes.length > 1 && sizes.length === all.filter((x) => x !== 0).length &&
@@ -62,7 +63,7 @@ function lineChart(series, positions, { label = "t", unit = "norm", bars = false
       svgElement("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, text),
     );
   }
-  const places = niceTicks(first, last, 6).filter((p) => Number.isInteger(p));
+  const places = niceTicks(first, last, narrow ? 4 : 6).filter((p) => Number.isInteger(p));
   for (const p of places.length ? places : [first]) {
     svg.append(svgElement("text", { x: x(p), y: height - 16, "text-anchor": "middle" }, String(p)));
   }

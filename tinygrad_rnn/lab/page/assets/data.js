@@ -76,7 +76,12 @@ class TapeData {
     this.sources.forEach((found, row) => found.forEach((x) => this.readers[x].push(row)));
   }
 
+  operation(row) {
+    return this.operations[this.rows.op[row]];
+  }
+
   text(column, row) {
+    if (column === "op") return this.isLeaf(row) ? "" : this.operation(row).name;
     const number = this.rows[column][row];
     return number < 0 ? "" : this.texts[number];
   }

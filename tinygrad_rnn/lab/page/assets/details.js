@@ -130,7 +130,7 @@ class Details {
       this._card(row, "values"), tape.backwards ? this._card(row, "cotangents") : ""));
     if (leaf) this._add(this._contributions(row));
     this._add(this._facts(this._rowFacts(row)), this._neighbours(row));
-    if (!leaf) this._add(this._rule(operation));
+    if (!leaf) this._add(this._rule(tape.operation(row)));
   }
 
   _equation(row) {
@@ -160,7 +160,7 @@ class Details {
       tape.text("line", row) && ["your line", tape.text("line", row)],
       tape.text("equation", row) && ["equation", tape.text("equation", row)],
       used.length && ["parameters", used.map((x) => tape.name(x)).join(", ")],
-      tape.backwards && ["share of the gradient", formatShare(tape.shares[row]),
+      !Number.isNaN(tape.shares[row]) && ["share of the gradient", formatShare(tape.shares[row]),
         "When all leaves move along their gradient, this part of the loss's change goes through " +
         "here: 100 % at the loss, 100 % together in every set of rows that all ways pass. It " +
         "can be below 0 or above 100 % where ways cancel each other."],
@@ -191,9 +191,8 @@ class Details {
       list("reads", tape.sources[row]), list("is read by", tape.readers[row]));
   }
 
-  _rule(name) {
-    const operation = this.tape.operations[name];
-    const box = element("section", {}, element("h3", {}, `What ${name} is, and its gradient rule`));
+  _rule(operation) {
+    const box = element("section", {}, element("h3", {}, `What ${operation.name} is, and its gradient rule`));
     if (operation.doc) box.append(element("p", { class: "doc" }, operation.doc.split("\n\n")[1] || operation.doc));
     if (operation.kernel) box.append(element("p", {}, "within a kernel: ", element("code", {}, operation.kernel)));
     for (const { place, source } of operation.rules) {
@@ -296,7 +295,7 @@ class Details {
       const positions = rows.map((x, k) => (tape.rows.step[x] >= 0 ? tape.rows.step[x] : k));
       const values = rows.map((x) => tape.norm(tape[kind], x));
       return lineChart([{ name: tape.text("op", row), values, dashed: back }], positions,
-        { unit: back ? "norm of the cotangent" : "norm of the value" });
+        { unit: back ? "norm of the cotangent" : "norm of the value", small: true });
     }
     const sample = tape[kind].sample(tape.first[row]);
     if (!sample || sample.shape.length < 1 || sample.shape[0] < 2) {
@@ -311,7 +310,8 @@ class Details {
     const positions = values.map((_, k) => Number(this._index(row, sample, k * each).slice(1).split(/[,\]]/)[0]));
     return lineChart([{ name: "elements", values, dashed: back }], positions, {
       label: "place on the first axis",
-      unit: each === 1 ? "element" : "root of the mean square of the elements shown",
+      unit: each === 1 ? "element" : "root mean square of those shown",
+      small: true,
     });
   }
 
@@ -351,9 +351,8 @@ class Details {
   }
 
   _loopButton(loop) {
-    if (!this.stages.has(loop)) return null;
     return element("p", {}, element("button", {
-      type: "button", class: "big", onclick: () => this.stages.open(loop),
+      type: "button", class: "big", onclick: () => this.stages.openOfTape(loop),
     }, "How this loop is compiled"));
   }
 }

@@ -60,7 +60,7 @@ function startTape(content, stages) {
 }
 
 function start() {
-  const stages = new Stages(CONTENT.loops);
+  const stages = new Stages(CONTENT.loops, CONTENT.stages_of);
   let redraw = () => {};
   if (CONTENT.tape) redraw = startTape(CONTENT.tape, stages);
   else {

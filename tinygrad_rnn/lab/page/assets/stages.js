@@ -1,16 +1,17 @@
 // How a step becomes kernels: the program after each pass, and in each the lines of one equation.
 
 class Stages {
-  // Each of `loops` has the step as traced, and the ways (forward, backward) with their stages.
-  constructor(loops) {
-    this.loops = loops;
+  // Each of `loops` has the step as traced, and the ways (forward, backward) with their stages;
+  // `numbers` say which are those of a loop of the tape.
+  constructor(loops, numbers) {
+    Object.assign(this, { loops, numbers });
     this.box = document.getElementById("stages");
     this.opened = -1;
     this.box.addEventListener("keydown", (event) => this._key(event));
   }
 
-  has(number) {
-    return Boolean(this.loops[number]);
+  openOfTape(loop) {
+    this.open(this.numbers[loop]);
   }
 
   open(number) {
@@ -36,12 +37,20 @@ class Stages {
     const isAlone = document.body.classList.contains("program");
     this.box.replaceChildren(
       element("div", { class: "stages-head" },
-        element("h2", {}, loop.title),
+        element("h2", {}, this.loops.length > 1 ? "" : loop.title, this._loops()),
         isAlone ? "" : element("button", {
           type: "button", class: "close", onclick: () => this.close(),
         }, "back to the tape")),
       element("div", { class: "stages-body" }, this._equations(), this._passes()),
     );
+  }
+
+  _loops() {
+    if (this.loops.length < 2) return "";
+    return element("select", {
+      "aria-label": "the loop", onchange: (event) => this.open(Number(event.target.value)),
+    }, ...this.loops.map((loop, k) =>
+      element("option", { value: String(k), selected: k === this.opened }, loop.title)));
   }
 
   // The lines of the step as traced, to be followed through the passes.
@@ -67,7 +76,15 @@ class Stages {
 
   _follow(number) {
     this.equation = this.equation === number ? -1 : number;
+    const { scrollTop } = this.box.querySelector(".traced");
     this._draw();
+    this.box.querySelector(".traced").scrollTop = scrollTop;
+    this.box.querySelector(".equations [aria-pressed=true]")?.focus({ preventScroll: true });
+    this._showHit();
+  }
+
+  _showHit() {
+    this.box.querySelector(".passes .hit")?.scrollIntoView({ block: "center" });
   }
 
   _passes() {
@@ -107,8 +124,11 @@ class Stages {
   _to(way, stage) {
     this.way = way;
     this.stage = stage;
+    const { scrollTop } = this.box.querySelector(".traced");
     this._draw();
+    this.box.querySelector(".traced").scrollTop = scrollTop;
     this.box.querySelector("[role=tab][aria-selected=true]").focus({ preventScroll: true });
+    this._showHit();
   }
 
   _stage(stage) {

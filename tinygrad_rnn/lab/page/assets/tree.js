@@ -74,9 +74,11 @@ class Tree {
     this.refold();
   }
 
-  // Open everything that is visible and folded, one level deep.
+  // Open everything that is visible and folded, but for the leaves, one level deep.
   openLevel() {
-    for (const { part } of this.outline.lines) if (part && !part.open) part.open = true;
+    for (const { part } of this.outline.lines) {
+      if (part && !part.open && part.kind !== "leaves") part.open = true;
+    }
     this.outline.changed();
     this.refold();
   }

@@ -22,9 +22,9 @@ MOST_ROWS = 24_000
 class TapeContent:
     """What a page says about a tape."""
 
-    def __init__(self, tape: Tape, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, tape: Tape) -> None:
         self.rows = Rows(tape)
-        self.outline = Outline(self.rows, most_rows)
+        self.outline = Outline(self.rows, MOST_ROWS)
         self.kept = np.flatnonzero(self.rows.shown == np.arange(len(self.rows.shown)))
         self.number = {int(row): k for k, row in enumerate(self.kept)}
         self.columns = Columns(self.rows, self.number)
@@ -75,7 +75,7 @@ class TapeContent:
             "values": _measured(passes.values, arrays),
             "cotangents": _measured(passes.cotangents, arrays),
             "shares": _coded(passes.shares[self.kept], "<f8"),
-            "uses": {self.number[k]: self._uses(uses) for k, uses in passes.uses.items()},
+            "uses": self._all_uses(),
             "outline": self._items(self.outline.roots),
             "outputs": [self.columns.source(rows.source(y)) for y in rows.tape.outputs],
             "operations": self.columns.operations(),
@@ -102,6 +102,13 @@ class TapeContent:
                 "the first of them, with the measures of all."
             )
         return notes
+
+    def _all_uses(self) -> dict[int, Any]:
+        """The uses of each leaf that is shown, with those of what is shown as it."""
+        found: dict[int, list[tuple[int, float, float]]] = {}
+        for leaf, uses in self.passes.uses.items():
+            found.setdefault(self.number[int(self.rows.shown[leaf])], []).extend(uses)
+        return {leaf: self._uses(uses) for leaf, uses in found.items()}
 
     def _uses(self, uses: list[tuple[int, float, float]]) -> list[list[Any]]:
         """Who added to the gradient of a leaf: rows, norms, shares; in the order of the rows."""

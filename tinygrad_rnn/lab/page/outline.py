@@ -55,13 +55,11 @@ class Outline:
             self.every *= 2
             if self._size(root, self.every) == self._size(root, 2 * self.every):
                 break
-        self.together = -(-self._size(root, self.every) // most)
-        leaves = Node("parameters and inputs", "leaves", [*rows.leaf.values()])
-        self.roots = [leaves, *self._nodes(root.repetition())]
-        if self.together > 1:
-            for node in self.roots:
-                if isinstance(node, Node):
-                    self._put_together(node)
+        leaves = Node("parameters and inputs", "leaves", self._leaves(most))
+        self.roots: list[Node | int] = [leaves, *self._nodes(root.repetition())]
+        while self.together < most and _count(self.roots[1:]) > most:
+            self.together *= 2
+            self.roots[1:] = self._put_together(self.roots[1:])
         while (rows.shown != rows.shown[rows.shown]).any():  # what is merged into what is merged
             rows.shown = rows.shown[rows.shown]
 
@@ -171,25 +169,47 @@ class Outline:
         node.items.append(row)
         return node
 
-    def _put_together(self, node: Node) -> None:
-        """Show records in a row as one, some of them each."""
-        stack = [node]
-        while stack:
-            node = stack.pop()
-            kept: list[Node | int] = []
-            run: list[int] = []
-            for item in node.items:
-                if isinstance(item, Node):
-                    stack.append(item)
-                    kept.append(item)
-                    run = []
-                elif run and len(run) < self.together and node.kind != "leaves":
-                    self.rows.shown[item] = run[0]
-                    run.append(item)
-                else:
-                    run = [item]
-                    kept.append(item)
-            node.items = kept
+    def _leaves(self, most: int) -> list[Node | int]:
+        """The rows of the leaves; where there are very many, those without a name together."""
+        found: list[Node | int] = []
+        together = 1 + 10 * len(self.rows.leaf) // most
+        run: list[int] = []
+        for key, row in self.rows.leaf.items():
+            if self.rows.leaf_values[key].name:
+                run = []
+            elif run and len(run) < together:
+                self.rows.shown[row] = run[0]
+                run.append(row)
+                continue
+            else:
+                run = [row]
+            found.append(row)
+        return found
+
+    def _put_together(self, items: Sequence[Node | int]) -> list[Node | int]:
+        """Show of two rows in a row the first; a part that is one row gives way to that."""
+        found: list[Node | int] = []
+        waiting: int | None = None
+        for item in items:
+            if isinstance(item, Node):
+                item.items = self._put_together(item.items)
+                if len(item.items) > 1 or isinstance(item.items[0], Node):
+                    found.append(item)
+                    waiting = None
+                    continue
+                item = item.items[0]
+            if waiting is None:
+                found.append(item)
+                waiting = item
+            else:
+                self.rows.shown[item] = waiting
+                waiting = None
+        return found
+
+
+def _count(items: Sequence[Node | int]) -> int:
+    """How many rows there are in all."""
+    return sum(_count(item.items) if isinstance(item, Node) else 1 for item in items)
 
 
 def _span(titles: Sequence[str]) -> str:

@@ -52,7 +52,9 @@ class Written:
 
     def find(self, name: str) -> list[int]:
         """The rows of an operation, or of a leaf, of that name."""
-        return [k for k in range(self.count) if name in (self.column("op", k), self.column("name", k))]
+        return [
+            k for k in range(self.count) if name in (self.column("op", k), self.column("name", k))
+        ]
 
     def measures(self, kind: str) -> np.ndarray:
         """Min, mean, max and norm of all arrays."""
@@ -64,7 +66,9 @@ class Written:
         starts = np.cumsum([0, *decoded(part["sizes"], "<u2")])
         found = decoded(part["samples"], "<i2")[starts[array] : starts[array + 1]]
         low, _, high, _ = self.measures(kind)[array]
-        return (found * max(abs(low), abs(high)) / 32000).reshape(part["shapes"][part["shape"][array]])
+        return (found * max(abs(low), abs(high)) / 32000).reshape(
+            part["shapes"][part["shape"][array]]
+        )
 
     def outlined(self) -> Iterator[int]:
         """The rows in the outline."""
@@ -259,7 +263,9 @@ def test_a_page_of_stages_alone(tmp_path: Path) -> None:
         page = Written(what, tmp_path)
         (loop,) = page.content["loops"]
         forward, _ = loop["ways"]
-        assert [stage["name"].partition(",")[0] for stage in forward["stages"]][-3:] == ["emitted"] * 3
+        assert [stage["name"].partition(",")[0] for stage in forward["stages"]][-3:] == [
+            "emitted"
+        ] * 3
         assert any("sigmoid" in row["text"] for row in loop["traced"]["sections"][1]["rows"])
 
 

@@ -233,7 +233,7 @@ def _emitted(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
     for text in sorted(texts(plan.loop, compiled.backend), key=lambda text: text.emitter != used):
         sections: list[Section] = []
         for k, (step, ops) in enumerate(zip(plan.loop.steps, plan.ops, strict=True)):
-            of = _ops_of_variables(step.phases, ops) if isinstance(step, Kernel) else {}
+            of = _ops_of_variables(step.phases, ops) if isinstance(step, Kernel) and ops else {}
             found = [
                 rows.row(line, [of[key] for key in variables(line) if key in of] if of else ops)
                 for line in text.steps[k]

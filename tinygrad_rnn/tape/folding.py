@@ -142,11 +142,12 @@ class Group:
     @property
     def steps(self) -> tuple[int, int] | None:
         """Of time steps, the first and the last one in the order in which they were made."""
-        if self.kind != "steps":
-            return None
-        level = self._shape.depth
-        steps = self._tape.said.steps
-        return int(steps[self.start, level]), int(steps[self.stop - 1, level])
+        return (self.step(0), self.step(self.count - 1)) if self.kind == "steps" else None
+
+    def step(self, k: int) -> int:
+        """Of time steps, which one repetition k is."""
+        start = self.start + k * (len(self) // self.count)
+        return int(self._tape.said.steps[start, self._shape.depth])
 
     def totals(self) -> list[LayerTotal]:
         """Records and bytes of every layer, in the order of first use."""

@@ -11,15 +11,8 @@ from typing import Any
 
 from tinygrad_rnn.replay.passes.lower import Lowering
 from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise
-from tinygrad_rnn.replay.program.program import (
-    Op,
-    Program,
-    Rewriter,
-    Value,
-    canonical,
-    consumers,
-    rewrite,
-)
+from tinygrad_rnn.replay.program.program import Op, Program, Value, canonical, consumers
+from tinygrad_rnn.replay.program.rewrite import Rewriter, rewrite
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 
 

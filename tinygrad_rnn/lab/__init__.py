@@ -2,6 +2,8 @@
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
 from tinygrad_rnn.lab.directions import path_directions, random_directions
+from tinygrad_rnn.lab.drawing import draw
+from tinygrad_rnn.lab.page import to_html
 from tinygrad_rnn.lab.picture import (
     COLOURS,
     Panel,
@@ -23,10 +25,12 @@ __all__ = [
     "Surface",
     "add_picture_options",
     "detect_anomaly",
+    "draw",
     "draw_picture",
     "look",
     "path_directions",
     "random_directions",
     "stages",
     "surface",
+    "to_html",
 ]

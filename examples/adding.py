@@ -161,7 +161,7 @@ def draw(runs: dict[str, list[Run]], size: Size, folder: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for k, (name, found) in enumerate(runs.items()):

@@ -217,7 +217,7 @@ def draw(found: dict[tuple[str, str], np.ndarray], path: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(9, 4), layout="constrained")
     looks = (("o-", "#d94801"), ("s-", "#238b45"), ("x--", "#08519c"))
     for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):

@@ -179,7 +179,7 @@ def draw(folder: Path, title: str) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     rows = training.read_metrics(folder / "metrics.csv")
     losses = np.array([(row["update"], row["bits_per_character"]) for row in rows])
     held_out = np.array([(row["update"], row["held_out"]) for row in rows if "held_out" in row])

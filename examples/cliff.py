@@ -154,7 +154,7 @@ def draw(maps: dict[str, Map], ways: dict[str, list[np.ndarray]], folder: Path) 
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(12, 10), layout="constrained")
     for k, (network, found) in enumerate(maps.items()):
         side = figure.add_subplot(2, 2, k + 1, projection="3d")

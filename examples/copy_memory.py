@@ -125,7 +125,7 @@ def draw(runs: dict[str, list[Run]], delay: int, folder: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     colours = (

@@ -58,7 +58,7 @@ def brain_waves() -> np.ndarray:
         from matplotlib.cbook import get_sample_data
     except ImportError:
         raise ValueError(
-            'the default series comes with matplotlib: pip install "tinygrad_rnn[plot]", or give '
+            'the default series comes with matplotlib: pip install "tinygrad_rnn[lab]", or give '
             "a series of yours with --file"
         ) from None
     with get_sample_data("eeg.dat") as file:
@@ -130,7 +130,7 @@ def draw(path: Path, errors: dict[str, np.ndarray], window: dict[str, np.ndarray
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])

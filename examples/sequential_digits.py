@@ -130,7 +130,7 @@ def draw(runs: dict[str, list[list[float]]], folder: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for (name, found), colour in zip(runs.items(), ("#009e73", "#0072b2", "#d55e00"), strict=False):

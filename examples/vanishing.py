@@ -268,7 +268,7 @@ def draw(results: Results, folder: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(15, 9), layout="constrained")
     (state, weight, paths), (exploded, remedies, layers) = figure.subplots(2, 3)
 

@@ -147,7 +147,7 @@ def draw(waves: list[np.ndarray], runs: dict[str, list[list[Run]]], folder: Path
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     figure = Figure(figsize=(11, 1.7 * len(waves) + 0.8), layout="constrained")
     grid = figure.subplots(len(waves), len(runs), sharex=True, sharey=True, squeeze=False)
     colours = ("#e69f00", "#d55e00", "#0072b2")

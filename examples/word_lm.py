@@ -179,7 +179,7 @@ def draw(folder: Path, title: str, counting: float) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[plot]"'
+        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
     rows = training.read_metrics(folder / "metrics.csv")
     epochs = np.array([row["epoch"] for row in rows])
     nats = np.log([row["perplexity"] for row in rows])

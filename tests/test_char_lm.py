@@ -174,4 +174,4 @@ def test_without_matplotlib(
 ) -> None:
     """The picture is optional: what is missing is said, with the extra that brings it."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert 'pip install "tinygrad_rnn[plot]"' in program.draw(tmp_path, "title")
+    assert 'pip install "tinygrad_rnn[lab]"' in program.draw(tmp_path, "title")

@@ -115,8 +115,8 @@ def test_without_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib.cbook", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
-        ValueError, match=r'comes with matplotlib: pip install "tinygrad_rnn\[plot\]'
+        ValueError, match=r'comes with matplotlib: pip install "tinygrad_rnn\[lab\]'
     ):
         program.brain_waves()
-    assert 'pip install "tinygrad_rnn[plot]"' in program.draw(tmp_path / "errors.png", {}, {})
+    assert 'pip install "tinygrad_rnn[lab]"' in program.draw(tmp_path / "errors.png", {}, {})
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,23 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.picture import (
+    COLOURS,
+    Panel,
+    Picture,
+    add_picture_options,
+    draw_picture,
+)
 from tinygrad_rnn.tape import Origin, look
 
-__all__ = ["AnomalyError", "Origin", "detect_anomaly", "look"]
+__all__ = [
+    "COLOURS",
+    "AnomalyError",
+    "Origin",
+    "Panel",
+    "Picture",
+    "add_picture_options",
+    "detect_anomaly",
+    "draw_picture",
+    "look",
+]

@@ -123,7 +123,9 @@ def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
 def with_origins(program: Program, origins: Sequence[tape.Origin]) -> Program:
     """The same program, with the origins of another trace than that which it was made in."""
     pairs = zip(program.ops, origins or repeat(None), strict=False)
-    lines = [Op(op.primitive, op.inputs, op.params, op.outputs, origin) for op, origin in pairs]
+    lines = [
+        Op(op.primitive, op.inputs, op.params, op.outputs, [op], origin) for op, origin in pairs
+    ]
     return replace(program, ops=lines)
 
 

@@ -34,10 +34,12 @@ class Plan:
 
     ``inputs`` says which arrays hold constants and inputs, ``state`` which one holds each state
     (None for one that stays as it was), ``crossing`` where the values lie that the loop leaves
-    behind: an array, and whether they are its first T rows, its last, or all of them.
+    behind: an array, and whether they are its first T rows, its last, or all of them. ``ops`` are
+    the lines of each step of the loop; a step that copies a state to its place has none.
     """
 
     loop: Loop
+    ops: list[tuple[Op, ...]]
     inputs: dict[Value, int]
     state: list[int | None]
     crossing: dict[Value, tuple[int, slice]]
@@ -45,6 +47,8 @@ class Plan:
     def verify(self, parts: Parts, *_: Any) -> None:
         """Inputs and states have their arrays, and what leaves the loop is written."""
         arrays, program = self.loop.arrays, parts.program
+        if len(self.ops) != len(self.loop.steps):
+            raise PassError("the lines of the steps are not those of the loop")
         changing = {ref.array for step in self.loop.steps for ref in written(step)}
         needed = {ref.array for step in self.loop.steps for ref in read(step)}
         for k in needed - changing - {*self.inputs.values(), *self.state}:
@@ -72,19 +76,24 @@ class Planner:
         self.schedule = fuse(layout.lines)
         self.readers = consumers(layout.lines)
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> tuple[list[Step], list[tuple[Op, ...]]]:
+        """The steps, and the lines that are in each."""
         steps: list[Step] = []
+        lines: list[tuple[Op, ...]] = []
         for task in self.schedule.tasks:
             if isinstance(task, Group):
                 phase = self.phase(task)
                 last = steps[-1] if steps else None
                 if isinstance(last, Kernel) and last.lead == task.lead and _is_local(last, phase):
                     steps[-1] = last._replace(phases=(*last.phases, phase))
+                    lines[-1] += (*task.ops,)
                 else:
                     steps.append(Kernel(task.lead, (phase,)))
+                    lines.append((*task.ops,))
             else:
                 steps.append(self.single(task))
-        return steps
+                lines.append((task,))
+        return steps, lines
 
     def single(self, op: Op) -> Step:
         """A product or a call."""
@@ -170,6 +179,7 @@ def plan(parts: Parts, reverse: bool, brief: bool) -> Plan:
     own order at each; in a ``brief`` loop that would not pay.
     """
     layout = Layout(parts, reverse, brief)
-    steps = Planner(layout).steps()
+    steps, lines = Planner(layout).steps()
     loop = in_place(Loop(tuple(layout.arrays), tuple(steps), reverse), layout.overwritten())
-    return Plan(loop, layout.inputs, layout.state, layout.crossing)
+    lines += [()] * (len(loop.steps) - len(lines))
+    return Plan(loop, lines, layout.inputs, layout.state, layout.crossing)

@@ -160,7 +160,8 @@ def rounded_ahead(program: Program) -> tuple[Program, list[int]]:
         end = program.next_state[k]
         if end not in halves:
             halves[end] = Value(end.shape, HALF)
-            lines.append(Op(P.cast, [end], {"dtype": HALF}, [halves[end]]))
+            casts = [op for op in program.ops if op.outputs[0] is halves[program.state[k]]]
+            lines.append(Op(P.cast, [end], {"dtype": HALF}, [halves[end]], casts))
         following.append(halves[end])
     state = [*program.state, *(halves[program.state[k]] for k in which)]
     ends = [*program.next_state, *following]
@@ -192,7 +193,7 @@ def summed_inside(program: Program) -> tuple[Program, list[bool]]:
     for v, flag in zip(program.totals, flags, strict=True):
         if flag:
             start, end = Value(v.shape, v.dtype), Value(v.shape, v.dtype)
-            lines.append(Op(ops.add, [start, v], {}, [end]))
+            lines.append(Op(ops.add, [start, v], {}, [end], [producers[v]]))
             state.append(start)
             following.append(end)
     totals = [v for v, flag in zip(program.totals, flags, strict=True) if not flag]

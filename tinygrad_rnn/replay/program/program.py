@@ -36,9 +36,12 @@ class Op:
     ``origin`` is that of the record which it came from, where somebody looked when this program was
     traced. It is no part of what a program is: another layer may use the same one, compiled, and
     has its own origins (:attr:`Origin.inside` of its record).
+
+    ``made_of`` are the lines that a pass wrote it for; none where it stands as it was traced. So
+    every line of a compiled step can be followed back to the lines of its cell (lineage.py).
     """
 
-    __slots__ = ("inputs", "origin", "outputs", "params", "primitive")
+    __slots__ = ("inputs", "made_of", "origin", "outputs", "params", "primitive")
 
     def __init__(
         self,
@@ -46,9 +49,11 @@ class Op:
         inputs: Sequence[Operand],
         params: dict[str, Any],
         outputs: Sequence[Value],
+        made_of: Sequence[Op] = (),
         origin: Origin | None = None,
     ) -> None:
         self.primitive = primitive
+        self.made_of = tuple(made_of)
         self.origin = origin
         self.inputs = tuple(inputs)
         self.params = params
@@ -183,11 +188,15 @@ def substituted(program: Program, replacement: dict[Value, Value], ops: list[Op]
 
 
 class Rewriter:
-    """Goes through a program's ops in order and collects their replacements."""
+    """Goes through a program's ops in order and collects their replacements.
+
+    ``at`` are the lines for which ops are emitted at the moment.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ops: list[Op] = []
+        self.at: tuple[Op, ...] = ()
         self.replacement: dict[Value, Value] = {}
 
     def current(self, x: Any) -> Any:
@@ -205,15 +214,21 @@ class Rewriter:
     ) -> Value:
         """Append an op with one output."""
         y = Value(shape, dtype)
-        self.ops.append(Op(primitive, inputs, params, [y]))
+        self.ops.append(Op(primitive, inputs, params, [y], self.at))
         return y
 
     def keep(self, op: Op) -> None:
         """Append an op as it is, on current values."""
         inputs = tuple(self.current(x) for x in op.inputs)
         same = all(map(operator.is_, inputs, op.inputs))
-        new = op if same else Op(op.primitive, inputs, op.params, op.outputs, op.origin)
+        new = op if same else Op(op.primitive, inputs, op.params, op.outputs, [op])
         self.ops.append(new)
+
+    def stands_for(self, y: Value) -> None:
+        """Say that the op that computes ``y`` stands for the lines of the moment, too."""
+        k = next(k for k, op in enumerate(self.ops) if y in op.outputs)
+        op = self.ops[k]
+        self.ops[k] = Op(op.primitive, op.inputs, op.params, op.outputs, [op, *self.at])
 
     def result(self) -> Program:
         """The new program, without what nothing needs."""
@@ -225,6 +240,7 @@ def rewrite(program: Program, rule: Callable[[Rewriter, Op], bool]) -> Program:
     """Apply ``rule(rewriter, op)`` to every op; where it returns False the op is kept."""
     rewriter = Rewriter(program)
     for op in program.ops:
+        rewriter.at = (op,)
         if not rule(rewriter, op):
             rewriter.keep(op)
     return rewriter.result()

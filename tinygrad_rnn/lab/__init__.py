@@ -8,16 +8,20 @@ from tinygrad_rnn.lab.picture import (
     add_picture_options,
     draw_picture,
 )
+from tinygrad_rnn.lab.profiling import Loops, Profile, profile
 from tinygrad_rnn.tape import Origin, look
 
 __all__ = [
     "COLOURS",
     "AnomalyError",
+    "Loops",
     "Origin",
     "Panel",
     "Picture",
+    "Profile",
     "add_picture_options",
     "detect_anomaly",
     "draw_picture",
     "look",
+    "profile",
 ]

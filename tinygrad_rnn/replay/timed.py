@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,8 +15,9 @@ from tinygrad_rnn.backends import Array, extras
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.passes.gradient import Wanted
 from tinygrad_rnn.replay.primitive import roles
+from tinygrad_rnn.replay.program.lineage import Lineage
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Product, Step, read, written
-from tinygrad_rnn.replay.program.program import Value
+from tinygrad_rnn.replay.program.program import Op, Value
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.run.memory import Lease
 from tinygrad_rnn.replay.run.replay import Held, Replay
@@ -29,8 +31,8 @@ class Piece(NamedTuple):
     """A compiled program as a record has run it: over so many steps, and how many times."""
 
     what: Literal["forward", "computed again", "backward"]
+    replay: Replay
     compiled: Compiled
-    device: str
     steps: int
     times: int = 1
 
@@ -40,7 +42,8 @@ class Part(NamedTuple):
 
     ``kind`` is ``"before"`` and ``"after"`` for what is done for all steps at once, else that of
     the loop's step. ``multiply_adds`` and ``nbytes`` (read and written) are of all time steps, 0
-    where they are not known.
+    where they are not known. ``lines`` are the numbers of the lines of the traced step that it was
+    made of, or whose gradient it is.
     """
 
     kind: Literal["before", "product", "kernel", "call", "after"]
@@ -48,17 +51,17 @@ class Part(NamedTuple):
     seconds: float
     multiply_adds: int = 0
     nbytes: int = 0
-    step: int | None = None  # its place among the loop's steps
+    lines: tuple[int, ...] = ()
 
 
 def forward_pieces(record: Record) -> list[Piece]:
     """What ran forward of a replayed loop."""
     replay, steps, held = _run_of(record)
     if held is not None and held.every is None:
-        return [Piece("forward", replay.training(held.wanted).forward, replay.device, steps)]
+        return [Piece("forward", replay, replay.training(held.wanted).forward, steps)]
     inference = replay.inference(steps)
     if held is None:
-        return [Piece("forward", inference, replay.device, steps)]
+        return [Piece("forward", replay, inference, steps)]
     return _segments("forward", replay, inference, steps, held)
 
 
@@ -76,7 +79,7 @@ def backward_pieces(record: Record, arrived: Sequence[Any], given: Sequence[Any]
     wanted = Wanted((*consts,), (*xs,), True, (*ys,))
     _, compiled = replay.backward_program(held.wanted, wanted)
     if held.every is None:
-        return [Piece("backward", compiled, replay.device, steps)]
+        return [Piece("backward", replay, compiled, steps)]
     again = replay.training(held.wanted).forward
     return [
         *_segments("computed again", replay, again, steps, held),
@@ -93,7 +96,7 @@ def _segments(
     what: Any, replay: Replay, compiled: Compiled, steps: int, held: Held
 ) -> list[Piece]:
     lengths = Counter(part.stop - part.start for part in replay.segments(steps, held.every or steps))
-    return [Piece(what, compiled, replay.device, n, times) for n, times in lengths.items()]
+    return [Piece(what, replay, compiled, n, times) for n, times in lengths.items()]
 
 
 def timed(piece: Piece) -> list[Part]:
@@ -112,7 +115,7 @@ def timed(piece: Piece) -> list[Part]:
     def made(v: Value, *lead: int) -> Array:
         shape = (*lead, *v.shape)
         values = 0.1 * generator.standard_normal(shape) if v.dtype.kind == "f" else np.ones(shape)
-        return backend.from_host((values * (v.dtype.kind in "bf")).astype(v.dtype), piece.device)
+        return backend.from_host((values * (v.dtype.kind in "bf")).astype(v.dtype), piece.replay.device)
 
     consts = [made(v) for v in program.consts]
     xs = [made(v, steps) for v in program.xs]
@@ -120,9 +123,10 @@ def timed(piece: Piece) -> list[Part]:
     state = [made(v) for v in program.state[:count]]
     whole = compiled.compiled_loop()
     any_array = [*consts, *xs, *state][0]
+    lineage = Lineage(piece.replay.program)
 
     def clocked(work: Callable[[], Any]) -> float:
-        best = float("inf")
+        best = math.inf
         for _ in range(REPEATED):
             backend.wait(any_array)
             start = time.perf_counter()
@@ -131,44 +135,45 @@ def timed(piece: Piece) -> list[Part]:
             best = min(best, time.perf_counter() - start)
         return best
 
+    def around(kind: Literal["before", "after"], ops: Sequence[Op], work: Any) -> Part:
+        names = _names([op.primitive.name for op in ops])
+        return Part(kind, names, clocked(work), lines=lineage.numbers_of(ops))
+
     def run() -> list[Part]:
         lease = Lease(backend)
         ready = compiled.prepared(consts, xs, state, steps, lease)
         whole(ready.arrays, steps)
-        names = [op.primitive.name for op in (*compiled.used_once, *compiled.parts.before)]
-        before = clocked(lambda: compiled.prepared(consts, xs, state, steps, Lease(backend)))
-        parts = [Part("before", _names(names) or "inputs and states", before)]
-        for k, step in enumerate(loop.steps):
+        first, last = [*compiled.used_once, *compiled.parts.before], compiled.parts.after
+        again = partial(compiled.prepared, consts, xs, state, steps)
+        parts = [around("before", first, lambda: again(Lease(backend)))]
+        for step, ops in zip(loop.steps, compiled.plan.ops, strict=True):
             alone = choice.emit(Loop(loop.arrays, (step,), loop.reverse), backend, extras())
-            alone(ready.arrays, steps)  # compiled by now
-            seconds = clocked(lambda alone=alone: alone(ready.arrays, steps))
-            parts.append(_part(k, step, loop, seconds, steps))
-        names = [op.primitive.name for op in compiled.parts.after]
-        after = clocked(lambda: compiled.finished(_again(ready), steps))
-        return [*parts, Part("after", _names(names) or "results", after)]
+            at_all = partial(alone, ready.arrays, steps)
+            at_all()  # and from now on it is compiled
+            kind, what, work = _described(step)
+            moved, lines = _moved(step, loop), lineage.numbers_of(ops)
+            parts.append(Part(kind, what, clocked(at_all), work * steps, moved * steps, lines))
+        finish = partial(compiled.finished, steps=steps)
+        new = ready._replace  # what is computed after the loop is put among what is stacked
+        parts.append(around("after", last, lambda: finish(new(stacked={**ready.stacked}))))
+        return parts
 
     return backend.flushed(backend.there(any_array, run))
 
 
-def _again(ready: Any) -> Any:
-    """A loop that has run, before anything of what comes after it was computed."""
-    return ready._replace(stacked={**ready.stacked})
-
-
-def _part(k: int, step: Step, loop: Loop, seconds: float, steps: int) -> Part:
+def _described(step: Step) -> tuple[Literal["product", "kernel", "call"], str, int]:
+    """Kind, text and multiply-adds of a step."""
     if isinstance(step, Product):
         (m, n), columns = step.a.shape, step.b.shape[1]
-        work, what = m * n * columns, f"{step.a.shape} @ {step.b.shape}"
-        return Part("product", what, seconds, work * steps, _moved(step, loop) * steps, k)
+        return "product", f"{step.a.shape} @ {step.b.shape}", m * n * columns
     if isinstance(step, Kernel):
         names = [line.function for phase in step.phases for line in phase.lines]
         names += [kind for phase in step.phases for _, kind, _ in phase.reduces]
-        what = f"{(*step.lead, step.phases[0].width)}: {_names(names)}"
-        return Part("kernel", what, seconds, 0, _moved(step, loop) * steps, k)
-    return Part("call", step.primitive.name, seconds, 0, 0, k)
+        return "kernel", f"{(*step.lead, step.phases[0].width)}: {_names(names)}", 0
+    return "call", step.primitive.name, 0
 
 
-def _moved(step: Kernel | Product, loop: Loop) -> int:
+def _moved(step: Step, loop: Loop) -> int:
     """Bytes that a step reads and writes at each time, each place once."""
     total = 0
     for ref in dict.fromkeys([*read(step), *written(step)]):

@@ -33,16 +33,12 @@ class Change(NamedTuple):
 
 
 class _Owner(weakref.ref[Any]):
-    """The array that owns some memory, for as long as it lives."""
+    """What owns some memory, for as long as it lives: an array, or what a loop has borrowed."""
 
     __slots__ = ("key", "kind", "nbytes")
     key: int
     kind: Kind
     nbytes: int
-
-
-_LEASED = Kind("kept by replayed loops")
-_IDLE = Kind("idle, to be used again")
 
 
 class Memory:
@@ -58,66 +54,65 @@ class Memory:
         self.changes: list[Change] = []
         self.span = -1
         self._alive: dict[int, _Owner] = {}
-        self._leases: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._known = {_LEASED: 0, _IDLE: 0}
-        self._leaves: dict[int, weakref.ref[Traced]] = {}
+        self._leaves: dict[int, tuple[weakref.ref[Traced], str | None]] = {}
+        self._idle = 0
         self.look_at_pool()
 
     def see(self, value: Any, kind: Kind) -> int:
         """Take note of the memory of an array; how many bytes of it were not known."""
         backend = find_backend(value)
-        if backend is None:
+        if backend is None or not isinstance(value, backend.array_type):
             return 0
         owner = backend.owner(value)
-        key = id(owner)
-        if key in self._alive:
+        if id(owner) in self._alive:
             return 0
+        self._add(owner, kind, owner.nbytes)
+        return owner.nbytes
+
+    def _add(self, owner: Any, kind: Kind, nbytes: int) -> None:
         found = _Owner(owner, self._gone)
-        found.key, found.kind, found.nbytes = key, kind, owner.nbytes
-        self._alive[key] = found
-        self._log(kind, found.nbytes)
-        return found.nbytes
+        found.key, found.kind, found.nbytes = id(owner), kind, nbytes
+        self._alive[found.key] = found
+        self._log(kind, nbytes)
 
     def see_leaf(self, leaf: Traced, layer: str | None) -> None:
         """Take note of a value that no record made, and of its gradient, now and later."""
         key = id(leaf)
         if key in self._leaves:
             return
-        self._leaves[key] = weakref.ref(leaf, lambda _: self._leaves.pop(key, None))
-        kind = Kind("parameters" if leaf.needs_grad else "inputs", layer, leaf.name or "")
-        self.see(leaf.array, kind)
-        self._see_gradient(leaf)
+        self._leaves[key] = weakref.ref(leaf, lambda _: self._leaves.pop(key, None)), layer
+        self.see(leaf.array, Kind("parameters", layer, leaf.name or ""))
+        self._see_gradient(leaf, layer)
 
     def look_at_gradients(self) -> None:
         """Take note of what a backward pass has left in ``.grad``."""
-        for known in [*self._leaves.values()]:
+        for known, layer in [*self._leaves.values()]:
             leaf = known()
             if leaf is not None:
-                self._see_gradient(leaf)
+                self._see_gradient(leaf, layer)
 
-    def _see_gradient(self, leaf: Traced) -> None:
+    def _see_gradient(self, leaf: Traced, layer: str | None) -> None:
         if leaf.grad is not None:
-            self.see(leaf.grad.array, Kind("gradients", None, leaf.name or ""))
+            self.see(leaf.grad.array, Kind("gradients", layer, leaf.name or ""))
 
     def see_held(self, held: Any, layer: str | None) -> None:
         """Take note of what a replayed loop keeps for its backward pass."""
         if held is None:
             return
-        self._leases.add(held)
+        kind = Kind("kept by replayed loops", layer, "scan")
+        self._add(held, kind, held.lease.nbytes)
         lent = {*map(id, held.lease.blocks)}
         for array in (*held.residuals, *(s for start in held.starts for s in start)):
             if id(backend_of(array).owner(array)) not in lent:
-                self.see(array, _LEASED._replace(layer=layer))
+                self.see(array, kind)
 
     def look_at_pool(self) -> None:
-        """Compare the pool of the replay with what it was."""
+        """Compare the memory that lies idle, to be used again, with what it was."""
         with POOL.lock:
             idle = POOL.bytes
-        leased = sum(held.lease.nbytes for held in self._leases)
-        for kind, now in ((_LEASED, leased), (_IDLE, idle)):
-            if now != self._known[kind]:
-                self._log(kind, now - self._known[kind])
-                self._known[kind] = now
+        if idle != self._idle:
+            self._log(Kind("idle, to be used again"), idle - self._idle)
+            self._idle = idle
 
     def close(self) -> None:
         """Look no more."""
@@ -125,7 +120,6 @@ class Memory:
         self.look_at_pool()
         self._alive.clear()
         self._leaves.clear()
-        self._leases.clear()
 
     def _log(self, kind: Kind, nbytes: int) -> None:
         self.changes.append(Change(self.clock(), kind, nbytes, self.span))

@@ -13,12 +13,12 @@ from tinygrad_rnn.replay.timed import Piece, backward_pieces, forward_pieces
 from tinygrad_rnn.tape import (
     Deferred,
     Observer,
-    Operation,
     Origin,
     Record,
     Traced,
     current_place,
 )
+from tinygrad_rnn.tape.operation import Operation
 
 
 class Span(NamedTuple):
@@ -109,11 +109,11 @@ class Watch(Observer):
         origin = record.origin or Origin()
         pieces: list[Piece] = []
         self._see_inputs(record)
+        back = origin.forward is not None
+        nbytes = self._see(record.results, "gradients" if back else "results", record)
         if is_replayed(record):
             self.memory.see_held(record.params["held"], origin.layer)
             pieces = forward_pieces(record)
-        back = origin.forward is not None
-        nbytes = self._see(record.results, "gradients" if back else "results", record)
         self._end(record.primitive, at, _phase(back), record, origin, nbytes, pieces)
 
     def before_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:

@@ -1,0 +1,19 @@
+"""Files of the lab: whole or not there, and one sentence where they cannot be written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tinygrad_rnn.nn.disk import write_atomically
+
+
+def write_text(path: str | os.PathLike[str], text: str, who: str) -> Path:
+    """Write a text to a file, and return its path; OSError in one sentence where that fails."""
+    place = Path(path)
+    try:
+        write_atomically(place, text.encode())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(f"{who}: cannot write {str(place)!r}: {reason}") from error
+    return place

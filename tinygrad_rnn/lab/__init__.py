@@ -1,6 +1,7 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.model_summary import Summary, summary
 from tinygrad_rnn.lab.picture import (
     COLOURS,
     Panel,
@@ -19,9 +20,11 @@ __all__ = [
     "Panel",
     "Picture",
     "Profile",
+    "Summary",
     "add_picture_options",
     "detect_anomaly",
     "draw_picture",
     "look",
     "profile",
+    "summary",
 ]

@@ -92,10 +92,10 @@ def _run_of(record: Record) -> tuple[Replay, int, Held | None]:
     return params["replay"], params["steps"], params["held"]
 
 
-def _segments(
-    what: Any, replay: Replay, compiled: Compiled, steps: int, held: Held
-) -> list[Piece]:
-    lengths = Counter(part.stop - part.start for part in replay.segments(steps, held.every or steps))
+def _segments(what: Any, replay: Replay, compiled: Compiled, steps: int, held: Held) -> list[Piece]:
+    lengths = Counter(
+        part.stop - part.start for part in replay.segments(steps, held.every or steps)
+    )
     return [Piece(what, replay, compiled, n, times) for n, times in lengths.items()]
 
 
@@ -115,7 +115,9 @@ def timed(piece: Piece) -> list[Part]:
     def made(v: Value, *lead: int) -> Array:
         shape = (*lead, *v.shape)
         values = 0.1 * generator.standard_normal(shape) if v.dtype.kind == "f" else np.ones(shape)
-        return backend.from_host((values * (v.dtype.kind in "bf")).astype(v.dtype), piece.replay.device)
+        return backend.from_host(
+            (values * (v.dtype.kind in "bf")).astype(v.dtype), piece.replay.device
+        )
 
     consts = [made(v) for v in program.consts]
     xs = [made(v, steps) for v in program.xs]

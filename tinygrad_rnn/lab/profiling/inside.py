@@ -81,19 +81,23 @@ class Loops:
         total = sum(part.seconds for part in self.parts)
         largest = sorted(self.parts, key=lambda part: -part.seconds)[:ROWS]
         shown = [part for part in self.parts if part in largest]
-        cells = [("layer", "", "part", "", "lines", "time", "of loops")]
+        cells = [("layer", "", "part", "", "lines", "time", "share")]
+        last = None
         for p in shown:
             share = format_share(p.seconds, total)
-            layer, what = shortened(p.layer, 24), shortened(p.what, 36)
-            lines = shortened(_lines(p.lines), 24)
+            layer, phase = ("", "") if (p.layer, p.phase) == last else (p.layer, p.phase)
+            last = p.layer, p.phase
+            what, lines = shortened(p.what, 24), shortened(_lines(p.lines), 18)
             time = format_seconds(p.seconds)
-            cells.append((layer, p.phase, p.kind, what, lines, time, share))
+            cells.append((shortened(layer, 20), phase, p.kind, what, lines, time, share))
         if len(self.parts) > len(shown):
             rest = total - sum(part.seconds for part in shown)
             share = format_share(rest, total)
             name = f"{len(self.parts) - len(shown)} others"
             cells.append((name, "", "", "", "", format_seconds(rest), share))
-        head = f"replayed loops, {format_seconds(total)}; parts were run by themselves and scaled"
+        alone = format_seconds(sum(part.alone * part.calls for part in self.parts))
+        head = f"replayed loops, {format_seconds(total)}; their parts took {alone} by themselves, "
+        head += "and are scaled to that"
         return "\n".join([head, aligned(cells, left=5), *self.failed])
 
 

@@ -169,3 +169,13 @@ def peak_of(changes: list[Change]) -> Peak:
     alive = {kind: n for kind, n in sorted(alive.items(), key=lambda item: -item[1]) if n}
     last = changes[place - 1] if place else None
     return Peak(highest, last.seconds if last else 0.0, last.span if last else -1, alive)
+
+
+def bytes_by_layer(changes: list[Change]) -> dict[str | None, int]:
+    """What is alive of what records made, after all changes, by layer."""
+    found: dict[str | None, int] = {}
+    for change in changes:
+        if change.kind.what in ("results", "kept by replayed loops"):
+            layer = change.kind.layer
+            found[layer] = found.get(layer, 0) + change.nbytes
+    return found

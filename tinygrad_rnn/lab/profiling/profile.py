@@ -29,7 +29,7 @@ from tinygrad_rnn.tape import format_bytes
 ROWS = 10
 """Rows of each of a printed profile's tables; the rest is one row, and all of it is in the CSV."""
 
-WALKING = "backward, between records: cotangents added up, records freed"
+WALKING = "between, in backward: cotangents added up, records freed"
 BETWEEN = "between records: Python, data, optimizer, tracing"
 ITSELF = "the profile itself"
 
@@ -77,6 +77,7 @@ class Profile:
     def __init__(self) -> None:
         self.watch: Watch | None = None
         self._found: tuple[list[Span], list[Change]] | None = None
+        self._loops: Loops | None = None
         self.seconds = self.walking = self.between = self.itself = 0.0
 
     def begin(self, watch: Watch) -> None:
@@ -125,7 +126,7 @@ class Profile:
         part is slower or quicker than in the loop, since the cache holds something else, so the
         parts' times are scaled to what the loop took in the profile.
         """
-        if not hasattr(self, "_loops"):
+        if self._loops is None:
             self._loops = look_inside(self.spans)
         return self._loops
 
@@ -178,15 +179,21 @@ class Profile:
         and bytes, and the memory alive as a counter. If :meth:`inside` was asked for before, the
         parts of replayed loops lie within their slices, one after the other and scaled.
         """
-        loops = getattr(self, "_loops", None)
-        text = chrome_trace(self.spans, self._known()[1], loops)
+        text = chrome_trace(self.spans, self._known()[1], self._loops)
         return write_text(path, text, "Profile.to_chrome")
 
     def picture(self) -> Picture:
-        """Time by layer and by operation, forward and backward, and memory over time."""
-        outside = [(name.partition(":")[0], seconds) for name, seconds in self._outside()]
+        """Time by layer and by operation, forward and backward, and memory over time.
+
+        If :meth:`inside` was asked for before, a panel says what it found.
+        """
         return profile_picture(
-            self.by_layer(), self.by_operation(), outside, self.seconds, *self.memory, self.peak
+            self.seconds,
+            {"layer": self.by_layer(), "operation": self.by_operation()},
+            {name.partition(":")[0]: seconds for name, seconds in self._outside()},
+            self._known()[1],
+            self.peak,
+            self._loops,
         )
 
     def _outside(self) -> list[tuple[str, float]]:
@@ -214,14 +221,15 @@ class Profile:
     def _table(self, title: str, rows: list[Row]) -> str:
         shown, rest = rows[:ROWS], rows[ROWS:]
         if rest:
-            sums = [sum(r[k] for r in rest) for k in range(1, 5)]  # type: ignore[misc]
-            shown = [*shown, Row(f"{len(rest)} others", *sums)]  # pyright: ignore
+            counts = sum(r.records for r in rest), sum(r.nbytes for r in rest)
+            times = sum(r.forward for r in rest), sum(r.backward for r in rest)
+            shown = [*shown, Row(f"{len(rest)} others", counts[0], *times, counts[1])]
         cells = [(title, "records", "forward", "backward", "of all", "made")]
         for r in shown:
-            times = [format_seconds(s) if s else "" for s in (r.forward, r.backward)]
+            forward, backward = (format_seconds(s) if s else "" for s in (r.forward, r.backward))
             share = format_share(r.seconds, self.seconds)
             name = shortened(r.name, 42)
-            cells.append((name, f"{r.records:,}", *times, share, format_bytes(r.nbytes)))
+            cells.append((name, f"{r.records:,}", forward, backward, share, format_bytes(r.nbytes)))
         return aligned(cells)
 
     def _between_lines(self) -> list[str]:
@@ -237,7 +245,9 @@ class Profile:
         if record is not None:
             source = f"{record.origin}" if record.origin.layer is not None else ""
             by = f"set by {record.operation}, {record.phase}" + (source and f" ({source})")
-        lines = [f"peak of {format_bytes(self.peak.nbytes)} at {format_seconds(self.peak.seconds)}, {by}"]
+        lines = [
+            f"peak of {format_bytes(self.peak.nbytes)} at {format_seconds(self.peak.seconds)}, {by}"
+        ]
         groups: dict[tuple[str, str], int] = {}
         for kind, nbytes in self.peak.alive.items():
             key = kind.what, _layer_of(kind)

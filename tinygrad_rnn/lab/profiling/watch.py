@@ -22,7 +22,7 @@ from tinygrad_rnn.tape.operation import Operation
 
 
 class Span(NamedTuple):
-    """What one record took, forward or backward.
+    """What one record took, forward or backward, or what adding up gradients of a leaf took.
 
     Attributes
     ----------
@@ -213,7 +213,6 @@ class Watch(Observer):
             self.accounted += seconds
         else:
             outer.inner += seconds
-        self.memory.look_at_pool()
         self._spend(self.clock() - at, outer)
 
     # Memory
@@ -235,6 +234,7 @@ class Watch(Observer):
     def _see(self, values: Sequence[Any], what: str, record: Record) -> int:
         """Take note of what a record gives; the bytes that are new."""
         self.memory.span = len(self.spans)
+        self.memory.look_at_pool()  # first, as a loop keeps what lay idle before
         kind = Kind(what, record.origin and record.origin.layer, record.primitive.name)
         return sum(self._see_one(value, kind) for value in values)
 

@@ -15,11 +15,10 @@ from tinygrad_rnn.lab.profiling.table import (
     format_share,
     shortened,
 )
-from tinygrad_rnn.lab.profiling.watch import Span
+from tinygrad_rnn.lab.profiling.watch import Span, short_place
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.timed import Part, Piece, timed
-from tinygrad_rnn.tape import Origin
 
 ROWS = 24
 """Rows of the printed table; the rest is one row, and all of it is in the CSV."""
@@ -136,7 +135,9 @@ def _scaled(
         for part in parts:
             if part.seconds == 0:
                 continue
-            lines = tuple(dict.fromkeys(_line(inside[k]) for k in part.lines if k < len(inside)))
+            lines = tuple(
+                dict.fromkeys(short_place(inside[k]) for k in part.lines if k < len(inside))
+            )
             yield LoopPart(
                 layer,
                 piece.what,
@@ -149,12 +150,6 @@ def _scaled(
                 part.multiply_adds,
                 part.nbytes,
             )
-
-
-def _line(origin: Origin) -> str:
-    """File and line of an equation, without folders."""
-    place = origin.equation or origin.line or ""
-    return place.replace("\\", "/").rpartition("/")[2]
 
 
 def _lines(lines: tuple[str, ...]) -> str:

@@ -89,7 +89,7 @@ def profile_picture(
 
 def _statement(what: str, first: Timed, seconds: float) -> str:
     share = (first.forward + first.backward) / seconds if seconds else 0.0
-    name = shortened(first.name, 24)
+    name = shortened(first.name, 32)
     return f"The {what} {name} takes {share:.0%} of {format_seconds(seconds)}"
 
 
@@ -136,7 +136,7 @@ def _bars(bars: Sequence[_Bar], axes: Any) -> None:
         if widths.any():
             axes.barh(places, widths, left=left, color=COLOURS[colour], label=label)
         left += widths
-    axes.set_yticks(places, [shortened(bar.name, 24) for bar in bars], parse_math=False)
+    axes.set_yticks(places, [shortened(bar.name, 28) for bar in bars], parse_math=False)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("time (ms)")
     axes.legend(loc="lower right")

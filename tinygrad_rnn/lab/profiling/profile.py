@@ -108,6 +108,11 @@ class Profile:
     def spans(self) -> list[Span]:
         return self._known()[0]
 
+    @property
+    def changes(self) -> list[Change]:
+        """Every :class:`Change` of memory, in the order of time."""
+        return self._known()[1]
+
     # Time
 
     def by_layer(self) -> list[Row]:
@@ -140,7 +145,7 @@ class Profile:
         keep or have ready to be used again. What no record reads is not seen: the moments of an
         optimizer, data that waits for its turn, what an operation frees before it ends.
         """
-        return peak_of(self._known()[1])
+        return peak_of(self.changes)
 
     @property
     def peak_record(self) -> Span | None:
@@ -150,9 +155,8 @@ class Profile:
     @property
     def memory(self) -> tuple[np.ndarray, np.ndarray]:
         """Seconds, and the bytes alive from then on: two arrays of the same length."""
-        changes = self._known()[1]
-        times = np.array([change.seconds for change in changes])
-        return times, np.cumsum([change.nbytes for change in changes], dtype=np.int64)
+        times = np.array([change.seconds for change in self.changes])
+        return times, np.cumsum([change.nbytes for change in self.changes], dtype=np.int64)
 
     # Written and shown
 
@@ -179,7 +183,7 @@ class Profile:
         and bytes, and the memory alive as a counter. If :meth:`inside` was asked for before, the
         parts of replayed loops lie within their slices, one after the other and scaled.
         """
-        text = chrome_trace(self.spans, self._known()[1], self._loops)
+        text = chrome_trace(self.spans, self.changes, self._loops)
         return write_text(path, text, "Profile.to_chrome")
 
     def picture(self) -> Picture:
@@ -191,7 +195,7 @@ class Profile:
             self.seconds,
             {"layer": self.by_layer(), "operation": self.by_operation()},
             {name.partition(":")[0]: seconds for name, seconds in self._outside()},
-            self._known()[1],
+            self.changes,
             self.peak,
             self._loops,
         )
@@ -243,11 +247,10 @@ class Profile:
         record = self.peak_record
         by = "before all records"
         if record is not None:
-            source = f"{record.origin}" if record.origin.layer is not None else ""
-            by = f"set by {record.operation}, {record.phase}" + (source and f" ({source})")
-        lines = [
-            f"peak of {format_bytes(self.peak.nbytes)} at {format_seconds(self.peak.seconds)}, {by}"
-        ]
+            source = shortened(f"{record.layer}, {record.place}".removesuffix(", "), 50)
+            by = f"set by {record.operation}, {record.phase} ({source})"
+        highest, when = format_bytes(self.peak.nbytes), format_seconds(self.peak.seconds)
+        lines = [f"peak of {highest} at {when}, {by}"]
         groups: dict[tuple[str, str], int] = {}
         for kind, nbytes in self.peak.alive.items():
             key = kind.what, _layer_of(kind)

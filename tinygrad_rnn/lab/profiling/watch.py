@@ -50,6 +50,17 @@ class Span(NamedTuple):
         layer = self.origin.layer
         return "(outside)" if layer is None else layer or "(model)"
 
+    @property
+    def place(self) -> str:
+        """File and line of the cell's equation, or of the user's, without folders."""
+        return short_place(self.origin)
+
+
+def short_place(origin: Origin) -> str:
+    """File and line of an equation, where there is one, or of the user's, without folders."""
+    place = origin.equation or origin.line or ""
+    return place.replace("\\", "/").rpartition("/")[2]
+
 
 class _Open:
     """A record that has begun: when, what took time within it, which cotangents came to it."""

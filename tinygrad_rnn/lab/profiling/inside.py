@@ -143,7 +143,7 @@ def _scaled(
                 piece.what,
                 part.kind,
                 part.what,
-                lines,
+                tuple(dict.fromkeys(places)),
                 len(group) * piece.times,
                 part.seconds * piece.times * scale,
                 part.seconds,

@@ -66,7 +66,6 @@ class Profile:
     ----------
     seconds : the wall time of the block, which is the sum of the ``own`` times of all ``spans``,
         of ``walking``, ``between`` and ``itself``.
-    spans : a :class:`Span` for each record, forward and backward, in the order in which they ended.
     walking : seconds of backward passes between their records: cotangents are added up, records
         are freed.
     between : seconds that lie between records otherwise: Python, data, the optimizer, and the
@@ -106,6 +105,7 @@ class Profile:
 
     @property
     def spans(self) -> list[Span]:
+        """A :class:`Span` for each record, forward and backward, in the order in which they end."""
         return self._known()[0]
 
     @property

@@ -27,13 +27,14 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, rnn
+from tinygrad_rnn import lab, nn, rnn
 
 STEPS, TARGET, FIRST = 50, 0.7, 1 / (1 + math.exp(-0.5))  # h_0 = sigmoid(0.5), as in the source
 W, B = (0.0, 8.0), (-5.0, 1.0)  # the map: from where to where
@@ -144,38 +145,48 @@ def judge(network: str, path: np.ndarray, device: str) -> Ways:
     return Ways(longest > JUMP, longest, ~inside, settled, errors(network, w, b, device)[0])
 
 
-# The picture.
-
-UNCLIPPED, CLIPPED = "#d55e00", "#ffffff"
+# The picture: the same map by one call, with two ways down. Its networks are run one by one.
 
 
-def draw(maps: dict[str, Map], ways: dict[str, list[np.ndarray]], folder: Path) -> str:
-    """Each map from the side and from above, with the two ways down; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(12, 10), layout="constrained")
-    for k, (network, found) in enumerate(maps.items()):
-        side = figure.add_subplot(2, 2, k + 1, projection="3d")
-        side.plot_surface(found.w, found.b, found.error, cmap="viridis", rcount=100, ccount=100,
-                          linewidth=0, antialiased=False)  # fmt: skip
-        side.view_init(elev=38, azim=50)
-        side.set(title=f"{network}, one unit: error after {STEPS} steps", xlabel="w", ylabel="b")
-        above = figure.add_subplot(2, 2, k + 3)
-        drawn = above.contourf(found.w, found.b, found.error, 40, cmap="viridis")
-        figure.colorbar(drawn, ax=above, label="error")
-        above.contourf(found.w, found.b, found.slope, [-1, FLAT], colors="none", hatches=["..."])
-        for path, colour, label in zip(
-            ways[network], (UNCLIPPED, CLIPPED), ("not clipped", "clipped"), strict=True
-        ):
-            above.plot(*path.T, ".-", color=colour, linewidth=1.2, markersize=3, label=label)
-        above.plot(*ways[network][0][0], "o", color="black", markersize=8, label="start")
-        above.set(title="from above; dotted: flat", xlabel="w", ylabel="b", xlim=W, ylim=B)
-        above.legend(loc="upper right", facecolor="#bbbbbb")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "cliff.png", dpi=75)
-    return str(folder / "cliff.png")
+def mapped(network: str, points: int, ways: dict[str, np.ndarray], device: str) -> lab.Surface:
+    """The error over w and b, with ways down (updates + 1, 2)."""
+    unit = NETWORKS[network](0.0, 0.0, device)
+    layer, x = rnn.Recurrent(unit), tg.zeros((STEPS, 1, 1), "float64", device)
+
+    def error() -> tg.Tensor:
+        return tg.square(layer(x)[0][-1] - TARGET)
+
+    return lab.surface(
+        error, unit, [{"w": 1}, {"b": 1}], span=(W, B), points=points, paths=ways, names=("w", "b")
+    )
+
+
+def picture(
+    maps: dict[str, Map], surfaces: dict[str, lab.Surface], longest: dict[str, float]
+) -> lab.Picture:
+    """Each map from the side and from above, on one scale of colours."""
+    limits = 0.0, float(max(np.nanmax(found.loss) for found in surfaces.values()))
+    panels: list[lab.Panel] = []
+    for network, found in maps.items():
+        flat = 100 * np.mean(found.slope < FLAT)
+        side, above = surfaces[network].picture(relief=True, limits=limits).panels
+
+        def draw(axes: Any, found: Map = found, above: lab.Panel = above) -> None:
+            above.draw(axes)
+            dots = axes.contourf(
+                found.w, found.b, found.slope, [-1, FLAT], colors="none", hatches=[".."]
+            )
+            dots.set_edgecolor("white")
+
+        said = (
+            f"{network}: error after {STEPS} steps, with a wall of slope {found.slope.max():,.0f}"
+        )
+        way = f"longest update {longest[network]:.3g}; {flat:.0f} % is flat (dotted)"
+        panels += [
+            replace(side, name=f"{network.lower()}-side", title=said),
+            replace(above, name=f"{network.lower()}-above", title=f"{network}: {way}", draw=draw),
+        ]
+    return lab.Picture(panels)
 
 
 # The story.
@@ -204,7 +215,8 @@ def tell(options: argparse.Namespace) -> None:
     print(f"  {'':21}{'jumped':>8}{'longest':>11}{'off the map':>13}{'settled':>9}{'arrived':>9}")
     random = np.random.default_rng(options.seed)
     starts = random.uniform((W[0], B[0]), (W[1], B[1]), (count, 2))
-    shown: dict[str, list[np.ndarray]] = {}
+    surfaces: dict[str, lab.Surface] = {}
+    longest: dict[str, float] = {}
     for network in NETWORKS:
         limits = {"not clipped": math.inf, "clipped": options.clip}
         paths = {
@@ -212,13 +224,16 @@ def tell(options: argparse.Namespace) -> None:
             for how, limit in limits.items()
         }
         for how, path in paths.items():
-            ways = judge(network, path, device)
-            print(f"  {network:7}{how:14}{sum(ways.jumped):8}{ways.longest.max():11.3g}", end="")
-            print(f"{sum(ways.left):13}{sum(ways.settled):9}{sum(ways.error < 1e-3):9}")
-        wildest = judge(network, paths["not clipped"], device).longest.argmax()
-        shown[network] = [path[:, wildest] for path in paths.values()]
+            told = judge(network, path, device)
+            print(f"  {network:7}{how:14}{sum(told.jumped):8}{told.longest.max():11.3g}", end="")
+            print(f"{sum(told.left):13}{sum(told.settled):9}{sum(told.error < 1e-3):9}")
+        wildest = judge(network, paths["not clipped"], device).longest
+        longest[network] = wildest.max()
+        ways = {how: path[:, wildest.argmax()] for how, path in paths.items()}
+        surfaces[network] = mapped(network, min(points, 101), ways, device)
     print("\nThe picture shows both ways down from the start with the longest jump.")
-    print(f"\npicture   {draw(maps, shown, Path('runs', 'cliff'))}")
+    drawn = picture(maps, surfaces, longest)
+    print(f"\npicture   {lab.draw_picture(drawn, Path('runs', 'cliff', 'cliff'), options)}")
 
 
 def main() -> None:
@@ -229,6 +244,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="decides where descent begins")
     parser.add_argument("--lr", type=float, default=1.0, help="learning rate (%(default)s)")
     parser.add_argument("--clip", type=float, default=0.1, help="largest norm (%(default)s)")
+    lab.add_picture_options(parser)
     try:
         tell(parser.parse_args())
     except KeyboardInterrupt:

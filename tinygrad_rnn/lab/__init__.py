@@ -12,6 +12,7 @@ from tinygrad_rnn.lab.picture import (
     draw_picture,
 )
 from tinygrad_rnn.lab.profiling import Loops, Profile, profile
+from tinygrad_rnn.lab.replayed import Replayed, stages
 from tinygrad_rnn.lab.strip import Strip
 from tinygrad_rnn.lab.surface import Surface, surface
 from tinygrad_rnn.lab.telling import Telling, Unit
@@ -27,6 +28,7 @@ __all__ = [
     "Panel",
     "Picture",
     "Profile",
+    "Replayed",
     "Strip",
     "Summary",
     "Surface",
@@ -40,6 +42,7 @@ __all__ = [
     "path_directions",
     "profile",
     "random_directions",
+    "stages",
     "summary",
     "surface",
     "units",

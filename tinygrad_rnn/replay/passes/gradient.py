@@ -160,8 +160,8 @@ def _differentiated(
         return Tensor(backend.from_host(host, device), needs_grad and v.dtype.kind == "f")
 
     since = tape.next_position()
-    quiet = np.errstate(all="ignore")
-    with tape.enable_grad(), tape.tracing(_Unread()), tape.look(), quiet:
+    quiet, forward = np.errstate(all="ignore"), tape.with_origin(forward=None)
+    with tape.enable_grad(), tape.tracing(_Unread()), tape.look(), forward, quiet:
         consts = [leaf(v, w) for v, w in zip(program.consts, wanted.consts, strict=True)]
         xs = [leaf(v, w) for v, w in zip(program.xs, wanted.xs, strict=True)]
         state = [leaf(v, wanted.state) for v in program.state]

@@ -12,11 +12,8 @@ from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.ops import cast
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.common import CompiledLoop
-from tinygrad_rnn.replay.passes.lower import lower
+from tinygrad_rnn.replay.passes.pipeline import passed
 from tinygrad_rnn.replay.passes.plain import HALF, VIEWS, is_light, is_product
-from tinygrad_rnn.replay.passes.plan import plan
-from tinygrad_rnn.replay.passes.simplify import simplify
-from tinygrad_rnn.replay.passes.split import Parts, rounded_ahead, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
 from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, states_at
 from tinygrad_rnn.replay.run.memory import Lease
@@ -46,16 +43,20 @@ class Compiled:
     reverse : whether time runs from T-1 to 0.
     given : how many of the outputs ``ys`` are handed to a user; the others are residuals.
     brief : whether it is meant for a few steps only, as when a stream is followed.
+
+    Attributes
+    ----------
+    passed : what each pass made of the program.
+    used_once : what depends on constants alone, as far as anything reads it.
     """
 
     def __init__(
         self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
         self.backend, self.reverse = backend, reverse
-        plainer, self.rounded = rounded_ahead(simplify(lower(program)))
-        self.program, self.summed = summed_inside(plainer)
-        self.parts: Parts = split(self.program, brief)
-        self.plan = plan(self.parts, reverse, brief)
+        self.passed = passed(program, reverse, brief)
+        self.program, self.parts, self.plan = self.passed.settled, *self.passed[-2:]
+        self.rounded, self.summed = self.passed.rounded, self.passed.summed
         self.given = self.program.ys[:given]
         around = [*self.parts.before, *self.parts.after]
         self.used_once = needed_ops(

@@ -135,9 +135,7 @@ def _scaled(
         for part in parts:
             if part.seconds == 0:
                 continue
-            lines = tuple(
-                dict.fromkeys(short_place(inside[k]) for k in part.lines if k < len(inside))
-            )
+            places = [short_place(inside[k]) for k in part.lines if k < len(inside)]
             yield LoopPart(
                 layer,
                 piece.what,

@@ -3,34 +3,45 @@
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
 from tinygrad_rnn.lab.directions import path_directions, random_directions
 from tinygrad_rnn.lab.drawing import draw
+from tinygrad_rnn.lab.model_summary import Summary, summary
+from tinygrad_rnn.lab.monitor import Monitor
 from tinygrad_rnn.lab.page import to_html
-from tinygrad_rnn.lab.picture import (
-    COLOURS,
-    Panel,
-    Picture,
-    add_picture_options,
-    draw_picture,
-)
+from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture, add_picture_options, draw_picture
+from tinygrad_rnn.lab.profiling import Loops, Profile, profile
 from tinygrad_rnn.lab.replayed import Replayed, stages
+from tinygrad_rnn.lab.strip import Strip
 from tinygrad_rnn.lab.surface import Surface, surface
+from tinygrad_rnn.lab.telling import Telling, Unit
+from tinygrad_rnn.lab.units import Units, units
 from tinygrad_rnn.tape import Origin, look
 
 __all__ = [
     "COLOURS",
     "AnomalyError",
+    "Loops",
+    "Monitor",
     "Origin",
     "Panel",
     "Picture",
+    "Profile",
     "Replayed",
+    "Strip",
+    "Summary",
     "Surface",
+    "Telling",
+    "Unit",
+    "Units",
     "add_picture_options",
     "detect_anomaly",
     "draw",
     "draw_picture",
     "look",
     "path_directions",
+    "profile",
     "random_directions",
     "stages",
+    "summary",
     "surface",
     "to_html",
+    "units",
 ]

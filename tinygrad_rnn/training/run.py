@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.optim import NonFiniteGradientError, Optimizer
+from tinygrad_rnn.optim import NonFiniteGradientError, Optimizer, StepReport
 from tinygrad_rnn.optim.mean import BatchMean
 from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.training.arguments import check_counts, loss_state_count, metrics_by_name
@@ -46,6 +46,7 @@ class Run:
     seconds = 0.0
     best: float | None = None
     state: Any = None
+    report: StepReport | None = None
     _broken_off = ""  # what may be half done
     _best_is_due = False  # whether this is the best so far, and not written yet
 
@@ -106,7 +107,8 @@ class Run:
     def _step(self, batches: Sequence[Any]) -> float:
         """The optimizer's step; says what the norm of the gradient was."""
         try:
-            return self.optimizer.step().norm
+            self.report = self.optimizer.step()
+            return self.report.norm
         except NonFiniteGradientError as error:
             cause = nonfinite_part("batch", batches[0] if len(batches) == 1 else batches)
             raise NonFiniteGradientError(f"{error}; {cause}" if cause else str(error)) from error

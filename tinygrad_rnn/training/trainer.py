@@ -101,6 +101,7 @@ class Trainer(Run):
     ----------
     updates, epoch, batch : updates done, epochs completed, and the number of the next batch.
     seconds : training time, over all runs that this one continues.
+    report : what the optimizer says of the last update, None before the first.
     """
 
     def __init__(

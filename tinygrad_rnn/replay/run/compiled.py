@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,17 @@ from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
 Found: TypeAlias = tuple[list[Array], list[Array], list[Array]]
 """Outputs over time, the last state, and what is summed over time."""
+
+
+class Ready(NamedTuple):
+    """A loop that can begin: its arrays, states at both ends, and what is known around it."""
+
+    arrays: list[Any]
+    start: list[Any]
+    ends: list[Any]
+    single: dict[Value, Array]
+    stacked: dict[Value, Array]
+    scratch: Lease  # which holds the memory that goes when the run is over
 
 
 class Compiled:
@@ -103,6 +114,19 @@ class Compiled:
         steps: int,
         lease: Lease | None,
     ) -> Found:
+        ready = self.prepared(consts, xs, state, steps, lease)
+        compiled(ready.arrays, steps)
+        return self.finished(ready, steps)
+
+    def prepared(
+        self,
+        consts: Sequence[Array],
+        xs: Sequence[Array],
+        state: Sequence[Array],
+        steps: int,
+        lease: Lease | None,
+    ) -> Ready:
+        """What is done once and before the loop."""
         scratch = Lease(self.backend)
         lease = scratch if lease is None else lease
         single = self._once(consts)
@@ -116,18 +140,22 @@ class Compiled:
         for place, s in zip(states_at(self.plan, arrays, first), start, strict=True):
             if place is not None:
                 place[...] = s
+        ends = states_at(self.plan, arrays, last)
+        return Ready(arrays, start, ends, single, stacked, scratch)
 
-        compiled(arrays, steps)
-
+    def finished(self, ready: Ready, steps: int) -> Found:
+        """What is done after the loop, and what comes of all."""
+        arrays, start, places, single, stacked, _ = ready
         ends: list[Array] = []
-        for place, s in zip(states_at(self.plan, arrays, last), start, strict=True):
+        for place, s in zip(places, start, strict=True):
             ends.append((s if place is None else place).copy())
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
         empty = self.backend.xp.empty
         after = OverTime(self.backend, steps, single, stacked, self._producers, empty)
-        return self._outputs(after), ends[: len(state)], self._totals(after, ends)
+        given = len(start) - len(self.rounded) - sum(self.summed)
+        return self._outputs(after), ends[:given], self._totals(after, ends)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""

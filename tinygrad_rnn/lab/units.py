@@ -1,0 +1,216 @@
+"""What the units and gates of a recurrent network do over a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.lab.inner import Inner, inner_values
+from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
+from tinygrad_rnn.lab.strip import SHOWN, Strip
+from tinygrad_rnn.lab.telling import Telling, Unit, most_telling
+from tinygrad_rnn.lab.undisturbed import undisturbed
+from tinygrad_rnn.nn import Module
+from tinygrad_rnn.tape import no_grad
+
+LINES = (("blue", "-"), ("vermilion", "--"), ("green", "-."), ("purple", ":"),
+         ("orange", "-"), ("black", "--"), ("sky", "-."), ("grey", ":"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Units:
+    """What :func:`units` found.
+
+    Attributes
+    ----------
+    layers : by the path of names to it, what every recurrent layer computed: its ``values`` are
+        arrays (T, B, H) by name, gates and states in the unit of the layer.
+    tokens : for each of the B sequences its T tokens.
+    """
+
+    layers: Mapping[str, Inner]
+    tokens: tuple[tuple[str, ...], ...]
+
+    def array(self, value: str, layer: str | None = None) -> np.ndarray:
+        """A gate or a state of a layer over time, (T, B, H), by default of the last that has it."""
+        return self._layer(value, layer).values[value]
+
+    def telling(self, labels: Any, steps: slice = slice(None), count: int = 5) -> Telling:
+        """The units that tell most about a label, of all gates and states of all layers.
+
+        A unit tells by a threshold: above it the label is True, below it False, or the other way.
+        The threshold is that of the highest accuracy on one half of the data (every other
+        sequence; of one sequence the first steps), and the accuracy reported that on the other
+        half. It is the mean of the two labels' own, so that saying the more frequent one always is
+        worth 0.5. A threshold, rather than a correlation or the mutual information, since it is
+        what one sees in coloured text, and its accuracy is a number that needs no explanation.
+
+        Parameters
+        ----------
+        labels : True or False for every sequence (B,), or for every step of each (T, B).
+        steps : the steps to judge by, such as those after the word that decides.
+        count : how many units to give.
+        """
+        shape = next(iter(next(iter(self.layers.values())).values.values())).shape[:2]
+        label = np.asarray(labels)
+        if label.shape not in (shape, shape[1:]) or label.dtype != np.bool_:
+            raise ValueError(
+                f"Units.telling: labels must be booleans (B,) or (T, B), {shape[1:]} or {shape} "
+                f"here, got {label.dtype} {label.shape}"
+            )
+        return most_telling(self.layers, np.broadcast_to(label, shape), steps, count)
+
+    def strip(
+        self, value: str | Unit, unit: int = 0, layer: str | None = None, row: int = 0
+    ) -> Strip:
+        """One unit over one of the sequences; ``value`` may be one of those that tell most."""
+        if isinstance(value, Unit):
+            value, unit, layer = value.value, value.unit, value.layer
+        inner = self._layer(value, layer)
+        values = inner.values[value]
+        if not 0 <= row < values.shape[1]:
+            raise IndexError(f"Units.strip: row {row} is out of range for {values.shape[1]}")
+        flat = values.reshape(*values.shape[:2], -1)
+        if not 0 <= unit < flat.shape[-1]:
+            raise IndexError(f"Units.strip: unit {unit} is out of range for {flat.shape[-1]}")
+        scale = float(np.abs(flat[..., unit]).max(initial=0.0)) or 1.0
+        name = f"{value}[{unit}] of {inner.layer}"
+        gate = _is_gate(value, values)
+        return Strip(name, flat[:, row, unit], self.tokens[row], gate, scale)
+
+    def over_time(self, unit: int | Unit, layer: str | None = None, row: int = 0) -> Picture:
+        """All gates and states of one unit over time, gates and states in a panel each."""
+        if isinstance(unit, Unit):
+            unit, layer = unit.unit, unit.layer
+        if layer is None:
+            layer = [*self.layers][-1]
+        inner = self.layers[layer]
+        kinds: dict[str, dict[str, np.ndarray]] = {"gates": {}, "states": {}}
+        for name, values in inner.values.items():
+            if values.ndim == 3 and unit < values.shape[-1]:
+                kind = "gates" if _is_gate(name, values) else "states"
+                kinds[kind][name] = values[:, row, unit]
+        tokens = self.tokens[row]
+        panels = [
+            Panel(kind, f"Unit {unit} of {layer}: its {kind}", _Lines(series, tokens).draw)
+            for kind, series in kinds.items()
+            if series
+        ]
+        return Picture(panels, columns=1)
+
+    def _layer(self, value: str, layer: str | None) -> Inner:
+        having = [k for k, inner in self.layers.items() if value in inner.values]
+        if layer is None and having:
+            return self.layers[having[-1]]
+        if layer not in having:
+            known = {k: sorted(inner.values) for k, inner in self.layers.items()}
+            raise KeyError(f"Units: no {value!r} of the layer {layer!r}; there are {known}")
+        return self.layers[layer]
+
+    def __str__(self) -> str:
+        """The layers, and of each value its range and the share of what is saturated."""
+        lines = [f"{'layer':32} {'value':6} {'units':>5} {'min':>8} {'mean':>8} {'max':>8}"]
+        for name, inner in self.layers.items():
+            for value, x in inner.values.items():
+                size = int(np.prod(x.shape[2:]))
+                lines.append(
+                    f"{name[-32:]:32} {value:6} {size:5} {x.min():8.3f} {x.mean():8.3f} "
+                    f"{x.max():8.3f}"
+                )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Series over tokens, drawn."""
+
+    series: Mapping[str, np.ndarray]
+    tokens: Sequence[str]
+
+    def draw(self, axes: Any) -> None:
+        places = np.arange(len(self.tokens))
+        for (name, values), (colour, line) in zip(self.series.items(), LINES):  # noqa: B905
+            axes.plot(places, values, line, color=COLOURS[colour], label=name)
+        shown = [SHOWN.get(t, t) for t in self.tokens]
+        if len(shown) <= 100:
+            axes.set_xticks(places, shown, rotation=0 if max(map(len, shown)) == 1 else 90)
+        axes.set(xlabel="step", ylabel="value")
+        axes.margins(x=0.01)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def units(
+    model: Module,
+    inputs: Any,
+    tokens: Sequence[Any] | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> Units:
+    """Gates and states of all recurrent layers of a model while it reads a text or a batch.
+
+    The model is run once, without a tape and in evaluation mode; it stays as it is, replayed or
+    not. Cells of your own show their states, and what they name by ``rnn.note(gate=gate)``. A loop
+    of your own over ``layer.step`` is seen, one over ``cell.step`` is not: there no layer runs.
+
+    Parameters
+    ----------
+    model : any model with recurrent layers.
+    inputs : what it is called with; a text, with a ``vocabulary``, which is read as one sequence;
+        or a function without arguments that calls the model, as ``lambda: model(x, state)``.
+    tokens : what was read, T strings, or B times T of them; by default the text, what the
+        vocabulary says of integers (T, B), or the numbers of the steps.
+    vocabulary : what integers mean.
+
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn import lab
+    >>> found = lab.units(tg.rnn.GRU(3, 4), tg.ones((6, 1, 3)), tokens="banana")
+    >>> found.array("z").shape
+    (6, 1, 4)
+    >>> strip = found.strip("z", unit=2)  # print(strip), strip.to_html(path), strip.picture()
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"units: expected a model, got {type(model).__name__}")
+    numbers = None
+    if isinstance(inputs, str):
+        if vocabulary is None:
+            raise ValueError("units: a text needs the vocabulary of the model, vocabulary=")
+        tokens = tokens or inputs
+        inputs = vocabulary.encode(inputs).reshape(-1, 1)
+    if vocabulary is not None and not callable(inputs):
+        numbers = np.asarray(inputs if isinstance(inputs, np.ndarray) else inputs.numpy())
+    run: Callable[[], Any] = inputs if callable(inputs) else lambda: model(inputs)
+    with undisturbed(model), no_grad():
+        model.eval()
+        found, _ = inner_values(run)
+    if not found:
+        raise ValueError(
+            f"units: no recurrent layer of {type(model).__name__} was called; a loop of your own "
+            "over cell.step is not seen, rnn.Recurrent(cell) is"
+        )
+    steps, batch = next(iter(next(iter(found.values())).values.values())).shape[:2]
+    if tokens is None and numbers is not None and vocabulary is not None and numbers.ndim == 2:
+        tokens = [vocabulary.decode(column) for column in numbers.T]
+    if tokens is None:
+        tokens = [*map(str, range(steps))]
+    said = _sequences(tokens, steps, batch)
+    return Units(found, said)
+
+
+def _sequences(tokens: Sequence[Any], steps: int, batch: int) -> tuple[tuple[str, ...], ...]:
+    """The tokens of every sequence."""
+    rows = [tokens] * batch if len(tokens) == steps and isinstance(tokens[0], str) else [*tokens]
+    found = tuple(tuple(map(str, row)) for row in rows)
+    if len(found) != batch or any(len(row) != steps for row in found):
+        raise ValueError(
+            f"units: expected {steps} tokens, or {batch} times {steps} of them, got {len(tokens)}"
+        )
+    return found
+
+
+def _is_gate(name: str, values: np.ndarray) -> bool:
+    """Whether it is between 0 and 1 everywhere, and no state."""
+    finite = values[np.isfinite(values)]
+    return name not in ("h", "c", "y") and bool(((finite >= 0) & (finite <= 1)).all())

@@ -12,7 +12,7 @@ Points = Sequence[tuple[float, float]]
 Place = Callable[[float], float]
 
 WIDTH, HEIGHT = 720, 330
-LEFT, RIGHT, TOP, BOTTOM = 70, 10, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 70, 24, 12, 46
 LOOKS = tuple(
     (COLOURS[name], dash)
     for dash in ("", "9 4", "2 4")

@@ -6,6 +6,7 @@ import csv
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.training import Callback, MetricsFile, Trainer
 
+KNOWN = ("update", "epoch", "seconds", "tokens_per_second", "learning_rate", "gradient_norm")
+"""What metrics.csv says of every run; the rest is told as ``training``."""
 COLUMNS = ("update", "quantity", "name", "value")
 
 
@@ -51,7 +54,7 @@ class Monitor(Callback):
     every : look at every so many updates at most.
     share : the share of training time that it may take. The next look is put off until what all
         looks have taken, and one more like the last, is less than that; only the first is taken
-        whatever it takes.
+        whatever it takes. With 1 nothing is put off.
 
     Attributes
     ----------
@@ -74,7 +77,7 @@ class Monitor(Callback):
         self._file = MetricsFile(self._folder / "monitor.csv", trainer.updates)
         self._rows = _read(self._folder / "monitor.csv") if trainer.updates else []
         looks = sorted({update for update, quantity, *_ in self._rows if quantity == "cost"})
-        self.looks, self._latest = len(looks), looks[-1] if looks else trainer.updates
+        self.looks, self._latest = len(looks), max(looks, default=0)
         self.seconds = next((v for _, q, _, v in reversed(self._rows) if q == "cost"), 0.0)
         self._took = self.seconds / max(self.looks, 1)
         self._began_for = 0.0
@@ -82,6 +85,7 @@ class Monitor(Callback):
         self._before: list[Array] | None = None
         self._counted = {"updates": 0, "clipped": 0, "skipped": 0}
         self.seconds += time.perf_counter() - began
+        self._begin_if_due(trainer)
 
     def on_update(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Finish the look at this update, or begin one at the next."""
@@ -94,26 +98,29 @@ class Monitor(Callback):
         if self._before is not None:
             self._finish(trainer, row)
             self._took = self._began_for + time.perf_counter() - began
-        elif self._is_due(trainer):
-            self._begin(trainer)
-            self._began_for = time.perf_counter() - began
         self.seconds += time.perf_counter() - began
+        self._begin_if_due(trainer)
 
     def on_end(self, trainer: Trainer, ending: str) -> None:
         """Write the page for the last time; after an error, with what the parameters are now."""
         said = ending
-        if ending == "failed":
-            error = sys.exc_info()[1]
-            said = f"failed: {error}" if error is not None else said
-            found = of_parameters(trainer.optimizer.parameters, None, _scale(trainer))
-            self._add(trainer.updates + 1, found)
-        self._write(trainer, said)
-        self._file.close()
+        with closing(self._file):
+            if ending == "failed":
+                said = f"failed: {sys.exc_info()[1]}"
+                found = of_parameters(trainer.optimizer.parameters, None, _scale(trainer))
+                self._add(trainer.updates + 1, found)
+            self._write(trainer, said)
 
-    def _is_due(self, trainer: Trainer) -> bool:
+    def _begin_if_due(self, trainer: Trainer) -> None:
+        """Begin a look at the next update, if there is time for it."""
         if trainer.updates + 1 - self._latest < self.every:
-            return False
-        return not self.looks or self.seconds + self._took <= self.share * trainer.seconds
+            return
+        allowed = self.share * trainer.seconds
+        if self.share == 1 or not self.looks or self.seconds + self._took <= allowed:
+            began = time.perf_counter()
+            self._begin(trainer)
+            self._began_for = time.perf_counter() - began
+            self.seconds += self._began_for
 
     def _begin(self, trainer: Trainer) -> None:
         """Before an update: what its batch does in the network."""
@@ -134,10 +141,9 @@ class Monitor(Callback):
             for name in ("clipped", "skipped")
         ]
         self._counted = dict.fromkeys(counted, 0)
+        self._found.append(("gradient norm", "all parameters", row["gradient_norm"]))
         self._found += [
-            ("training", name, float(value))
-            for name, value in row.items()
-            if name not in ("update", "epoch", "seconds", "tokens_per_second", "learning_rate")
+            ("training", name, float(value)) for name, value in row.items() if name not in KNOWN
         ]
         self._found.append(("cost", "seconds of looking", self.seconds))
         self.looks, self._latest = self.looks + 1, trainer.updates

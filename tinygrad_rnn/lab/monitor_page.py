@@ -77,7 +77,7 @@ def page(
         series = by.get(quantity)
         if not series:
             continue
-        parts.append(f"<section><h2>{escape(chart.title)}</h2>")
+        parts.append(f"<section><h2>{escape(chart.title + _largest(series))}</h2>")
         if quantity == distances:
             parts.append(line_chart(_by_distance(series), "steps", chart.y, True))
         else:
@@ -113,6 +113,13 @@ def remarks(by: Mapping[str, Mapping[str, Points]]) -> list[str]:
         if points[-1][1] > (0.9 if name == "clipped" else 0):
             found.append(f"{points[-1][1]:.0%} of the updates since the look before were {name}")
     return found
+
+
+def _largest(series: Mapping[str, Points]) -> str:
+    """Which value is the largest now."""
+    last = {name: points[-1][1] for name, points in series.items()}
+    name = max(last, key=lambda name: (not math.isfinite(last[name]), abs(last[name])))
+    return f": now {last[name]:.3g} at most, {name}" if len(last) > 1 else ""
 
 
 def _chosen(series: Mapping[str, Points]) -> dict[str, Points]:

@@ -1,6 +1,7 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
 from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.contributions import Contributions, contributions
 from tinygrad_rnn.lab.directions import path_directions, random_directions
 from tinygrad_rnn.lab.drawing import draw
 from tinygrad_rnn.lab.model_summary import Summary, summary
@@ -18,6 +19,7 @@ from tinygrad_rnn.tape import Origin, look
 __all__ = [
     "COLOURS",
     "AnomalyError",
+    "Contributions",
     "Loops",
     "Monitor",
     "Origin",
@@ -32,6 +34,7 @@ __all__ = [
     "Unit",
     "Units",
     "add_picture_options",
+    "contributions",
     "detect_anomaly",
     "draw",
     "draw_picture",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from tinygrad_rnn.ops import (
     set_generator_state,
     where,
 )
-from tinygrad_rnn.tape import is_tracing, leaves, rebuild, tree_map
+from tinygrad_rnn.tape import in_order, is_tracing, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -236,6 +236,20 @@ def check_tree(what: str, given: Any, expected: Any) -> None:
 def detach(state: Any) -> Any:
     """A state without its tape, such as to carry it from one batch to the next."""
     return tree_map(Tensor.detach, state)
+
+
+def fields_of(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Every Tensor of a state with the names of the fields that lead to it."""
+    if isinstance(state, Tensor):
+        yield path or ("h",), state
+        return
+    pairs: Any = enumerate(state or ())
+    if isinstance(state, dict):
+        pairs = [(key, state[key]) for key in in_order(state)]
+    elif hasattr(state, "_asdict"):
+        pairs = state._asdict().items()
+    for name, part in pairs:
+        yield from fields_of(part, (*path, str(name)))
 
 
 def _same_form(given: Any, expected: Any) -> bool:

@@ -72,8 +72,10 @@ class CellLayer(Module):
         """The state that a call without one begins with."""
         raise NotImplementedError
 
-    def _parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-        """From the values of the layer's state those of each cell's."""
+    def _parted(self, values: Sequence[Any], lead: int = 0) -> Sequence[Sequence[Any]]:
+        """From the values of the layer's state, with ``lead`` further axes in front, those of each
+        cell's.
+        """
         return [values]
 
     def _joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -143,16 +145,19 @@ class CellLayer(Module):
             state = layout.fit_state(who, given.state, self, x.shape[1], self._batch_axis)
             parts = self._parts(layout, leaves(state))
             states = [rebuild(state, part) for part in parts]
-        beside: dict[str, Any] = {} if valid is None else {"valid": valid}
+        beside: list[dict[str, Any]] = [{} if valid is None else {"valid": valid} for _ in cells]
         if given.probe is not None:
-            beside["probe"] = fit_probe(who, given.probe, states[0], len(x))
+            whole = self._whole(layout, [leaves(s) for s in states])
+            found = fit_probe(who, given.probe, rebuild(states[0], whole), len(x))
+            for k, part in enumerate(self._parts(layout, leaves(found), 1)):
+                beside[k]["probe"] = rebuild(states[k], part)
         steps: list[TracedStep] = []
         looking = current_modes.get().looking
 
         def run(k: int, x: Any, reverse: bool) -> CellRun:
             how = How(given.record, reverse, self.unroll, self.checkpoint)
             with inside(cells[k], self._name_of(k)) if looking else nullcontext():
-                found, step = over_time(cells[k], {"x": x, **beside}, states[k], how)
+                found, step = over_time(cells[k], {"x": x, **beside[k]}, states[k], how)
             steps.extend([] if step is None else [step])
             return found
 
@@ -164,12 +169,13 @@ class CellLayer(Module):
     def _again(self, given: Arguments, layout: Layout, known: KnownCall, bare: bool) -> Any:
         """A call that is known, on ``bare`` arrays where nobody records or looks."""
         x, state = given.x, leaves(given.state)
-        beside = [] if given.probe is None else leaves(given.probe)
-        if given.lengths is not None:
-            beside.append(layout.valid_steps(self._called(), given.lengths, x))
+        probe = [] if given.probe is None else leaves(given.probe)
+        valid = layout.valid_steps(self._called(), given.lengths, x)
         if bare:
-            x, state, beside = x.array, [s.array for s in state], [v.array for v in beside]
-        x = layout.enter(x)
+            x, state, probe = x.array, [s.array for s in state], [p.array for p in probe]
+            valid = None if valid is None else valid.array
+        x, masks = layout.enter(x), [] if valid is None else [valid]
+        probes = self._parts(layout, probe, 1) if probe else None
         if given.state is None:
             starts = [leaves(cell.initial_state(x.shape[1])) for cell in self.cells()]
             if kind_of(starts) != known.starts:
@@ -179,18 +185,24 @@ class CellLayer(Module):
             starts = self._parts(layout, state)
 
         def run(k: int, x: Any, reverse: bool) -> CellRun:
-            step, inputs = known.steps[k], [*beside, x]
+            step, inputs = known.steps[k], [*(probes[k] if probes else ()), *masks, x]
             return over_time_again(step, inputs, starts[k], self.checkpoint, bare)
 
-        valid = None if given.lengths is None else beside[-1]
         found = self._through(given, x, valid, len(starts), run)
         return self._results(layout, known.steps[0].state_of, *found, bare)
 
-    def _parts(self, layout: Layout, state: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    def _parts(
+        self, layout: Layout, state: Sequence[Any], lead: int = 0
+    ) -> Sequence[Sequence[Any]]:
         """The values of the layer's state for each cell, with an axis for the batch."""
         if not layout.batched:
-            state = [with_axis(s, self._batch_axis) for s in state]
-        return self._parted(state)
+            state = [with_axis(s, lead + self._batch_axis) for s in state]
+        return self._parted(state, lead)
+
+    def _whole(self, layout: Layout, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """The inverse of :meth:`_parts`."""
+        state = self._joined(of_cells)
+        return state if layout.batched else [without_axis(s, self._batch_axis) for s in state]
 
     def _through(
         self,
@@ -219,9 +231,7 @@ class CellLayer(Module):
         bare: bool = False,
     ) -> tuple[Any, Any, list[Any]]:
         """What a call gives, laid out as its arguments are; ``bare`` arrays as Tensors."""
-        state = self._joined([end for _, _, end in runs])
-        if not layout.batched:
-            state = [without_axis(s, self._batch_axis) for s in state]
+        state = self._whole(layout, [end for _, _, end in runs])
         output, recorded = tree_map(layout.leave, output), []
         if runs[0][1]:
             recorded = self._joined([[*map(layout.leave, series)] for _, series, _ in runs])

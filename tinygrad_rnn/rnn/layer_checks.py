@@ -52,16 +52,16 @@ def mask_of(who: str, x: Any, lengths: Any, batch_first: bool) -> Tensor | None:
     return valid_steps(who, lengths, x, batch_first, batched=x.ndim > 1 + features)
 
 
-def entries(who: str, state: Any, count: int) -> list[Any]:
-    """The parts of a given state, None where none is given."""
+def entries(who: str, state: Any, count: int, what: str = "the state") -> list[Any]:
+    """The parts of a given state, or of ``what`` has its form, None where none is given."""
     if state is None:
         return [None] * count
     if not isinstance(state, tuple | list):
         raise TypeError(
-            f"{who}: the state must be a tuple with an entry per layer, got {type(state).__name__}"
+            f"{who}: {what} must be a tuple with an entry per layer, got {type(state).__name__}"
         )
     if len(state) != count:
         raise ValueError(
-            f"{who}: the state must have {count} entries, one per layer, got {len(state)}"
+            f"{who}: {what} must have {count} entries, one per layer, got {len(state)}"
         )
     return list(state)

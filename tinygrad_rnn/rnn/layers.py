@@ -86,13 +86,14 @@ class StackedCells(CellLayer):
         states = [cell.initial_state(batch_size) for cell in self.cells()]
         return rebuild(states[0], self._joined([leaves(state) for state in states]))
 
-    def _parted(self, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-        """The rows of each value along its first axis, which is that of the cells."""
+    def _parted(self, values: Sequence[Any], lead: int = 0) -> Sequence[Sequence[Any]]:
+        """The parts of each value along the axis of the cells, which is the first of a state."""
         if len(self._cells) == 1:
-            return [[without_axis(v, 0) for v in values]]
+            return [[without_axis(v, lead) for v in values]]
         if not all(isinstance(v, Tensor) for v in values):
-            return [[v[k] for v in values] for k in range(len(self._cells))]
-        return [*zip(*[unstack(v, 0) for v in values], strict=True)]
+            before = (slice(None),) * lead
+            return [[v[*before, k] for v in values] for k in range(len(self._cells))]
+        return [*zip(*[unstack(v, lead) for v in values], strict=True)]
 
     def _joined(self, of_cells: Sequence[Sequence[Any]]) -> Sequence[Any]:
         """The values of all cells along a first axis."""
@@ -117,6 +118,7 @@ class StackedCells(CellLayer):
         lengths: Any = None,
         record: Sequence[str] = (),
         reverse: bool = False,
+        probe: Any = None,
     ) -> tuple[Any, ...]:
         """Outputs (T, B, D H) of the last layer, and the last state of every layer.
 
@@ -132,8 +134,10 @@ class StackedCells(CellLayer):
             ``(output, state, {name: values})``, each (D num_layers, T, B, ...) and thus of the
             state's order, with the time laid out as in the outputs.
         reverse : turn every direction of this call round.
+        probe : Tensors (T, D num_layers, B, ...) in the containers of the state, added to it after
+            each step; see :meth:`Recurrent.forward`.
         """
-        return self._forward(x, state, lengths, record, reverse)
+        return self._forward(x, state, lengths, record, reverse, probe)
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: inputs (B, I) to outputs (B, H) and the next state."""

@@ -21,6 +21,7 @@ from tinygrad_rnn.rnn.arguments import keep_valid
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.known_calls import Settings, depends_on
 from tinygrad_rnn.rnn.notes import See, collected_notes, seeing
+from tinygrad_rnn.rnn.watched import are_steps_watched, step_of
 from tinygrad_rnn.tape import enable_grad, leaves, no_grad, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, zeros
 
@@ -50,7 +51,7 @@ def over_time(
     if see is not None:
         return _seen_over_time(cell, inputs, state, how, see), None
     step = partial(_step, cell, how.record)
-    if how.unroll:
+    if how.unroll or are_steps_watched():
         (output, series), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
         return (output, series, leaves(end)), None
     steps = len(inputs["x"])
@@ -130,7 +131,7 @@ def _step(cell: Cell, record: Sequence[str] | None, inputs: dict[str, Any], stat
     They are those with a name in ``record``, or a dict of all.
     """
     with collected_notes(wanted=record is None or bool(record)) as notes:
-        found: Any = cell.step(inputs["x"], state)
+        found: Any = step_of(cell, inputs["x"], state, inputs.get("valid"))
     y, after = checked_step(found, state, f"{type(cell).__name__}.step")
     fields = getattr(after, "_asdict", dict)()
     notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}

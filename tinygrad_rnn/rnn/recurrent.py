@@ -81,10 +81,12 @@ class Recurrent(CellLayer):
         record : names of inner values (gates, fields of the state) that shall come back over time:
             then the result is ``(output, state, {name: (T, B, ...)})``.
         reverse : turn the direction of this call round.
-        probe : Tensors (T, B, ...) in the containers of the state, which are added to the state
-            after each step. The gradient of zeros is the total gradient of the state as every
-            step hands it on: through the steps that follow, the last state, and the output of the
-            step where that is a field of the state, as h is.
+        probe : Tensors in the containers of the layer's state, each with the time in front of the
+            state's axes, (T, B, ...), which are added to the state after each step. The gradient
+            of zeros is the total gradient of the state as every step hands it on: through the
+            steps that follow, the last state, and the output of the step where that is a field of
+            the state, as h is. Every layer takes it, stacks and wrappers in the containers of
+            their own states, with None for a layer that is not probed.
         """
         return self._forward(x, state, lengths, record, reverse != self.reverse, probe)
 

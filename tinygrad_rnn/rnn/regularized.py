@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from tinygrad_rnn.backends import Array, device_of, transfer
 from tinygrad_rnn.nn.place import inside
 from tinygrad_rnn.ops import Draw, dropout_mask, from_blocks, generator, where
+from tinygrad_rnn.rnn.arguments import fields_of
 from tinygrad_rnn.rnn.carried import carried, masking
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.notes import collected_notes, note
-from tinygrad_rnn.tape import current_modes, in_order, leaves, rebuild, tree_map
+from tinygrad_rnn.tape import current_modes, leaves, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor
 
 Rate = float | Mapping[str, float]
@@ -30,7 +31,7 @@ class WrappedCell(Cell):
         if not isinstance(cell, Cell):
             raise TypeError(f"{who}: expected a Cell, got {type(cell).__name__}")
         self.cell = cell
-        named = [*_named(cell.initial_state(1))]
+        named = [*fields_of(cell.initial_state(1))]
         self.fields = tuple(".".join(path) for path, _ in named)
         self.rates = _rates(f"{who}({type(cell).__name__})", named, rate, chosen)
 
@@ -173,20 +174,6 @@ class Zoneout(WrappedCell):
         if not self.training:
             return rate * old + (1 - rate) * new
         return where(_kept(new, rate), old, new)
-
-
-def _named(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Every Tensor of a state with the names of the fields that lead to it."""
-    if isinstance(state, Tensor):
-        yield path or ("h",), state
-        return
-    pairs: Any = enumerate(state or ())
-    if isinstance(state, dict):
-        pairs = [(key, state[key]) for key in in_order(state)]
-    elif hasattr(state, "_asdict"):
-        pairs = state._asdict().items()
-    for name, part in pairs:
-        yield from _named(part, (*path, str(name)))
 
 
 def _rates(

@@ -1,10 +1,11 @@
 """Layers made of layers: stacks, both directions, residual connections.
 
 A recurrent layer is called as ``layer(x, state=None, *, lengths=None, record=(), reverse=False)``,
-returns ``(output, state)``, with ``record`` also the inner values over time, and has an
-``initial_state``. ``batch_first`` is an attribute where it may be set, and a layer that can follow
-a stream has a ``step``. What has no ``initial_state``, such as Dropout or Linear, is called with x
-alone, or with ``mask=``, which steps count, where an attribute ``takes_mask`` says so.
+and with ``probe=`` where one is given. It returns ``(output, state)``, with ``record`` also the
+inner values over time, and has an ``initial_state``. ``batch_first`` is an attribute where it may
+be set, and a layer that can follow a stream has a ``step``. What has no ``initial_state``, such as
+Dropout or Linear, is called with x alone, or with ``mask=``, which steps count, where an attribute
+``takes_mask`` says so.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _probed(probe: Any) -> dict[str, Any]:
+    """What a layer is called with besides: its probe, if there is one."""
+    return {} if probe is None else {"probe": probe}
+
+
 class Wrapper(Module):
     """What layers made of layers share: how they are called."""
 
@@ -47,17 +53,19 @@ class Wrapper(Module):
         lengths: Any = None,
         record: Sequence[str] = (),
         reverse: bool = False,
+        probe: Any = None,
     ) -> tuple[Any, ...]:
         """``(output, state)``, with ``record`` also the inner values over time.
 
-        ``lengths``, ``record`` and ``reverse`` are handed on to every recurrent layer within; see
-        :meth:`Recurrent.forward`. States and recorded values come in the containers of
-        ``initial_state``. With ``lengths`` outputs past a sequence's end are 0.
+        ``lengths``, ``record`` and ``reverse`` are handed on to every recurrent layer within, and
+        of ``probe`` its own part; see :meth:`Recurrent.forward`. States, recorded values and probes
+        are in the containers of ``initial_state``. With ``lengths`` outputs past a sequence's end
+        are 0.
         """
         options: dict[str, Any] = {"lengths": on_host(lengths), "reverse": bool(reverse)}
         if record:
             options["record"] = record
-        output, state, *recorded = self.through(x, state, options)
+        output, state, *recorded = self.through(x, state, probe, options)
         return (output, state, *recorded) if record else (output, state)
 
     def explain(self, batch_size: int = 8, gradients: bool = True) -> str:
@@ -69,7 +77,7 @@ class Wrapper(Module):
         ]
         return "\n\n".join(f"{name}: {m.explain(batch_size, gradients)}" for name, m in found)
 
-    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    def through(self, x: Any, state: Any, probe: Any, options: dict[str, Any]) -> tuple[Any, ...]:
         """(output, state), or (output, state, recorded) where the options have ``record``."""
         raise NotImplementedError
 
@@ -99,8 +107,8 @@ class Stacked(Wrapper):
             layer.initial_state(batch_size) if has_state(layer) else None for layer in self.layers
         )
 
-    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        states = self._states(state)
+    def through(self, x: Any, state: Any, probe: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        states, probes = self._states(state), self._states(probe, "probe")
         recorded: list[Any] = [None] * len(self.layers)
         mask = None
         if not all(map(has_state, self.layers)):
@@ -109,7 +117,7 @@ class Stacked(Wrapper):
             x = keep_valid(mask, x, 0)
         for k, layer in enumerate(self.layers):
             if has_state(layer):
-                x, states[k], *found = layer(x, states[k], **options)
+                x, states[k], *found = layer(x, states[k], **options, **_probed(probes[k]))
                 recorded[k] = found[0] if found else None
             else:
                 takes_mask = mask is not None and getattr(layer, "takes_mask", False)
@@ -131,8 +139,8 @@ class Stacked(Wrapper):
                 x = layer(x)
         return x, tuple(states)
 
-    def _states(self, state: Any) -> list[Any]:
-        states = entries("Stacked", state, len(self.layers))
+    def _states(self, state: Any, what: str = "the state") -> list[Any]:
+        states = entries("Stacked", state, len(self.layers), what)
         for k, layer in enumerate(self.layers):
             if not has_state(layer) and states[k] is not None:
                 raise TypeError(
@@ -184,11 +192,12 @@ class Bidirectional(Wrapper):
             self.backward_layer.initial_state(batch_size),
         )
 
-    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    def through(self, x: Any, state: Any, probe: Any, options: dict[str, Any]) -> tuple[Any, ...]:
         first, second = entries("Bidirectional", state, 2)
+        probes = map(_probed, entries("Bidirectional", probe, 2, "probe"))
         turned = {**options, "reverse": not options["reverse"]}
-        y, *first = self.forward_layer(x, first, **options)
-        z, *second = self.backward_layer(x, second, **turned)
+        y, *first = self.forward_layer(x, first, **options, **next(probes))
+        z, *second = self.backward_layer(x, second, **turned, **next(probes))
         if callable(self.merge):
             output = self.merge(y, z)
             mask = mask_of("Bidirectional", x, options["lengths"], self.batch_first)
@@ -220,8 +229,8 @@ class Residual(Wrapper):
         """The state that a call without one begins with."""
         return self.layer.initial_state(batch_size)
 
-    def through(self, x: Any, state: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        y, *rest = self.layer(x, state, **options)
+    def through(self, x: Any, state: Any, probe: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        y, *rest = self.layer(x, state, **options, **_probed(probe))
         mask = mask_of("Residual", x, options["lengths"], self.batch_first)
         if mask is not None:
             x = keep_valid(mask, x, 0)

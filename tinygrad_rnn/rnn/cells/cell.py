@@ -13,6 +13,7 @@ from tinygrad_rnn.nn import Module, Parameter, check_size
 from tinygrad_rnn.nn.parameter import drawn
 from tinygrad_rnn.ops import identity, leaky_relu, relu, sigmoid, tanh
 from tinygrad_rnn.rnn.arguments import check_inputs, fit_state
+from tinygrad_rnn.rnn.watched import step_of
 from tinygrad_rnn.tensor import Tensor, zeros
 
 Nonlinearity = str | Callable[[Tensor], Tensor]
@@ -103,7 +104,7 @@ class Cell(Module):
         """One step from inputs (B, I) and a state (by default the initial one)."""
         who = type(self).__name__
         check_inputs(who, x, ("B", self.input_size), self)
-        return self.step(x, fit_state(who, state, self, x.shape[0]))
+        return step_of(self, x, fit_state(who, state, self, x.shape[0]))
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"

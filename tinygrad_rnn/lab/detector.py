@@ -61,6 +61,9 @@ class Detector(Observer):
         """Know where the results come from that are not finite."""
         arrived = [*filter(None, map(self.book.read, record.inputs))]
         if all_finite(record.results):
+            for k, x in enumerate(record.inputs):
+                if isinstance(x, Traced) and x.record is None and self.book.find(x) is None:
+                    arrived += [one] if (one := self._spread_of(record, k)) else []
             self._readers(record, arrived)
             if any(y.dtype.kind == "f" for y in record.results):
                 self._dropped(record, together(arrived))

@@ -356,18 +356,24 @@ def test_the_error_is_copied_and_pickled() -> None:
         _ = error.colour
 
 
+def fails(error: type[Exception], *values: float) -> None:
+    with lab.detect_anomaly():
+        for value in values:
+            tg.log(tg.tensor(value))
+        raise error("no luck")
+
+
 def test_an_error_of_arithmetic_gives_way_and_others_get_a_note() -> None:
-    with pytest.raises(lab.AnomalyError) as error, lab.detect_anomaly():
-        if not math.isfinite(tg.log(tg.tensor(-1.0)).item()):
-            raise FloatingPointError("the loss is nan")
-    assert isinstance(error.value.__cause__, FloatingPointError)
-    with pytest.raises(ValueError, match="no luck") as other, lab.detect_anomaly():
-        tg.log(tg.tensor(-1.0))
-        raise ValueError("no luck")
+    with pytest.raises(lab.AnomalyError) as found:
+        fails(FloatingPointError, 1.0, -1.0)
+    assert isinstance(found.value.__cause__, FloatingPointError)
+    with pytest.raises(ValueError, match="no luck") as other:
+        fails(ValueError, -1.0)
     assert other.value.__notes__[0].startswith("detect_anomaly: log: gives nan")
-    with pytest.raises(ValueError, match="no luck") as plain, lab.detect_anomaly():
-        raise ValueError("no luck")
-    assert not hasattr(plain.value, "__notes__")
+    for kind in (FloatingPointError, ValueError):
+        with pytest.raises(kind, match="no luck") as plain:
+            fails(kind, 1.0)
+        assert not hasattr(plain.value, "__notes__")
 
 
 def test_within_the_handling_of_an_error_and_as_a_decorator() -> None:
@@ -378,7 +384,7 @@ def test_within_the_handling_of_an_error_and_as_a_decorator() -> None:
     try:
         raise FloatingPointError("before")
     except FloatingPointError:
-        with pytest.raises(lab.AnomalyError, match="^log: gives -inf"):
+        with pytest.raises(lab.AnomalyError, match=r"^log: gives -inf"):
             wrong(tg.tensor(0.0))
     assert wrong(tg.tensor(1.0)).item() == 0
     assert not tg.tape.current_modes.get().observers
@@ -388,7 +394,7 @@ def test_after_an_error_the_block_goes_on() -> None:
     with lab.detect_anomaly():
         for _ in range(2):
             x = tg.tensor(0.0, requires_grad=True)
-            with pytest.raises(lab.AnomalyError, match="^sqrt, backwards: its gradient rule"):
+            with pytest.raises(lab.AnomalyError, match=r"^sqrt, backwards: its"):
                 tg.sqrt(x).backward()
         tg.sqrt(tg.tensor(4.0, requires_grad=True)).backward()
 

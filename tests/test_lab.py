@@ -31,7 +31,10 @@ def test_what_was_not_finite_before_is_said_to_have_been_so() -> None:
 
 def test_a_gradient_is_found_backwards() -> None:
     x = tg.tensor([0.0, 1.0], requires_grad=True)
-    with pytest.raises(lab.AnomalyError, match=r"^sqrt, backwards: its gradient rule"), lab.detect_anomaly():
+    with (
+        pytest.raises(lab.AnomalyError, match=r"^sqrt, backwards: its gradient rule"),
+        lab.detect_anomaly(),
+    ):
         tg.sqrt(x).sum().backward()
 
 
@@ -109,8 +112,8 @@ def test_layer_step_direction_and_line_are_named(unroll: bool) -> None:
         f"(cell, reversed, {__file__}:{where('a = tg.log')})\n"
         "  result: float64 (2, 3) 1 of 6 nan, else 0.6931; the first at [1, 2]\n"
         "  operands: float64 (2, 3) from -1 to 2\n"
-        "  hint: log of a number below 0 is nan: what is to keep it positive? tg.exp or tg.softplus "
-        "do"
+        "  hint: log of a number below 0 is nan: what is to keep it positive? tg.exp or "
+        "tg.softplus do"
     )
     values[1, 1, 2], values[4, 1, 2] = 2.0, 1.0
     backwards = f"{inside}, backwards"
@@ -120,7 +123,8 @@ def test_layer_step_direction_and_line_are_named(unroll: bool) -> None:
         f"sqrt{backwards}, time step 4: its gradient rule gives inf of finite operands "
         f"(layers.0.backward_layer.cell, reversed, {__file__}:{where('return tg.sqrt')})\n"
         "  gradient: float64 (2, 3) 1 of 6 inf, else 0.3713; the first at [1, 2]\n"
-        "  operands: float64 (2, 3) from 0 to 0.6931; gradient float64 (2, 3) from 0.6183 to 0.9615\n"
+        "  operands: float64 (2, 3) from 0 to 0.6931; gradient float64 (2, 3) "
+        "from 0.6183 to 0.9615\n"
         "  hint: the derivative of sqrt at 0 is infinite: tg.sqrt(x + 1e-12); a root of a sum of "
         "squares is tg.norm, whose gradient at 0 is 0"
     )

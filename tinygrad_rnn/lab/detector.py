@@ -16,6 +16,7 @@ from tinygrad_rnn.lab.sources import (
     CAME_IN,
     MOVING,
     Book,
+    Source,
     Spread,
     handed_in,
     host,
@@ -191,10 +192,9 @@ class Detector(Observer):
         if is_replayed(record):
             with unseen(), observe(Detector(self, record)):
                 rerun(record, arrived)
-        self._learn(record)
-        seen = [self._spread_of(record, j) for j in range(len(record.inputs))]
-        seen += [self.book.find(y) for y in record.results]
-        source = together(filter(None, seen)).worst()
+            if self._spoilt(record) is None:
+                self._raise(gradients.of_steps(record, arrived, k, made))
+        source = self._spoilt(record)
         inside = self.loop is not None
         if (
             source is not None
@@ -204,6 +204,13 @@ class Detector(Observer):
             self._raise(gradients.of_source(source, record, inside))
         behind = self._behind(record)
         self._raise(gradients.of_rule(record, arrived, k, made, inside, behind))
+
+    def _spoilt(self, record: Record) -> Source | None:
+        """What is most to blame where an operand or a result of a record is not finite."""
+        self._learn(record)
+        seen = [self._spread_of(record, j) for j in range(len(record.inputs))]
+        seen += [self.book.find(y) for y in record.results]
+        return together(filter(None, seen)).worst()
 
     # What was made before anybody looked, and the end
 

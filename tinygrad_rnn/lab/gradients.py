@@ -97,6 +97,27 @@ def of_sum(x: Traced, record: Record) -> Finding:
     )
 
 
+def of_steps(record: Record, gs: Sequence[Any], k: int, made: Any) -> Finding:
+    """A gradient of a replayed loop that is not finite, though each of its time steps' is."""
+    held, x = range_of(made), record.inputs[k]
+    name = x.name if isinstance(x, Traced) else None
+    return Finding(
+        f"the gradients of {name or 'an operand'} that its time steps give are finite, and their "
+        f"sum holds {held.holds}",
+        record.primitive.name,
+        held.holds,
+        place_of(record, False, True),
+        origin_of(record),
+        backward=True,
+        parameter=name,
+        ranges=_operands(record, gs),
+        result=held,
+        made="gradient",
+        index=first_index(bad_elements(made)),
+        hint="the gradient has overflowed: lower the learning rate, clip, or scale the loss down",
+    )
+
+
 def is_fault_of_rule(record: Record, gs: Sequence[Any], made: Any) -> bool:
     """Whether a gradient is not finite at an element at which all that it is made of is."""
     values = [*record.inputs, *record.results, *(g for g in gs if g is not None)]

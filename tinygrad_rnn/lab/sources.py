@@ -185,7 +185,7 @@ def made_by(
 ) -> Source:
     """A value that a record made not finite, at the elements in ``bad``."""
     held, ranges, index = range_of(result), ranges_of(record), first_index(bad)
-    value = range_of(np.asarray(range_at(result, index))).holds or held.holds
+    value = range_of(float(host(result)[index])).holds or held.holds
     case = Case(value, at_elements(record, bad), ranges, record.params, str(result.dtype))
     finding = Finding(
         verdict.format(value=value),
@@ -206,11 +206,6 @@ def made_by(
 def is_backward(record: Record) -> bool:
     """Whether a backward pass that can be differentiated again made a record."""
     return record.origin is not None and record.origin.forward is not None
-
-
-def range_at(array: Array, index: tuple[int, ...]) -> float:
-    """One element."""
-    return float(array[index])
 
 
 def host(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.optim import Optimizer
 from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.training.again import Repeat
 from tinygrad_rnn.training.arguments import (
     check_functions,
     check_numbers,
@@ -95,6 +96,9 @@ class Trainer(Run):
         text: part of the checkpoint, and compared before one is resumed.
     describe : the loss of a batch as what is shown and recorded, such as bits per character.
     tokens : the number of tokens in a batch, to show and record tokens per second.
+    repeat : called where a loss, or a gradient that the optimizer refuses, is not finite, with a
+        function that makes that batch's loss and gradient once more, all else being as it was. What
+        it returns, an exception, a text or None, is added to the error; ``repeat=lab.explain``.
     progress : whether to show a progress bar.
 
     Attributes
@@ -122,11 +126,12 @@ class Trainer(Run):
         settings: Mapping[str, Any] | None = None,
         describe: Callable[[float], Mapping[str, float]] = lambda loss: {"loss": loss},
         tokens: Callable[[Any], int] | None = None,
+        repeat: Repeat | None = None,
         progress: bool = True,
     ) -> None:
         check_parts(model, optimizer, callbacks, Callback)
         check_functions(loss=loss, describe=describe)
-        check_functions(optional=True, schedule=schedule, evaluate=evaluate, tokens=tokens)
+        check_functions(True, schedule=schedule, evaluate=evaluate, tokens=tokens, repeat=repeat)
         check_numbers("Trainer", 1, accumulate=accumulate, evaluate_every=evaluate_every)
         check_numbers("Trainer", 1, checkpoint_every=checkpoint_every, keep=keep)
         self.model, self.optimizer, self.loss = model, optimizer, loss
@@ -134,7 +139,7 @@ class Trainer(Run):
         self.folder = RunFolder(folder, keep)
         self.schedule, self.evaluate, self.callbacks = schedule, evaluate, list(callbacks)
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
-        self.describe, self.tokens, self.progress = describe, tokens, progress
+        self.describe, self.tokens, self.repeat, self.progress = describe, tokens, repeat, progress
         self.settings = plain_settings(settings or {})
         self._saved = 0
         self._unwritten: dict[str, float] | None = None  # the last row, until it is in the file

@@ -162,8 +162,9 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
             axes.plot(last[name], [row] * len(last[name]), "o", color=lab.COLOURS["blue"],
                       alpha=0.6, markersize=11)  # fmt: skip
         axes.axvline(100 / SYMBOLS, color="black", linewidth=1, label="a guess")
-        shares = {name: f"\nkeeps {kept(CELLS[name], delay):.0e}" for name in gated}
+        shares = {name: f"\nkeeps {kept(CELLS[name], delay):.1g}" for name in gated}
         axes.set_yticks(range(len(names)), [name + shares.get(name, "") for name in names])
+        axes.set_xlim(0, 103)
         axes.set_xlabel("said right after training, % (a dot for each seed)")
         axes.legend(loc="center")
 
@@ -187,7 +188,7 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
         least = min(gated, key=lambda name: (kept(CELLS[name], delay), np.median(last[name])))
         title = (
             f"A cell that keeps {kept(CELLS[best], delay):.2g} at the start ({best}) comes to "
-            f"{np.median(last[best]):.0f} %, one that keeps {kept(CELLS[least], delay):.0e} "
+            f"{np.median(last[best]):.0f} %, one that keeps {kept(CELLS[least], delay):.1g} "
             f"({least}) to {np.median(last[least]):.0f} %"
         )
         panels.append(lab.Panel("memory", title, memory))

@@ -9,7 +9,14 @@ changes one thing, with the same waveforms, the same rate and the same random st
     python examples/exploding.py                    every remedy with 5 seeds, and pictures
     python examples/exploding.py --quick            one seed, in a few seconds
 
-Measured: see below.
+Measured (seeds 1 to 5, a waveform each, 2,000 updates; saying 0 costs 0.17 to 0.23): with nothing
+against it all five end, after 151 to 560 updates. With the gradient's norm clipped at 0.1 all last
+and come to 0.010 (median), with its elements clipped at 0.01 to 0.028, with a tenth of the rate to
+0.0067, and Adam, which divides each element by its usual size, to 0.0007. Weight decay of 0.001
+saves one run of five. That of 0.01 saves four and none learns, 0.18: W_hh shrinks, and gradients
+vanish. So do four with gradients that travel 10 steps at most, 0.17, and one with recurrent weights
+as they are drawn. An LSTM always lasts, but learns nothing at this rate, 0.18. To skip the updates
+that are not finite saves none: the weights were thrown away before.
 
 The file reads from top to bottom: the waveform, the remedies, training, the picture, and `main`,
 which is the story. Letters: T steps, H units. cliff.py shows the wall in the error surface that
@@ -20,7 +27,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +149,12 @@ def train(remedy: Remedy, wave: np.ndarray, updates: int, seed: int, device: str
 # The picture.
 
 
+def median(values: Iterable[float]) -> float:
+    """The median, nan of nothing."""
+    found = [*values]
+    return float(np.median(found)) if found else np.nan
+
+
 def picture(runs: dict[str, list[Run]], power: list[float]) -> lab.Picture:
     """The training with and without clipping, and all remedies; ``power`` is what 0 would cost."""
     bare, clipped = (runs[remedy.name][0] for remedy in REMEDIES[:2])
@@ -200,7 +213,8 @@ def picture(runs: dict[str, list[Run]], power: list[float]) -> lab.Picture:
     burst = len(bare.norms) - 1 - below[-1]
     lasting = [name for name in names if all(run.lasted for run in runs[name])]
     learning = [name for name in lasting if np.median([r.error for r in runs[name]]) < power[0] / 3]
-    decay = next(remedy.name for remedy in REMEDIES if remedy.decay == 0.01)
+    decay = max(REMEDIES, key=lambda remedy: remedy.decay).name
+    decayed = [run for run in runs[decay] if run.lasted]
     return lab.Picture(
         [
             lab.Panel(
@@ -223,8 +237,9 @@ def picture(runs: dict[str, list[Run]], power: list[float]) -> lab.Picture:
             ),
             lab.Panel(
                 "eigenvalues",
-                "Weight decay helps by forgetting: W_hh ends with an eigenvalue of "
-                f"{np.nanmedian([run.radius for run in runs[decay]]):.2f} at {decay[13:]}",
+                f"With {decay} the largest eigenvalue of W_hh falls to "
+                f"{median(run.radius for run in decayed):.2f}, and the error stays at "
+                f"{median(run.error for run in decayed):.2g}",
                 radii,
             ),
         ]

@@ -226,4 +226,6 @@ def draw_picture(
         files = picture.save(f"{os.fspath(path)}.{options.format}", panels=options.panels)
     except ImportError as error:
         return f"not drawn: {error}"
-    return ", ".join(map(str, files))
+    if not options.panels:
+        return str(files[0])
+    return f"{os.fspath(path)}-*.{options.format}, {len(files)} panels"

@@ -90,7 +90,7 @@ def test_a_loop_of_the_user_says_what_comes_from_the_step_before() -> None:
     assert getitem.endswith("getitem(float64(50, 2, 5), template=(0,) ...)")
     assert cells == "    x 2: 15 records, 1.8 KiB each"
     assert "linear(previous %" in linear
-    assert len(text.splitlines()) == 22
+    assert len(text.splitlines()) == 21
     state = next(line for line in text.splitlines() if "multiply" in line and "(x 50)" in line)
     assert re.search(r"multiply\(%\d+, previous %\d+ \(x 50\)\)", state)
 

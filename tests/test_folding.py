@@ -208,6 +208,23 @@ def test_the_steps_of_a_backward_pass() -> None:
     assert [group.count for group in found] == [T - 1, 1]
 
 
+def test_loops_with_nothing_between_them() -> None:
+    """Whose outputs nobody wants, so that on the tape one follows the other at once."""
+    layer = randomise(rnn.Recurrent(Leaky(), unroll=True))
+    ways = randomise(rnn.Bidirectional(*(rnn.Recurrent(Leaky(), unroll=True) for _ in "ab")))
+    with lab.look():
+        _, h = layer(draw(T, B, I))
+        again = tg.Tape.of(layer(draw(T, B, I), h)[1])
+        first, second = ways(draw(T, B, I))[1]
+        both = tg.Tape.of(first, second)
+    (cell,) = check(again).repetition()
+    assert outline(cell) == [((0, T - 1), LEAKY)] * 2
+    assert outline(check(both)) == [
+        ("forward_layer.cell", [((0, T - 1), LEAKY)]),
+        ("backward_layer.cell", [((T - 1, 0), LEAKY)]),
+    ]
+
+
 def test_loops_within_loops() -> None:
     def inner(x: Any, h: Any) -> Any:
         return h, tg.sin(h) + x

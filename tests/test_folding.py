@@ -305,6 +305,20 @@ def test_what_is_connected_otherwise_is_not_the_same() -> None:
     assert (counts[0], max(counts[1:]), len(counts)) == (7, 4, 6)
 
 
+def test_time_steps_that_are_connected_otherwise_stand_by_themselves() -> None:
+    steps = iter(range(T))
+
+    def step(x: Any, h: Any) -> Any:
+        a, b = tg.sin(h), tg.cos(h)
+        h = x + (b * a if next(steps) == 3 else a * b)
+        return h, h
+
+    with lab.look():
+        tape = tg.Tape.of(tg.scan(step, draw(T, H), draw(H, requires_grad=True), unroll=True)[1])
+    found = [group.steps for group in check(tape).repetition()]
+    assert found == [(0, 2), (3, 3), (4, 5)]
+
+
 def test_other_results_of_one_operation_are_not_the_same() -> None:
     x = draw(4, requires_grad=True)
     for k in range(9):

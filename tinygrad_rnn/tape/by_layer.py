@@ -64,19 +64,23 @@ class Grouping:
         steps, ways = said.steps[start:stop, level], said.way[start:stop]
         if not (steps >= 0).any():
             return
+        # The direction that a record knows is that of its innermost loop; of others it says -2, and
+        # -1 in a backward pass.
+        ways = np.where(said.steps[start:stop, level + 1] >= 0, ways % 2 - 2, ways)
         changes = np.flatnonzero((np.diff(steps) != 0) | (np.diff(ways) != 0)) + 1
-        begin, before, way, sign = start, -1, -1, 0
+        begin, before, way, sign = start, -1, -2, 0
         for k in (0, *changes.tolist()):
             t, now = int(steps[k]), int(ways[k])
-            turn = np.sign(t - before)
-            if before >= 0 and not (t >= 0 and now == way and sign in (0, turn)):
+            turn = int(np.sign(t - before))
+            other = (now - way) % 2 if now < 0 or way < 0 else now != way
+            if before >= 0 and (t < 0 or other or turn * sign < 0):
                 yield begin, start + k
                 before = -1
             if before < 0:
-                begin, sign = start + k, 0
+                begin, way, sign = start + k, now, 0
             else:
-                sign = turn
-            before, way = t, now
+                way, sign = max(way, now), sign or turn
+            before = t
         if before >= 0:
             yield begin, stop
 
@@ -135,6 +139,8 @@ class Grouping:
             else:
                 found.append(item)
             place += item.length
+        if len({shape.alike for shape in found}) == len({*found}):
+            return found  # those that are alike are the same, which are folded
         return fold(self._shapes, found, start, attrgetter("alike"), self._said.agreeing)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _SAVED = 8  # lines that a repetition has to save, else it reads better as it stands
-_TRIED = 32  # earlier places of an element from which a repetition may have begun
+_TRIED = 32  # earlier places of an element from which a repetition may have begun,
+_CHECKED = 4  # and of those how many are looked at closely
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,13 +134,16 @@ def fold(
 
     def folded(end: int) -> int:
         """Fold what ends with the newest item and goes on from there; where it ends, 0 if not."""
-        last, earlier = len(row) - 1, before[-1]
+        last, earlier, checked = len(row) - 1, before[-1], 0
         for _ in range(_TRIED):
             period = last - earlier
-            if earlier + 1 < period:
+            if earlier + 1 < period or checked == _CHECKED:
                 break
-            if keys[-2 * period : -period] == keys[-period:] and (stop := repeated(period, end)):
-                return stop
+            if keys[-2 * period : -period] == keys[-period:]:
+                stop = repeated(period, end)
+                if stop:
+                    return stop
+                checked += 1
             earlier = before[earlier]
         return 0
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.tape.folding import Group
 from tinygrad_rnn.tape.names import Names, span
+from tinygrad_rnn.tape.origin import Origin
 from tinygrad_rnn.tape.record import Record, Traced
 
 Around = tuple[Group, ...]
@@ -178,14 +179,13 @@ class Rows:
             call = f"{name}(...)"
         elif inside is not None:
             call = f"{name}({inside[0]} x {inside[1]!r}, {span(operands)})"
-            program = str(inside[1]) if opened else ""
+            program = _with_lines(str(inside[1]), record) if opened else ""
         else:
             call = f"{name}({', '.join(filter(None, (span(operands), *settings)))})"
         forward = None if origin is None or origin.forward is None else origin.forward
         back = None if forward is None else self._forward.get(forward)
         note = ", ".join(filter(None, (back and f"back from {back}", place)))
         kinds = dict.fromkeys(f"{y.dtype} {tuple(y.shape)}" for y in record.results)
-        line = origin and (origin.equation or origin.line)
         return Row(
             depth,
             names=span(self.names.results(k, record)),
@@ -193,7 +193,7 @@ class Rows:
             nbytes=sum(y.nbytes for y in record.results),
             call=call,
             note=note,
-            line=Path(line).name if line else "",
+            line=_line(origin) if origin else "",
             program=program,
             numbers=numbers,
         )
@@ -230,6 +230,23 @@ class Rows:
             return self.names.of(value)
         name = self._forward.get(value.record.position)
         return f"forward {name}" if name else f"from {value.record.primitive.name}"
+
+
+def _with_lines(program: str, record: Record) -> str:
+    """The text of a program, its operations (which are indented) with the lines they come from."""
+    origins = iter(record.origin.inside if record.origin else ())
+    found: list[str] = []
+    for text in program.splitlines():
+        origin = next(origins, None) if text.startswith(" ") else None
+        line = origin and _line(origin)
+        found.append(f"{text}   # {line}" if line else text)
+    return "\n".join(found)
+
+
+def _line(origin: Origin) -> str:
+    """The line of the equation, else that of the user, without the folders."""
+    line = origin.equation or origin.line
+    return Path(line).name if line else ""
 
 
 def _constant(value: Any) -> str:

@@ -121,9 +121,11 @@ class Values(tape.Traced):
         values = self.numpy()
         if values.ndim > 2:
             return head + f"<pre>{escape(np.array2string(values, threshold=200))}</pre>"
-        rows, columns = (_shown(count) for count in np.atleast_2d(values).shape)
+        values = np.atleast_2d(values)
+        rows, columns = map(_shown, values.shape)
+        form = "{:.6g}" if self.dtype.kind == "f" else "{}"
         table = [
-            ["..." if None in (i, j) else f"{np.atleast_2d(values)[i, j]:.6g}" for j in columns]
+            ["..." if i is None or j is None else form.format(values[i, j]) for j in columns]
             for i in rows
         ]
         numbers = ["..." if j is None else str(j) for j in columns]

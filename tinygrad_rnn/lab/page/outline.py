@@ -132,7 +132,8 @@ class Outline:
             start = group.start + k * each
             for other in range(1, merged):
                 self._merge(start, start + other * each, each)
-            title = f"{k + 1}" if merged == 1 else f"{k + 1} ... {k + merged}"
+            which = f"{k + 1}" if merged == 1 else f"{k + 1} ... {k + merged}"
+            title = f"{which} of {group.count}"
             nodes.append(Node(title, "part", self._nodes(group.repetition(k), above), merged))
         return nodes
 

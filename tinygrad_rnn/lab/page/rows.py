@@ -116,7 +116,7 @@ class Rows:
         self.first: list[int] = []
         self.names: dict[Key, str] = {}
         self.arrays = 0
-        for value in tape.inputs:
+        for value in sorted(tape.inputs, key=lambda x: not x.name):  # parameters first
             key = key_of(value)
             self.leaf[key], self.leaf_values[key] = self._add(1), value
         for record in tape.records:

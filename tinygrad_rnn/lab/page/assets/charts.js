@@ -52,7 +52,7 @@ function lineChart(series, positions, { label = "t", unit = "norm", bars = false
   const [first, last] = [Math.min(...positions), Math.max(...positions)];
   const spread = Math.max(1, last - first);
   const x = (p) => left + 10 + ((width - left - 24) * (p - first)) / spread;
-  const y = (v) => 12 + ((height - bottom - 16) * (high - v)) / (high - low);
+  const y = (v) => 26 + ((height - bottom - 30) * (high - v)) / (high - low);
   const svg = svgElement("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img" });
   const inside = log ? niceTicks(Math.ceil(low), Math.floor(high), 4) : niceTicks(low, high, 4);
   const ticks = inside.length ? inside : [low, high];

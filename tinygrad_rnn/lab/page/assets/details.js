@@ -143,7 +143,8 @@ class Details {
         break;
       }
     }
-    box.append(element("code", {}, `${tape.name(row)} = ${tape.call(row)}`));
+    const what = tape.isLeaf(row) ? tape.call(row) : `${tape.name(row)} = ${tape.call(row)}`;
+    box.append(element("code", {}, what));
     return box;
   }
 

@@ -158,7 +158,8 @@ class Tree {
     const width = norm > 0 && range.max > range.min
       ? 6 + 94 * (Math.log10(norm) - range.min) / (range.max - range.min) : norm > 0 ? 100 : 0;
     cell.append(
-      element("i", { class: "bar", style: `width:${Math.max(0, Math.min(100, width))}%` }),
+      norm > 0
+        ? element("i", { class: "bar", style: `width:${Math.max(0, Math.min(100, width))}%` }) : "",
       element("span", { class: "number" }, strange ? "nan / inf" : formatNumber(norm)),
     );
     if (strange) cell.classList.add("strange");

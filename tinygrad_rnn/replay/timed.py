@@ -14,34 +14,18 @@ import numpy as np
 
 from tinygrad_rnn.backends import Array, extras
 from tinygrad_rnn.replay.emit import choice
-from tinygrad_rnn.replay.passes.gradient import Backward, Wanted
+from tinygrad_rnn.replay.emit.cuda.work import moved_bytes
 from tinygrad_rnn.replay.passes.plain import VIEWS, is_product
-from tinygrad_rnn.replay.primitive import roles
 from tinygrad_rnn.replay.program.lineage import Lineage
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Product, Step, read, written
 from tinygrad_rnn.replay.program.program import Op, Value, needed_ops
-from tinygrad_rnn.replay.run.compiled import Compiled, Ready
+from tinygrad_rnn.replay.ran import Piece
+from tinygrad_rnn.replay.run.compiled import Ready
 from tinygrad_rnn.replay.run.memory import Lease
-from tinygrad_rnn.replay.run.replay import Held, Replay
 from tinygrad_rnn.replay.run.whole_sequences import OverTime
-from tinygrad_rnn.tape import Record
 
 REPEATED = 3
 """Runs of each part, of which the quickest counts."""
-
-
-class Piece(NamedTuple):
-    """A compiled program as a record has run it: over so many steps, and how many times.
-
-    ``back`` is the backward step that it was compiled from.
-    """
-
-    what: Literal["forward", "computed again", "backward"]
-    replay: Replay
-    compiled: Compiled
-    steps: int
-    times: int = 1
-    back: Backward | None = None
 
 
 class Part(NamedTuple):
@@ -60,57 +44,6 @@ class Part(NamedTuple):
     nbytes: int = 0
     lines: tuple[int, ...] = ()
     of: int | None = None
-
-
-def forward_pieces(record: Record) -> list[Piece]:
-    """What ran forward of a replayed loop."""
-    replay, steps, held = _run_of(record)
-    if held is not None and held.every is None:
-        return [Piece("forward", replay, replay.training(held.wanted).forward, steps)]
-    inference = replay.inference(steps)
-    if held is None:
-        return [Piece("forward", replay, inference, steps)]
-    return _segments("forward", replay, inference, steps, held)
-
-
-def backward_pieces(record: Record, arrived: Sequence[Any], given: Sequence[Any]) -> list[Piece]:
-    """What ran backward of a replayed loop, to which cotangents ``arrived``, and which gave some.
-
-    Nothing for a pass that is itself on the tape: there the loops are records of their own.
-    """
-    replay, steps, held = _run_of(record)
-    if held is None or any(isinstance(g, tuple) or hasattr(g, "record") for g in given):
-        return []
-    program = replay.program
-    consts, xs, _ = roles(program, [g is not None for g in given])
-    ys = [g is not None and y.dtype.kind == "f" for g, y in zip(arrived, program.ys, strict=False)]
-    wanted = Wanted((*consts,), (*xs,), True, (*ys,))
-    back, compiled = replay.backward_program(held.wanted, wanted)
-    if held.every is None:
-        return [Piece("backward", replay, compiled, steps, 1, back)]
-    again = replay.training(held.wanted).forward
-    return [
-        *_segments("computed again", replay, again, steps, held),
-        *_segments("backward", replay, compiled, steps, held, back),
-    ]
-
-
-def _run_of(record: Record) -> tuple[Replay, int, Held | None]:
-    params = record.params
-    return params["replay"], params["steps"], params["held"]
-
-
-def _segments(
-    what: Any,
-    replay: Replay,
-    compiled: Compiled,
-    steps: int,
-    held: Held,
-    back: Backward | None = None,
-) -> list[Piece]:
-    segments = replay.segments(steps, held.every or steps)
-    lengths = Counter(part.stop - part.start for part in segments)
-    return [Piece(what, replay, compiled, n, times, back) for n, times in lengths.items()]
 
 
 def timed(piece: Piece) -> list[Part]:
@@ -191,7 +124,8 @@ class _Timed:
             run = partial(choice.emit(alone, self.backend, extras()), ready.arrays, steps)
             run()  # and from now on it is compiled
             kind, what, work = _described(step)
-            moved, lines = _moved(step, loop), self.lineage.numbers_of(ops)
+            moved = moved_bytes(loop, read(step)) + moved_bytes(loop, written(step))
+            lines = self.lineage.numbers_of(ops)
             yield Part(kind, what, self.best(run), work * steps, moved * steps, lines)
 
     def _after(self, ready: Ready) -> Iterator[Part]:
@@ -268,15 +202,6 @@ def _described(step: Step) -> tuple[Literal["product", "kernel", "call"], str, i
         names += [kind for phase in step.phases for _, kind, _ in phase.reduces]
         return "kernel", f"{(*step.lead, step.phases[0].width)}: {_names(names)}", 0
     return "call", step.primitive.name, 0
-
-
-def _moved(step: Step, loop: Loop) -> int:
-    """Bytes that a step reads and writes at each time, each place once."""
-    total = 0
-    for ref in dict.fromkeys([*read(step), *written(step)]):
-        elements = math.prod(n for n, s in zip(ref.shape, ref.strides, strict=True) if s)
-        total += elements * loop.arrays[ref.array].dtype.itemsize
-    return total
 
 
 def _names(names: Sequence[str]) -> str:

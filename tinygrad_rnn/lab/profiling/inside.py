@@ -17,8 +17,9 @@ from tinygrad_rnn.lab.profiling.table import (
 )
 from tinygrad_rnn.lab.profiling.watch import Span, short_place
 from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.replay.ran import Piece
 from tinygrad_rnn.replay.run.compiled import Compiled
-from tinygrad_rnn.replay.timed import Part, Piece, timed
+from tinygrad_rnn.replay.timed import Part, timed
 
 ROWS = 24
 """Rows of the printed table; the rest is one row, and all of it is in the CSV."""

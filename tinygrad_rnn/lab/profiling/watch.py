@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tinygrad_rnn.backends import find_backend
 from tinygrad_rnn.lab.profiling.memory import Kind, Memory
 from tinygrad_rnn.replay import is_replayed
-from tinygrad_rnn.replay.timed import Piece, backward_pieces, forward_pieces
+from tinygrad_rnn.replay.ran import Piece, backward_pieces, forward_pieces
 from tinygrad_rnn.tape import (
     Deferred,
     Observer,

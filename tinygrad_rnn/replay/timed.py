@@ -5,36 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, extras
 from tinygrad_rnn.replay.emit import choice
-from tinygrad_rnn.replay.passes.gradient import Wanted
-from tinygrad_rnn.replay.primitive import roles
+from tinygrad_rnn.replay.emit.cuda.work import moved_bytes
+from tinygrad_rnn.replay.passes.plain import VIEWS, is_product
 from tinygrad_rnn.replay.program.lineage import Lineage
 from tinygrad_rnn.replay.program.loop import Kernel, Loop, Product, Step, read, written
-from tinygrad_rnn.replay.program.program import Op, Value
-from tinygrad_rnn.replay.run.compiled import Compiled
+from tinygrad_rnn.replay.program.program import Op, Value, needed_ops
+from tinygrad_rnn.replay.ran import Piece
+from tinygrad_rnn.replay.run.compiled import Ready
 from tinygrad_rnn.replay.run.memory import Lease
-from tinygrad_rnn.replay.run.replay import Held, Replay
-from tinygrad_rnn.tape import Record
+from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
 REPEATED = 3
 """Runs of each part, of which the quickest counts."""
-
-
-class Piece(NamedTuple):
-    """A compiled program as a record has run it: over so many steps, and how many times."""
-
-    what: Literal["forward", "computed again", "backward"]
-    replay: Replay
-    compiled: Compiled
-    steps: int
-    times: int = 1
 
 
 class Part(NamedTuple):
@@ -43,7 +34,7 @@ class Part(NamedTuple):
     ``kind`` is ``"before"`` and ``"after"`` for what is done for all steps at once, else that of
     the loop's step. ``multiply_adds`` and ``nbytes`` (read and written) are of all time steps, 0
     where they are not known. ``lines`` are the numbers of the lines of the traced step that it was
-    made of, or whose gradient it is.
+    made of, or whose gradient it is; ``of`` is the number of the loop's input whose gradient it is.
     """
 
     kind: Literal["before", "product", "kernel", "call", "after"]
@@ -52,115 +43,153 @@ class Part(NamedTuple):
     multiply_adds: int = 0
     nbytes: int = 0
     lines: tuple[int, ...] = ()
-
-
-def forward_pieces(record: Record) -> list[Piece]:
-    """What ran forward of a replayed loop."""
-    replay, steps, held = _run_of(record)
-    if held is not None and held.every is None:
-        return [Piece("forward", replay, replay.training(held.wanted).forward, steps)]
-    inference = replay.inference(steps)
-    if held is None:
-        return [Piece("forward", replay, inference, steps)]
-    return _segments("forward", replay, inference, steps, held)
-
-
-def backward_pieces(record: Record, arrived: Sequence[Any], given: Sequence[Any]) -> list[Piece]:
-    """What ran backward of a replayed loop, to which cotangents ``arrived``, and which gave some.
-
-    Nothing for a pass that is itself on the tape: there the loops are records of their own.
-    """
-    replay, steps, held = _run_of(record)
-    if held is None or any(isinstance(g, tuple) or hasattr(g, "record") for g in given):
-        return []
-    program = replay.program
-    consts, xs, _ = roles(program, [g is not None for g in given])
-    ys = [g is not None and y.dtype.kind == "f" for g, y in zip(arrived, program.ys, strict=False)]
-    wanted = Wanted((*consts,), (*xs,), True, (*ys,))
-    _, compiled = replay.backward_program(held.wanted, wanted)
-    if held.every is None:
-        return [Piece("backward", replay, compiled, steps)]
-    again = replay.training(held.wanted).forward
-    return [
-        *_segments("computed again", replay, again, steps, held),
-        *_segments("backward", replay, compiled, steps, held),
-    ]
-
-
-def _run_of(record: Record) -> tuple[Replay, int, Held | None]:
-    params = record.params
-    return params["replay"], params["steps"], params["held"]
-
-
-def _segments(what: Any, replay: Replay, compiled: Compiled, steps: int, held: Held) -> list[Piece]:
-    lengths = Counter(
-        part.stop - part.start for part in replay.segments(steps, held.every or steps)
-    )
-    return [Piece(what, replay, compiled, n, times) for n, times in lengths.items()]
+    of: int | None = None
 
 
 def timed(piece: Piece) -> list[Part]:
     """The parts of a piece with the seconds of one run, the quickest of :data:`REPEATED`.
 
-    What is done before and after the loop is timed as a whole. Each step of the loop is compiled as
-    a loop of its own and run through all time, so what it reads is not as near in the cache as in
-    the real loop, and what is compiled may take seconds. Inputs are random numbers of the right
-    shapes. On a GPU the device is waited for.
+    What is done before and after the loop is timed value by value. Each step of the loop is
+    compiled as a loop of its own and run through all time, so what it reads is not as near in the
+    cache as in the real loop, and what is compiled may take seconds. Inputs are random numbers of
+    the right shapes. On a GPU the device is waited for.
     """
-    compiled, steps = piece.compiled, piece.steps
-    program, loop = compiled.program, compiled.plan.loop
-    backend = compiled.backend
-    generator = np.random.default_rng(0)
+    return _Timed(piece).parts()
 
-    def made(v: Value, *lead: int) -> Array:
-        shape = (*lead, *v.shape)
-        values = 0.1 * generator.standard_normal(shape) if v.dtype.kind == "f" else np.ones(shape)
-        return backend.from_host(
-            (values * (v.dtype.kind in "bf")).astype(v.dtype), piece.replay.device
-        )
 
-    consts = [made(v) for v in program.consts]
-    xs = [made(v, steps) for v in program.xs]
-    count = len(program.state) - len(compiled.rounded) - sum(compiled.summed)
-    state = [made(v) for v in program.state[:count]]
-    whole = compiled.compiled_loop()
-    any_array = [*consts, *xs, *state][0]
-    lineage = Lineage(piece.replay.program)
+class _Timed:
+    """A piece with inputs, ready to run."""
 
-    def clocked(work: Callable[[], Any]) -> float:
-        best = math.inf
-        for _ in range(REPEATED):
-            backend.wait(any_array)
-            start = time.perf_counter()
-            work()
-            backend.wait(any_array)
-            best = min(best, time.perf_counter() - start)
-        return best
+    def __init__(self, piece: Piece) -> None:
+        self.piece, self.compiled, self.steps = piece, piece.compiled, piece.steps
+        self.backend, program = piece.compiled.backend, piece.compiled.program
+        self.lineage = Lineage(piece.replay.program)
+        self.generator = np.random.default_rng(0)
+        consts = [self.made(v) for v in program.consts]
+        xs = [self.made(v, self.steps) for v in program.xs]
+        added = len(self.compiled.rounded) + sum(self.compiled.summed)
+        state = [self.made(v) for v in program.state[: len(program.state) - added]]
+        self.inputs = consts, xs, state
+        self.any_array = [*consts, *xs, *state][0]
 
-    def around(kind: Literal["before", "after"], ops: Sequence[Op], work: Any) -> Part:
-        names = _names([op.primitive.name for op in ops])
-        return Part(kind, names, clocked(work), lines=lineage.numbers_of(ops))
+    def made(self, v: Value, *lead: int) -> Array:
+        """Random numbers for a value; zeros for indices, all True for what is a mask."""
+        shape, kind = (*lead, *v.shape), v.dtype.kind
+        values = np.full(shape, kind == "b")
+        if kind == "f":
+            values = 0.1 * self.generator.standard_normal(shape)
+        return self.backend.from_host(values.astype(v.dtype), self.piece.replay.device)
 
-    def run() -> list[Part]:
-        lease = Lease(backend)
-        ready = compiled.prepared(consts, xs, state, steps, lease)
-        whole(ready.arrays, steps)
-        first, last = [*compiled.used_once, *compiled.parts.before], compiled.parts.after
-        again = partial(compiled.prepared, consts, xs, state, steps)
-        parts = [around("before", first, lambda: again(Lease(backend)))]
-        for step, ops in zip(loop.steps, compiled.plan.ops, strict=True):
-            alone = choice.emit(Loop(loop.arrays, (step,), loop.reverse), backend, extras())
-            at_all = partial(alone, ready.arrays, steps)
-            at_all()  # and from now on it is compiled
+    def once(self, work: Callable[[], Any]) -> float:
+        """The seconds that some work takes."""
+        self.backend.wait(self.any_array)
+        start = time.perf_counter()
+        work()
+        self.backend.wait(self.any_array)
+        return time.perf_counter() - start
+
+    def best(self, work: Callable[[], Any]) -> float:
+        """The seconds of the quickest of some runs."""
+        return min(self.once(work) for _ in range(REPEATED))
+
+    def parts(self) -> list[Part]:
+        """All of them in their order."""
+        run = self.backend.there(self.any_array, self._parts)
+        return self.backend.flushed(run)
+
+    def _parts(self) -> list[Part]:
+        lease = Lease(self.backend)  # which holds the memory of the loop
+        ready = self.compiled.prepared(*self.inputs, self.steps, lease)
+        self.compiled.compiled_loop()(ready.arrays, self.steps)
+        return [*self._before(ready), *self._loop(ready), *self._after(ready)]
+
+    def _before(self, ready: Ready) -> Iterator[Part]:
+        compiled, early = self.compiled, self.compiled.parts.before
+        producers = {y: op for op in early for y in op.outputs}
+        xs = dict(zip(compiled.program.xs, self.inputs[1], strict=True))
+
+        def over_time() -> OverTime:
+            take = Lease(self.backend).take
+            return OverTime(self.backend, self.steps, ready.single, {**xs}, producers, take)
+
+        asked = [_Asked(v) for v in compiled.plan.inputs if v in producers]
+        whole = self.best(lambda: compiled.prepared(*self.inputs, self.steps, Lease(self.backend)))
+        rest = "weights and states brought into place"
+        yield from self._around("before", over_time, asked, early, whole, rest)
+
+    def _loop(self, ready: Ready) -> Iterator[Part]:
+        loop, steps = self.compiled.plan.loop, self.steps
+        for step, ops in zip(loop.steps, self.compiled.plan.ops, strict=True):
+            alone = Loop(loop.arrays, (step,), loop.reverse)
+            run = partial(choice.emit(alone, self.backend, extras()), ready.arrays, steps)
+            run()  # and from now on it is compiled
             kind, what, work = _described(step)
-            moved, lines = _moved(step, loop), lineage.numbers_of(ops)
-            parts.append(Part(kind, what, clocked(at_all), work * steps, moved * steps, lines))
-        finish = partial(compiled.finished, steps=steps)
-        new = ready._replace  # what is computed after the loop is put among what is stacked
-        parts.append(around("after", last, lambda: finish(new(stacked={**ready.stacked}))))
-        return parts
+            moved = moved_bytes(loop, read(step)) + moved_bytes(loop, written(step))
+            lines = self.lineage.numbers_of(ops)
+            yield Part(kind, what, self.best(run), work * steps, moved * steps, lines)
 
-    return backend.flushed(backend.there(any_array, run))
+    def _after(self, ready: Ready) -> Iterator[Part]:
+        compiled, back = self.compiled, self.piece.back
+        program, steps = compiled.program, self.steps
+        over_time = partial(compiled.after, ready, steps)
+        first, known = len(self.piece.replay.program.consts), over_time().stacked
+        consts = [] if back is None else back.consts
+        if compiled.summed:  # some are summed within the loop
+            consts = [c for c, inside in zip(consts, compiled.summed, strict=False) if not inside]
+        xs = [] if back is None else [first + k for k in back.xs]
+        asked = [
+            _Asked(v, of)
+            for v, of in zip_longest(program.ys, xs)
+            if v is not None and v not in known
+        ]
+        asked += [_Asked(v, of, True) for v, of in zip_longest(program.totals, consts)]
+        whole = self.best(partial(compiled.finished, ready, steps))
+        ops = compiled.parts.after
+        yield from self._around("after", over_time, asked, ops, whole, "results copied")
+
+    def _around(
+        self,
+        kind: Literal["before", "after"],
+        over_time: Callable[[], OverTime],
+        asked: list[_Asked],
+        ops: Sequence[Op],
+        whole: float,
+        rest: str,
+    ) -> Iterator[Part]:
+        """What is done for all steps at once, value by value, and the rest of it."""
+        seconds = [math.inf] * len(asked)
+        for _ in range(REPEATED):
+            found = over_time()
+            for k, one in enumerate(asked):
+                work = partial(found.total if one.total else found.series, one.value)
+                seconds[k] = min(seconds[k], self.once(work))
+        done: set[Op] = set()
+        for one, took in zip(asked, seconds, strict=True):
+            mine = [op for op in needed_ops(ops, [one.value]) if op not in done]
+            done.update(mine)
+            names = _names([op.primitive.name for op in mine if op.primitive not in VIEWS])
+            what = f"{names or 'sum'} {one.value.shape}"
+            work = sum(map(_multiply_adds, mine)) * self.steps
+            lines = self.lineage.numbers_of(mine)
+            yield Part(kind, what, took, work, 0, lines, one.of)
+        if whole > sum(seconds):
+            yield Part(kind, rest, whole - sum(seconds))
+
+
+class _Asked(NamedTuple):
+    """A value that is wanted at all time steps or summed over them: of an input the gradient."""
+
+    value: Value
+    of: int | None = None
+    total: bool = False
+
+
+def _multiply_adds(op: Op) -> int:
+    """Those of a product at one time step, 0 of anything else."""
+    if not is_product(op):
+        return 0
+    a, b = (x.shape for x in op.values())
+    return a[0] * a[1] * b[1]
 
 
 def _described(step: Step) -> tuple[Literal["product", "kernel", "call"], str, int]:
@@ -173,15 +202,6 @@ def _described(step: Step) -> tuple[Literal["product", "kernel", "call"], str, i
         names += [kind for phase in step.phases for _, kind, _ in phase.reduces]
         return "kernel", f"{(*step.lead, step.phases[0].width)}: {_names(names)}", 0
     return "call", step.primitive.name, 0
-
-
-def _moved(step: Step, loop: Loop) -> int:
-    """Bytes that a step reads and writes at each time, each place once."""
-    total = 0
-    for ref in dict.fromkeys([*read(step), *written(step)]):
-        elements = math.prod(n for n, s in zip(ref.shape, ref.strides, strict=True) if s)
-        total += elements * loop.arrays[ref.array].dtype.itemsize
-    return total
 
 
 def _names(names: Sequence[str]) -> str:

@@ -17,8 +17,9 @@ from tinygrad_rnn.lab.profiling.table import (
 )
 from tinygrad_rnn.lab.profiling.watch import Span, short_place
 from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.replay.ran import Piece
 from tinygrad_rnn.replay.run.compiled import Compiled
-from tinygrad_rnn.replay.timed import Part, Piece, timed
+from tinygrad_rnn.replay.timed import Part, timed
 
 ROWS = 24
 """Rows of the printed table; the rest is one row, and all of it is in the CSV."""
@@ -34,19 +35,22 @@ class LoopPart(NamedTuple):
         that a backward pass repeats.
     kind : ``"before"`` and ``"after"`` for what is done for all time steps at once; in the loop
         ``"product"``, ``"kernel"``, or ``"call"`` for an operation that is run as it is.
-    what : the shapes of a product; the shape of a kernel and its operations.
+    what : the shapes of a product; the shape of a kernel and its operations; the operations before
+        and after a loop and the shape of what they give.
+    of : the parameter whose gradient it is, ``"the inputs"`` for what has no name, "" otherwise.
     lines : the lines of the cell that are in it, or whose gradient it is.
     calls : how many loops ran.
     seconds : of all of them, scaled to what they took in the profile.
     alone : seconds of one of them as measured by itself.
-    multiply_adds : of products, of one loop with all its time steps.
-    nbytes : read and written by kernels and products, of one loop with all its time steps.
+    multiply_adds : of products, with all time steps of one loop.
+    nbytes : read and written in the loop by a kernel or product, with all its time steps.
     """
 
     layer: str
     phase: str
     kind: str
     what: str
+    of: str
     lines: tuple[str, ...]
     calls: int
     seconds: float
@@ -86,7 +90,8 @@ class Loops:
             share = format_share(p.seconds, total)
             layer, phase = ("", "") if (p.layer, p.phase) == last else (p.layer, p.phase)
             last = p.layer, p.phase
-            what, lines = shortened(p.what, 24), shortened(_lines(p.lines), 18)
+            what = f"gradient of {p.of.rpartition('.')[2]}" if p.of else p.what
+            what, lines = shortened(what, 32), shortened(_lines(p.lines), 14)
             time = format_seconds(p.seconds)
             cells.append((shortened(layer, 20), phase, p.kind, what, lines, time, share))
         if len(self.parts) > len(shown):
@@ -141,6 +146,7 @@ def _scaled(
                 piece.what,
                 part.kind,
                 part.what,
+                "" if part.of is None else group[0].names[part.of] or "the inputs",
                 tuple(dict.fromkeys(places)),
                 len(group) * piece.times,
                 part.seconds * piece.times * scale,

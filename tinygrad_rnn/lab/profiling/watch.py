@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tinygrad_rnn.backends import find_backend
 from tinygrad_rnn.lab.profiling.memory import Kind, Memory
 from tinygrad_rnn.replay import is_replayed
-from tinygrad_rnn.replay.timed import Piece, backward_pieces, forward_pieces
+from tinygrad_rnn.replay.ran import Piece, backward_pieces, forward_pieces
 from tinygrad_rnn.tape import (
     Deferred,
     Observer,
@@ -33,6 +33,7 @@ class Span(NamedTuple):
     origin : where the record comes from; of a gradient rule, where the forward record does.
     nbytes : memory that is new with its results, in bytes; 0 for views.
     pieces : of a replayed loop, the compiled programs that it ran.
+    names : of a replayed loop, what its inputs are called, None for those without a name.
     """
 
     start: float
@@ -43,6 +44,7 @@ class Span(NamedTuple):
     origin: Origin
     nbytes: int
     pieces: tuple[Piece, ...] = ()
+    names: tuple[str | None, ...] = ()
 
     @property
     def layer(self) -> str:
@@ -216,8 +218,10 @@ class Watch(Observer):
         name = operation if isinstance(operation, str) else operation.primitive.name
         seconds = at - entry.start
         own = seconds - entry.inner
+        inputs = operation.inputs if isinstance(operation, Record) and pieces else ()
+        names = tuple(x.name if isinstance(x, Traced) else None for x in inputs)
         self.spans.append(
-            Span(entry.start, seconds, own, phase, name, origin, nbytes, tuple(pieces))
+            Span(entry.start, seconds, own, phase, name, origin, nbytes, tuple(pieces), names)
         )
         outer = self._open[-1] if self._open else None
         if outer is None:

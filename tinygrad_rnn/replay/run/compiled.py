@@ -145,17 +145,21 @@ class Compiled:
 
     def finished(self, ready: Ready, steps: int) -> Found:
         """What is done after the loop, and what comes of all."""
-        arrays, start, places, single, stacked, _ = ready
+        after = self.after(ready, steps)
         ends: list[Array] = []
-        for place, s in zip(places, start, strict=True):
+        for place, s in zip(ready.ends, ready.start, strict=True):
             ends.append((s if place is None else place).copy())
+        given = len(ends) - len(self.rounded) - sum(self.summed)
+        return self._outputs(after), ends[:given], self._totals(after, ends)
+
+    def after(self, ready: Ready, steps: int) -> OverTime:
+        """Values of all time steps once the loop has run."""
+        stacked, arrays = {**ready.stacked}, ready.arrays
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
         empty = self.backend.xp.empty
-        after = OverTime(self.backend, steps, single, stacked, self._producers, empty)
-        given = len(start) - len(self.rounded) - sum(self.summed)
-        return self._outputs(after), ends[:given], self._totals(after, ends)
+        return OverTime(self.backend, steps, ready.single, stacked, self._producers, empty)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""

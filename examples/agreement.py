@@ -27,13 +27,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 
 Generator = np.random.Generator
 
@@ -209,34 +208,70 @@ def right(model: Reader, kind: str, size: Size, device: str) -> list[float]:
     return found
 
 
+# A look inside: one unit that holds the number of the subject until the verb comes.
+
+INSIDE = 20  # words from the subject to the verb
+
+
+class Held(NamedTuple):
+    """The units that tell the number of the subject, and the best one over a sentence of each."""
+
+    telling: lab.Telling
+    strips: dict[str, lab.Strip]
+
+
+def held(model: Reader, size: Size) -> Held:
+    """Which units tell "were" from "was", at every step from the subject on."""
+    rng = np.random.default_rng(1)
+    words, last = sentences(rng, "was or were", INSIDE, max(size.judged // 4, 20))
+    plural = last == VOCABULARY.encode(["were"])[0]
+    found = lab.units(model, tg.tensor(words), vocabulary=VOCABULARY)
+    telling = found.telling(plural, steps=slice(1, None), count=3)
+    rows = {"the verb is was": plural.argmin(), "the verb is were": plural.argmax()}
+    return Held(telling, {said: found.strip(telling[0], row=k) for said, k in rows.items()})
+
+
 # The story.
 
+LOOKS = {
+    "Elman": ("D-", "vermilion", 2.5),
+    "GRU": ("o-", "sky", 7.0),  # wide, and the LSTM over it
+    "LSTM": ("s--", "black", 2.5),
+}
 
-def draw(found: dict[tuple[str, str], np.ndarray], path: Path) -> str:
-    """The shares over the distance as a picture; says where it is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    looks = (("o-", "#d94801"), ("s-", "#238b45"), ("x--", "#08519c"))
-    for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
-        for name, (style, color) in zip(CELLS, looks, strict=True):
-            shares = found[name, kind]
-            axes.plot(JUDGED[kind], shares.mean(0), style, color=color, label=name)
-            axes.fill_between(JUDGED[kind], shares.min(0), shares.max(0), color=color, alpha=0.15)
-        axes.axhline(GUESSED[kind], color="gray", linestyle=":", label="a guess")
-        axes.set(title=kind, xlabel="words from the deciding one", ylim=(0, 1.03))
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("right last words")
-    figure.axes[0].legend(loc="lower left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return str(path)
+
+def picture(found: dict[tuple[str, str], np.ndarray], inside: Held) -> lab.Picture:
+    """The shares over the distance, and one unit over two sentences."""
+    panels: list[lab.Panel] = []
+    for kind in KINDS:
+
+        def draw(axes: Any, kind: str = kind) -> None:
+            for name, (style, colour, width) in LOOKS.items():
+                shares, colour = found[name, kind], lab.COLOURS[colour]
+                look = {"color": colour, "linewidth": width, "label": name}
+                axes.plot(JUDGED[kind], shares.mean(0), style, **look)
+                axes.fill_between(
+                    JUDGED[kind], shares.min(0), shares.max(0), color=colour, alpha=0.15
+                )
+            axes.axhline(GUESSED[kind], color="gray", linestyle=":", label="a guess")
+            axes.set(xlabel="words from the deciding one", ylabel="share of last words right")
+            axes.set_ylim(0, 1.05)
+            axes.legend(loc="lower left")
+
+        at_end = ", ".join(
+            f"{name} {100 * found[name, kind][:, -1].mean():.0f} %" for name in CELLS
+        )
+        title = f'"{kind}", {JUDGED[kind][-1]} words after what decides: {at_end} right'
+        panels.append(lab.Panel(kind.replace(" ", "-").strip("_-"), title, draw))
+    unit = inside.telling[0]
+    for said, strip in inside.strips.items():
+        title = f"LSTM, {said}: {unit.value}[{unit.unit}] tells so in {unit.accuracy:.0%} of words"
+        panels.append(strip.panel(title, name=said.split()[-1]))
+    return lab.Picture(panels)
 
 
 def tell(options: argparse.Namespace) -> None:
-    """Train every network from several seeds, ask, print, draw."""
+    """Train every network from several seeds, ask, look inside, print, draw."""
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
     size = QUICK if options.quick else FULL
@@ -256,8 +291,14 @@ def tell(options: argparse.Namespace) -> None:
             told = [f"{c.mean():.0f} ({c.min():.0f}-{c.max():.0f})" for c in 100 * shares.T]
             print(f"  {kind:13}", *(f"{distance:<14}" for distance in distances))
             print(f"  {'':13}", *(f"{text:<14}" for text in told))
+    inside = held(models[0], size)
+    print(f"\nInside the last network, at every word from the subject to {INSIDE} words on: which")
+    print(f"unit tells whether the verb is were?\n{inside.telling}")
+    for strip in inside.strips.values():
+        print(f"\n{strip.text(76)}")
     print(f"\na guess is right in {', '.join(f'{100 * g:.0f}% ({k})' for k, g in GUESSED.items())}")
-    print(f"picture: {draw(found, Path('runs/agreement/agreement.png'))}")
+    drawn = lab.draw_picture(picture(found, inside), "runs/agreement/agreement", options)
+    print(f"picture: {drawn}")
 
 
 def main() -> None:
@@ -268,6 +309,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<number>")
     parser.add_argument("--seeds", type=int, default=3, help="train from so many seeds, 1, 2, ...")
+    lab.add_picture_options(parser)
     try:
         tell(parser.parse_args())
     except KeyboardInterrupt:

@@ -9,8 +9,8 @@ costs: log2 of the number of characters (6.7 here) for a blind guess, about 1 fo
     python examples/char_lm.py --sample --temperature 0.5
     python examples/char_lm.py --resume                 go on after Ctrl-C, to the very same bits
 
-The file reads from top to bottom: the options, the model, its measure, its writing, its picture,
-and `main`, which is the story.
+The file reads from top to bottom: the options, the model, its measure, its writing, one of its
+units, its picture, and `main`, which is the story.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn, training
+from tinygrad_rnn import data, lab, nn, optim, rnn, training
 
 CELLS = {"rnn": rnn.RNN, "lstm": rnn.LSTM, "gru": rnn.GRU}
 
@@ -100,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sample", action="store_true", help="do not train: write, from the last checkpoint")
     add("--temperature", type=at_least(0, float), default=0.7, help="of writing: 0 dull, 1 bold")
     add("--quick", action="store_true", help="a small model on a little text, in a few seconds")
+    lab.add_picture_options(parser)
     return parser
 
 
@@ -174,28 +175,56 @@ def write(
     return "".join(vocabulary.decode(written))
 
 
-def draw(folder: Path, title: str) -> str:
-    """The loss over time as a picture, from the file of metrics; says where it is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
+# A look inside: Karpathy, Johnson and Fei-Fei (2015) found a unit that is on within quotes.
+
+PIECE, PIECES = 320, 16  # characters in a piece of text, and pieces that are looked at
+
+
+def within_quotes(text: str) -> np.ndarray:
+    """Of each character whether it stands between two double quotes, (T,)."""
+    marks = np.array([character == '"' for character in text])
+    return (np.cumsum(marks) % 2 == 1) & ~marks
+
+
+def quote_unit(
+    model: CharacterModel, vocabulary: data.Vocabulary, text: str
+) -> tuple[lab.Unit, lab.Strip] | None:
+    """The unit that tells best what is within quotes, and it over a piece that has some."""
+    count = min(len(text) // PIECE, PIECES)
+    pieces = [text[k * PIECE : (k + 1) * PIECE] for k in range(count)]
+    labels = np.array([within_quotes(piece) for piece in pieces]).T
+    if count < 2 or not (labels[:, ::2].any() and labels[:, 1::2].any()):
+        return None
+    read = np.stack([vocabulary.encode(piece) for piece in pieces], axis=1)
+    found = lab.units(model, read, tokens=pieces)
+    best = found.telling(labels, count=1)[0]
+    return best, found.strip(best, row=int(labels.sum(axis=0).argmax()))
+
+
+def picture(folder: Path, title: str, inside: tuple[lab.Unit, lab.Strip] | None) -> lab.Picture:
+    """The loss over time, from the file of metrics, and one unit over a piece of text."""
     rows = training.read_metrics(folder / "metrics.csv")
     losses = np.array([(row["update"], row["bits_per_character"]) for row in rows])
     held_out = np.array([(row["update"], row["held_out"]) for row in rows if "held_out" in row])
     width = max(len(losses) // 40, 1)
     updates, smooth = (np.convolve(c, np.full(width, 1 / width), "valid") for c in losses.T)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(losses[:, 0], losses[:, 1], color="#9ecae1", linewidth=0.8, label="each update")
-    axes.plot(updates, smooth, color="#08519c", label=f"mean of {width} updates")
-    if len(held_out):
-        axes.plot(held_out[:, 0], held_out[:, 1], "o-", color="#d94801", label="held-out text")
-    axes.set(title=title, xlabel="updates", ylabel="bits per character")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "loss.png", dpi=150)
-    return str(folder / "loss.png")
+
+    def draw(axes: Any) -> None:
+        colours = lab.COLOURS
+        axes.plot(*losses.T, color=colours["sky"], linewidth=1, label="each update")
+        axes.plot(updates, smooth, color=colours["blue"], label=f"mean of {width} updates")
+        if len(held_out):
+            axes.plot(*held_out.T, "o--", color=colours["vermilion"], label="held-out text")
+        axes.set(xlabel="updates", ylabel="bits per character")
+        axes.legend()
+
+    last = f"held-out text costs {held_out[-1, 1]:.2f} bits per character" if len(held_out) else ""
+    panels = [lab.Panel("loss", f"{title}: {last or 'its loss while it is trained'}", draw)]
+    if inside is not None:
+        unit, strip = inside
+        said = f"{unit.value}[{unit.unit}] is {'high' if unit.above else 'low'} within quotes"
+        panels.append(strip.panel(f"{said}: {unit.accuracy:.0%} right", name="unit"))
+    return lab.Picture(panels)
 
 
 # The story.
@@ -223,11 +252,11 @@ def train(options: argparse.Namespace, path: Path | None) -> None:
         name, text = options.file, data.read_text(options.file, at_least=needed)
     if options.quick:
         name, text = f"the beginning of {name}", text[:QUICK_CHARACTERS]
-    reading, held_out = data.split_held_out(text)
+    reading, unread = data.split_held_out(text)
     vocabulary = data.Vocabulary.of(reading)
     sizes = options.batch_size, options.length
     batches = data.ContiguousBatches(vocabulary.encode(reading), *sizes)
-    held_out = data.ContiguousBatches(vocabulary.encode(held_out), *sizes, partial=True)
+    held_out = data.ContiguousBatches(vocabulary.encode(unread), *sizes, partial=True)
 
     # The model, its optimizer, and the learning rate: a straight line down to 0.
     model = CharacterModel(len(vocabulary), options).to(options.device)
@@ -280,7 +309,15 @@ def train(options: argparse.Namespace, path: Path | None) -> None:
         bits = bits_per_character(model, held_out)
     print(f"\nheld-out {bits:.3f} bits per character {after}")
     print(f"metrics   {options.folder / 'metrics.csv'}")
-    print(f"picture   {draw(options.folder, title)}")
+    inside = quote_unit(model, vocabulary, unread)
+    drawn = lab.draw_picture(
+        picture(options.folder, title, inside), options.folder / "loss", options
+    )
+    print(f"picture   {drawn}")
+    if inside is not None:
+        unit, strip = inside
+        print(f"unit      {unit.name} tells what is within quotes, {unit.accuracy:.0%} right")
+        print(strip.text())
     print(f"\nIt writes (temperature {options.temperature}):")
     print(write(model, vocabulary, 600, options.temperature, options.seed))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from programs import EXAMPLES, run_python
 
@@ -174,4 +175,13 @@ def test_without_matplotlib(
 ) -> None:
     """The picture is optional: what is missing is said, with the extra that brings it."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert 'pip install "tinygrad_rnn[lab]"' in program.draw(tmp_path, "title")
+    (tmp_path / "metrics.csv").write_text("update,bits_per_character\n1,6.5\n2,5.5\n")
+    picture = program.picture(tmp_path, "title", None)
+    options = program.make_parser().parse_args([])
+    said = program.lab.draw_picture(picture, tmp_path / "loss", options)
+    assert 'pip install "tinygrad_rnn[lab]"' in said
+
+
+def test_what_stands_within_quotes(program: ModuleType) -> None:
+    found = program.within_quotes('a "bc" d "e"')
+    assert "".join(np.array([*'a "bc" d "e"'])[found]) == "bce"

@@ -173,6 +173,8 @@ def test_gradients_and_updates_are_those_of_the_update(tmp_path: Path) -> None:
 def test_saturation_and_ranges_are_those_of_the_forward_pass(tmp_path: Path) -> None:
     """Of the batch, the state and the parameters of that update, by ``record=``."""
     trainer = a_trainer(tmp_path, lab.Monitor(every=3, share=1))
+    for p in trainer.model.lstm.parameters():
+        p.data = 6 * p.numpy()
     trainer.fit(updates=2)
     model, (x, _) = trainer.model, trainer.epochs.following()[0]
     with lab.undisturbed.undisturbed(model), tg.no_grad():
@@ -182,6 +184,7 @@ def test_saturation_and_ranges_are_those_of_the_forward_pass(tmp_path: Path) -> 
     found = values(tmp_path, "saturation", 3)
     for gate in "if":
         share = np.mean(inner[gate].numpy() < 0.1)
+        assert share > 0.02
         np.testing.assert_allclose(found[f"lstm.l0 {gate} < 0.1"], share, atol=2e-3)
     share = np.mean(np.abs(inner["g"].numpy()) > 0.9)
     np.testing.assert_allclose(found["|lstm.l0 g| > 0.9"], share, atol=2e-3)

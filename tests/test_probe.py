@@ -1,4 +1,4 @@
-"""``probe=``: the total gradient of the state at every step, of every layer, stack and direction."""
+"""``probe=``: the total gradient of the state at every step, of every layer and direction."""
 
 from __future__ import annotations
 

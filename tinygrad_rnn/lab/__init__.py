@@ -5,6 +5,9 @@ from tinygrad_rnn.lab.contributions import Contributions, contributions
 from tinygrad_rnn.lab.directions import path_directions, random_directions
 from tinygrad_rnn.lab.drawing import draw
 from tinygrad_rnn.lab.finding import AnomalyError, Finding
+from tinygrad_rnn.lab.flow import GradientFlow, gradient_flow
+from tinygrad_rnn.lab.flow_of_layer import LayerFlow
+from tinygrad_rnn.lab.gates import Saturation
 from tinygrad_rnn.lab.model_summary import Summary, summary
 from tinygrad_rnn.lab.monitor import Monitor
 from tinygrad_rnn.lab.page import to_html
@@ -23,6 +26,8 @@ __all__ = [
     "AnomalyError",
     "Contributions",
     "Finding",
+    "GradientFlow",
+    "LayerFlow",
     "Loops",
     "Monitor",
     "Origin",
@@ -31,6 +36,7 @@ __all__ = [
     "Profile",
     "Range",
     "Replayed",
+    "Saturation",
     "Strip",
     "Summary",
     "Surface",
@@ -43,6 +49,7 @@ __all__ = [
     "draw",
     "draw_picture",
     "explain",
+    "gradient_flow",
     "look",
     "path_directions",
     "profile",

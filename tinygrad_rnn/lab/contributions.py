@@ -14,8 +14,8 @@ import numpy as np
 from tinygrad_rnn.lab.followed import Followed
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.uses import Sums, Uses, by_loop
+from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module, Parameter
-from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.tape import observe
 
 LIMIT = 2**30
@@ -64,13 +64,14 @@ class Contributions:
         lines = ["layer,step,norm"]
         for label, norms in self.norms.items():
             lines += [f"{label},{t},{norm:.17g}" for t, norm in enumerate(norms)]
-        write_atomically(path, ("\n".join(lines) + "\n").encode())
-        return Path(path)
+        return write_text(path, "\n".join(lines) + "\n", "contributions")
 
     def __str__(self) -> str:
-        lines = [f"what the steps add to dL/d({self.name}), |dL/dW| = "
-                 f"{np.linalg.norm(self.gradient):.3g}",
-                 f"  {'used by':32}{'entries':>8}{'first norm':>12}{'largest':>10}{'last':>10}"]  # fmt: skip
+        size = np.linalg.norm(self.gradient)
+        lines = [
+            f"what the steps add to dL/dW, W = {self.name}, |dL/dW| = {size:.3g}",
+            f"  {'used by':32}{'entries':>8}{'first norm':>12}{'largest':>10}{'last':>10}",
+        ]
         for label, norms in self.norms.items():
             numbers = f"{norms[0]:12.2e}{norms.max():10.2e}{norms[-1]:10.2e}"
             lines.append(f"  {label:32}{len(norms):8}{numbers}")

@@ -41,7 +41,8 @@ class Step(NamedTuple):
     x, state : what the cell was given.
     gates, before : the state as it arrived and as the cell read it, what is floating of it: a gate
         that needs no gradient lets none back.
-    after : the new state, what is floating of it, as it is handed on.
+    made, after : the new state, what is floating of it, as the cell computed it, so that what the
+        cell does with it in the same step counts, and as it is handed on.
     notes : what the cell noted.
     valid : the rows (B,) that count, None for all.
     """
@@ -53,6 +54,7 @@ class Step(NamedTuple):
     state: Any
     gates: list[Tensor]
     before: list[Tensor]
+    made: list[Tensor]
     after: list[Tensor]
     notes: dict[str, Tensor]
     valid: Any
@@ -163,6 +165,7 @@ class Followed:
             return found  # which the loop will refuse
         handed = [identity(s) if s.dtype.kind == "f" else s for s in after]
         same = {id(old): new for old, new in zip(after[::-1], handed[::-1], strict=True)}
+        made = [s if _is_new(s, start) else s_ for s, s_ in zip(after, handed, strict=True)]
         y, notes = tree_map(lambda v: same.get(id(v), v), (found[0], notes))
         note(**notes)
         run = self._run(cell, origin, state)
@@ -170,8 +173,8 @@ class Followed:
         run.steps.append(
             Step(
                 origin.step, start, next_position(), x, state, [gates[k] for k in floats],
-                [before[k] for k in floats], [handed[k] for k in floats], notes,
-                None if valid is None else to_host(valid.array),
+                [before[k] for k in floats], [made[k] for k in floats],
+                [handed[k] for k in floats], notes, None if valid is None else to_host(valid.array),
             )
         )  # fmt: skip
         return y, rebuild(found[1], handed)
@@ -185,12 +188,20 @@ class Followed:
             left = {s.record for s in last.after}
             if any(record in left for record in collect(leaves(state), last.start)):
                 return run
-        label = (origin.layer or type(cell).__name__) + " reversed" * origin.reverse
+        label = origin.layer or type(cell).__name__
+        if origin.reverse and not label.endswith("_reverse"):
+            label += " reversed"
         number = self._labels[label] = self._labels.get(label, 0) + 1
         run = Run(cell, label if number == 1 else f"{label} ({number})", origin.reverse, state)
         self._last[key] = run
         self.runs.append(run)
         return run
+
+
+def _is_new(value: Tensor, start: int) -> bool:
+    """Whether it was computed after this position, by more than handing a value on."""
+    record = value.record
+    return record is not None and record.position > start and record.primitive.name != "identity"
 
 
 def _gate(value: Tensor) -> Tensor:

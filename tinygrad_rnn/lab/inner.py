@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.rnn.notes import show_notes
+from tinygrad_rnn.backends import to_host
+from tinygrad_rnn.rnn.arguments import fields_of
+from tinygrad_rnn.rnn.notes import collected_notes, note
+from tinygrad_rnn.rnn.watched import watch_steps
 from tinygrad_rnn.tape import current_place, look
-from tinygrad_rnn.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Inner:
     ----------
     layer : the path of names to it.
     reverse : whether it ran from the last step to the first; the values are in the order of time.
-    values : its noted values (gates) and fields of its state by name, each (T, B, ...); its outputs
-        as ``y`` where none of them is ``h``.
+    values : its noted values (gates) and the fields of its state by name, each (T, B, ...); a state
+        that is one Tensor is ``h``. Past the end of a sequence that is shorter they are 0.
     """
 
     layer: str
@@ -30,24 +32,62 @@ class Inner:
     values: dict[str, np.ndarray]
 
 
-def inner_values(run: Callable[[], Any]) -> tuple[dict[str, Inner], Any]:
-    """Of every recurrent layer that ``run()`` runs its inner values, by layer; and what it gives.
+class _Steps:
+    """The steps of one cell, as they are made."""
 
-    Where a layer is called several times, as by a stream or a loop of the user's, its calls follow
-    each other in time.
+    def __init__(self, reverse: bool) -> None:
+        self.reverse = reverse
+        self.times: list[int] = []
+        self.values: dict[str, list[np.ndarray]] = {}
+
+    def add(self, time: int | None, values: dict[str, np.ndarray]) -> None:
+        """One more step."""
+        self.times.append(time or 0)
+        for name, array in values.items():
+            self.values.setdefault(name, []).append(array)
+
+    def over_time(self) -> dict[str, np.ndarray]:
+        """Values in the order of time, calls in the order in which they were made."""
+        call, order = 0, [(0, t) for t in self.times]
+        for k, t in enumerate(self.times):  # a call ends where time turns back, or stands still
+            before = self.times[k - 1] if k else None
+            turned = before is not None and (t >= before if self.reverse else t <= before)
+            call += turned
+            order[k] = call, t
+        places = sorted(range(len(order)), key=order.__getitem__)
+        whole = {n: column for n, column in self.values.items() if len(column) == len(places)}
+        return {name: np.stack([column[k] for k in places]) for name, column in whole.items()}
+
+
+def inner_values(run: Callable[[], Any]) -> dict[str, Inner]:
+    """Of every recurrent layer that ``run()`` runs its inner values, by layer.
+
+    Where a layer is called several times, as a stream is, its calls follow each other in time.
     """
-    found: dict[str, Inner] = {}
+    found: dict[str, _Steps] = {}
 
-    def see(cell: Any, reverse: bool, output: Any, notes: dict[str, Tensor]) -> None:
-        layer = current_place.get().origin.layer or type(cell).__name__
-        values = {name: np.array(v.numpy()) for name, v in notes.items() if v.dtype.kind == "f"}
-        if "h" not in values and isinstance(output, Tensor):
-            values["y"] = np.array(output.numpy())
-        if layer in found:
-            before = found[layer].values
-            values = {n: np.concatenate([before[n], v]) for n, v in values.items() if n in before}
-        found[layer] = Inner(layer, reverse, values)
+    def step(cell: Any, x: Any, state: Any, valid: Any) -> Any:
+        with collected_notes(wanted=True) as notes:
+            made = cell.step(x, state)
+        note(**notes)  # for a ``record=`` of the user's
+        origin = current_place.get().origin
+        layer = origin.layer or type(cell).__name__
+        after = made[1] if isinstance(made, tuple) and len(made) == 2 else ()
+        named = notes | {".".join(path): value for path, value in fields_of(after)}
+        values = {n: to_host(v.array) for n, v in named.items() if v.dtype.kind == "f"}
+        if valid is not None:
+            ended = ~to_host(valid.array)
+            values = {name: _without(v, ended) for name, v in values.items()}
+        found.setdefault(layer, _Steps(origin.reverse)).add(origin.step, values)
+        return made
 
-    with look(), show_notes(see):
-        output = run()
-    return found, output
+    with look(), watch_steps(step):
+        run()
+    return {name: Inner(name, steps.reverse, steps.over_time()) for name, steps in found.items()}
+
+
+def _without(values: np.ndarray, ended: np.ndarray) -> np.ndarray:
+    """The values, 0 in rows that have ended."""
+    if values.ndim == 0 or len(values) != len(ended):
+        return values
+    return np.where(ended.reshape(-1, *[1] * (values.ndim - 1)), 0, values)

@@ -66,7 +66,7 @@ def of_a_pass(run: Callable[[], Any]) -> Found:
     """The ranges of activations of every layer in a forward pass, and saturation of its gates."""
     ranges = _Ranges()
     with observe(ranges):
-        inner, _ = inner_values(run)
+        inner = inner_values(run)
     found: Found = []
     for layer, (low, high) in ranges.found.items():
         if any(name == layer or name.startswith(f"{layer}.") for name in inner):
@@ -82,7 +82,7 @@ def of_inner(inner: Mapping[str, Inner]) -> Found:
         for name, x in one.values.items():
             low, high = float(np.min(x, initial=np.inf)), float(np.max(x, initial=-np.inf))
             called = f"{layer} {name}"
-            if name in ("h", "c", "y"):
+            if name in ("h", "c"):
                 found += [("range", f"{called} min", low), ("range", f"{called} max", high)]
             elif low >= 0 and high <= 1:
                 found.append(("saturation", f"{called} < {CLOSED}", float(np.mean(x < CLOSED))))

@@ -154,7 +154,8 @@ class Strip:
         grid = np.full((rows, ROW), np.nan)
         grid.flat[: len(self.values)] = self.values
         ends = (0.0, 1.0) if self.gate else (-self.scale, self.scale)
-        drawn = axes.imshow(grid, cmap="PuOr_r", vmin=ends[0], vmax=ends[1], aspect="auto")
+        look = {"cmap": "PuOr_r", "vmin": ends[0], "vmax": ends[1], "alpha": 0.6}
+        drawn = axes.imshow(grid, **look, aspect="auto")
         axes.figure.colorbar(drawn, ax=axes, label=self.name)
         for k, (token, sign) in enumerate(zip(self.tokens, self.signs(), strict=True)):
             near = {"ha": "center", "fontfamily": "monospace"}

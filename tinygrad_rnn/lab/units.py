@@ -153,7 +153,7 @@ def units(
 
     The model is run once, without a tape and in evaluation mode; it stays as it is, replayed or
     not. Cells of your own show their states, and what they name by ``rnn.note(gate=gate)``. A loop
-    of your own over ``layer.step`` is seen, one over ``cell.step`` is not: there no layer runs.
+    of your own over ``layer.step(x, state)`` or ``cell(x, state)`` is seen, ``cell.step`` is not.
 
     Parameters
     ----------
@@ -184,11 +184,11 @@ def units(
     run: Callable[[], Any] = inputs if callable(inputs) else lambda: model(inputs)
     with undisturbed(model), no_grad():
         model.eval()
-        found, _ = inner_values(run)
+        found = inner_values(run)
     if not found:
         raise ValueError(
-            f"units: no recurrent layer of {type(model).__name__} was called; a loop of your own "
-            "over cell.step is not seen, rnn.Recurrent(cell) is"
+            f"units: no recurrent layer of {type(model).__name__} was called; of a loop of your "
+            "own, layer.step(x, state) and cell(x, state) are seen, cell.step(x, state) is not"
         )
     steps, batch = next(iter(next(iter(found.values())).values.values())).shape[:2]
     if tokens is None and numbers is not None and vocabulary is not None and numbers.ndim == 2:
@@ -213,4 +213,4 @@ def _sequences(tokens: Sequence[Any], steps: int, batch: int) -> tuple[tuple[str
 def _is_gate(name: str, values: np.ndarray) -> bool:
     """Whether it is between 0 and 1 everywhere, and no state."""
     finite = values[np.isfinite(values)]
-    return name not in ("h", "c", "y") and bool(((finite >= 0) & (finite <= 1)).all())
+    return name not in ("h", "c") and bool(((finite >= 0) & (finite <= 1)).all())

@@ -92,7 +92,12 @@ class Uses(Observer):
             self.sums.add(self.names[id(x.array)], place, start, _as_array(x, cotangents[k]))
 
     def _is_used(self, x: Any, g: Any) -> bool:
-        return g is not None and isinstance(x, Traced) and x.record is None and id(x.array) in self.names
+        return (
+            g is not None
+            and isinstance(x, Traced)
+            and x.record is None
+            and id(x.array) in self.names
+        )
 
     def _look_inside(self, record: Record) -> None:
         """A loop of the user's own, which is replayed: step by step, once more."""
@@ -126,9 +131,7 @@ def _as_array(x: Traced, g: Any) -> np.ndarray:
     return to_host(found.total(x.array))
 
 
-def by_loop(
-    followed: Followed, values: Mapping[Place, Any], zero: Any
-) -> dict[str, np.ndarray]:
+def by_loop(followed: Followed, values: Mapping[Place, Any], zero: Any) -> dict[str, np.ndarray]:
     """Values by place as one array for each loop, with zeros at the steps that have none."""
     lengths = {run.label: len(run.steps) for run in followed.runs}
     found: dict[str, list[Any]] = {}

@@ -20,7 +20,7 @@ from tinygrad_rnn.replay import (
 from tinygrad_rnn.rnn.arguments import keep_valid
 from tinygrad_rnn.rnn.cells import Cell
 from tinygrad_rnn.rnn.known_calls import Settings, depends_on
-from tinygrad_rnn.rnn.notes import See, collected_notes, seeing
+from tinygrad_rnn.rnn.notes import collected_notes
 from tinygrad_rnn.rnn.watched import are_steps_watched, step_of
 from tinygrad_rnn.tape import enable_grad, leaves, no_grad, rebuild, tree_map
 from tinygrad_rnn.tensor import Tensor, zeros
@@ -47,9 +47,6 @@ def over_time(
     ``inputs`` are ``x`` (T, B, I) and, where they are given, ``probe`` and ``valid``: in rows where
     that (T, B) is False, the output is 0 and the state stays as it was, in both directions.
     """
-    see = seeing()
-    if see is not None:
-        return _seen_over_time(cell, inputs, state, how, see), None
     step = partial(_step, cell, how.record)
     if how.unroll or are_steps_watched():
         (output, series), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
@@ -63,14 +60,6 @@ def over_time(
     every = segment_length(how.checkpoint, steps)
     run = _cell_run(traced, *traced.run(leaves(inputs), leaves(state), blocks, steps, every))
     return run, traced if depends_on(traced, cell) else None
-
-
-def _seen_over_time(cell: Cell, inputs: dict[str, Any], state: Any, how: How, see: See) -> CellRun:
-    """A cell over time, whose inner values are shown to somebody; unrolled, for this once."""
-    step = partial(_step, cell, None)
-    (output, notes), end = scan(step, inputs, state, reverse=how.reverse, unroll=True)
-    see(cell, how.reverse, output, notes)
-    return output, [_noted(cell, name, notes) for name in how.record], leaves(end)
 
 
 def over_time_again(
@@ -125,19 +114,14 @@ def explain_cell(cell: Cell, batch_size: int, reverse: bool, gradients: bool) ->
     return f"{title}\n{explain_replay(traced.replay, wanted)}"
 
 
-def _step(cell: Cell, record: Sequence[str] | None, inputs: dict[str, Any], state: Any) -> Any:
-    """One step of a cell, with what the loop adds to it: noted values, rows that have ended.
-
-    They are those with a name in ``record``, or a dict of all.
-    """
-    with collected_notes(wanted=record is None or bool(record)) as notes:
+def _step(cell: Cell, record: Sequence[str], inputs: dict[str, Any], state: Any) -> Any:
+    """One step of a cell, with what the loop adds to it: noted values, rows that have ended."""
+    with collected_notes(wanted=bool(record)) as notes:
         found: Any = step_of(cell, inputs["x"], state, inputs.get("valid"))
     y, after = checked_step(found, state, f"{type(cell).__name__}.step")
     fields = getattr(after, "_asdict", dict)()
     notes |= {name: s for name, s in fields.items() if isinstance(s, Tensor)}
-    series: Any = notes
-    if record is not None:
-        series = tuple(_noted(cell, name, notes) for name in record)
+    series = tuple(_noted(cell, name, notes) for name in record)
     if "probe" in inputs:
         probed = tree_map(add, after, inputs["probe"])
         same = {id(old): new for old, new in zip(leaves(after), leaves(probed), strict=True)}

@@ -1,0 +1,177 @@
+"""The panels of a gradient's flow: states, weights, Jacobians, gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.lab.flow_of_layer import LayerFlow
+from tinygrad_rnn.lab.picture import COLOURS, Panel
+
+ORDER = ("blue", "vermilion", "green", "orange", "purple", "sky", "black")
+ROWS = 16
+"""How many gates a map shows."""
+LINES = ("-", "--", ":", "-.")
+BACK = "steps back from the last one that the loss sees"
+
+
+def flow_panels(flows: Sequence[LayerFlow]) -> list[Panel]:
+    """What there is to show of these layers, the most telling first."""
+    panels = [_states(flows)]
+    if any(map(_matrix_of, flows)):
+        panels.append(_weights([flow for flow in flows if _matrix_of(flow)]))
+    if all(flow.jacobians is not None for flow in flows):
+        panels.append(_products(flows))
+    if any(flow.saturation for flow in flows):
+        gated = [flow for flow in flows if flow.saturation]
+        panels.append(_gates(gated[0]) if len(gated) == 1 else _many_gates(gated))
+    return panels
+
+
+def _colour(k: int) -> str:
+    return COLOURS[ORDER[k % len(ORDER)]]
+
+
+def _sorted(flow: LayerFlow, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(steps back from the loss, values), of the steps that the loss depends on."""
+    order = [t for t in np.argsort(flow.back) if flow.back[t] >= 0]
+    return flow.back[order], values[order]
+
+
+def _states(flows: Sequence[LayerFlow]) -> Panel:
+    """The norms of dL/dh and dL/dc, and of dL/dc along c alone."""
+    kept: dict[str, tuple[float, int]] = {}
+    for flow in flows:
+        _, norms = _sorted(flow, flow.norms[flow.fields[0]])
+        kept[flow.name] = float(norms[-1] / norms[0]) if norms[0] else 0.0, len(norms) - 1
+    least = min(kept, key=lambda name: kept[name][0])
+    ratio, steps = kept[least]
+    where = f"{least}: " if len(flows) > 1 else ""
+    title = f"{where}{steps} steps back dL/d{flows[0].fields[0]} is {ratio:.1g} times the last one"
+
+    def draw(axes: Any) -> None:
+        for k, flow in enumerate(flows):
+            curves = [(f"dL/d{name}", n) for name, n in flow.norms.items()]
+            curves += [(f"dL/d{n}, {n} alone", v) for n, v in [*flow.norms_alone.items()][1:]]
+            for j, (name, values) in enumerate(curves[:1] if len(flows) > 2 else curves):
+                label = f"{flow.name}: {name}" if len(flows) > 1 else name
+                line = LINES[int(flow.reverse)] if len(flows) > 2 else LINES[j % 4]
+                back, shown = _sorted(flow, np.where(values > 0, values, np.nan))
+                colour = _colour(k if len(flows) > 1 else j)
+                axes.semilogy(back, shown, line, color=colour, label=label)
+        axes.set(xlabel=BACK, ylabel="norm over batch and units")
+        _legend(axes, len(flows))
+
+    return Panel("states", title, draw)
+
+
+def _legend(axes: Any, count: int) -> None:
+    """A legend, beside the panel where it has many lines."""
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "fontsize": 12}
+    axes.legend(**(beside if count > 2 else {}))
+
+
+def _matrix_of(flow: LayerFlow) -> str | None:
+    """The weight whose parts are shown: the recurrent one, as far as names tell."""
+    names = [name for name in flow.contributions if flow.contributions[name].any()]
+    return next((name for name in names if "hh" in name), names[0] if names else None)
+
+
+def _weights(flows: Sequence[LayerFlow]) -> Panel:
+    """The share of dL/dW from the nearest steps."""
+    curves = []
+    for flow in flows:
+        name = _matrix_of(flow) or ""
+        back, share = _sorted(flow, flow.shares[name])
+        curves.append((name, back + 1, 100 * np.cumsum(share)))
+    nearest = {name: int(steps[np.argmax(share >= 90)]) for name, steps, share in curves}
+    name = min(nearest, key=lambda name: nearest[name])
+    title = f"The {nearest[name]} nearest steps give 90 % of the gradient of {name}"
+
+    def draw(axes: Any) -> None:
+        for k, (name, steps, share) in enumerate(curves):
+            line = LINES[int(flows[k].reverse)]
+            axes.plot(steps, share, line, color=_colour(k), label=name)
+        axes.set(xlabel="nearest steps", ylabel="share of the sum of norms, %", ylim=(0, 102))
+        _legend(axes, len(flows))
+
+    return Panel("weights", title, draw)
+
+
+def _products(flows: Sequence[LayerFlow]) -> Panel:
+    """The singular values of the products of Jacobians."""
+    found = []
+    for flow in flows:
+        lengths = flow.product_lengths()
+        found.append((flow.name, lengths, np.array([flow.products(k) for k in lengths])))
+    largest, many = max((values[-1, 0], lengths[-1]) for _, lengths, values in found)
+    title = f"Of no small change of the state more than {largest:.1g} is left after {many} steps"
+    if largest > 1:
+        title = f"A small change of the state can grow {largest:.1g} times in {many} steps"
+
+    def draw(axes: Any) -> None:
+        for k, (name, lengths, values) in enumerate(found):
+            rounding = 1e-15 * values[:, :1]
+            shown = np.where(values > rounding, values, np.nan)
+            parts = [("largest", 0, "o-"), ("median", values.shape[1] // 2, "s--")]
+            for j, (which, place, mark) in enumerate(parts if len(flows) == 1 else parts[:1]):
+                label = which if len(flows) == 1 else name
+                mark = "s--" if flows[k].reverse else mark
+                axes.loglog(lengths, shown[:, place], mark, color=_colour(k + j), label=label)
+        axes.axhline(1, color=COLOURS["grey"], linewidth=1)
+        axes.set(xlabel="steps k", ylabel="singular value of the product")
+        if len(flows) > 1:
+            axes.set_ylabel("largest singular value of the product")
+        _legend(axes, len(flows))
+
+    return Panel("products", title, draw)
+
+
+def _gates(flow: LayerFlow) -> Panel:
+    """The shares of saturated elements of each gate."""
+    sums = {n: float(np.nanmean(gate.low + gate.high)) for n, gate in flow.saturation.items()}
+    most = max(sums, key=lambda name: sums[name])
+    title = f"{100 * sums[most]:.0f} % of {most} is saturated, of other gates less"
+    highest = max(float(np.nanmax([g.low, g.high])) for g in flow.saturation.values())
+
+    def draw(axes: Any) -> None:
+        for k, (name, gate) in enumerate(flow.saturation.items()):
+            axes.plot(100 * gate.high, color=_colour(k), label=f"{name} near its top")
+            axes.plot(100 * gate.low, "--", color=_colour(k), label=f"{name} near its bottom")
+        axes.set(xlabel="step t", ylabel="of the elements, %")
+        axes.set_ylim(-0.5, min(102, max(10, 140 * highest)))
+        axes.legend(ncols=2)
+
+    return Panel("gates", title, draw)
+
+
+def _many_gates(flows: Sequence[LayerFlow]) -> Panel:
+    """The same as rows of a map."""
+    rows = [
+        (f"{flow.name} {name}", 100 * (gate.low + gate.high))
+        for flow in flows
+        for name, gate in flow.saturation.items()
+    ]
+    means = [float(np.nanmean(values)) for _, values in rows]
+    name, most = rows[int(np.argmax(means))][0], max(means)
+    shown = sorted(np.argsort(means)[::-1][:ROWS])
+    title = f"{name} is saturated most: {most:.0f} % of it"
+    if len(shown) < len(rows):
+        title += f" (the first {ROWS} of {len(rows)} gates)"
+    rows = [rows[k] for k in shown]
+    width = max(len(values) for _, values in rows)
+
+    def draw(axes: Any) -> None:
+        cells = [np.pad(v, (0, width - len(v)), constant_values=np.nan) for _, v in rows]
+        image = axes.imshow(
+            cells, aspect="auto", cmap="cividis", vmin=0, vmax=100, interpolation="nearest"
+        )
+        axes.figure.colorbar(image, ax=axes, label="saturated, %")
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.tick_params(axis="y", labelsize=12)
+        axes.set(xlabel="step t")
+        axes.grid(visible=False)
+
+    return Panel("gates", title, draw)

@@ -152,7 +152,7 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
                     )
             axes.axhline(100 / SYMBOLS, color="black", linewidth=1, label="a guess")
             axes.set(xlabel="updates (a line for each seed)", ylabel="said right, %", ylim=(0, 103))
-            axes.legend()
+            axes.legend(loc="center right")
 
         return draw
 
@@ -192,7 +192,7 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
             f"({least}) to {np.median(last[least]):.0f} %"
         )
         panels.append(lab.Panel("memory", title, memory))
-    return lab.Picture(panels, columns=3)
+    return lab.Picture(panels)
 
 
 # The story.

@@ -343,7 +343,7 @@ def requests_picture(
                 "ambiguous",
                 "Of words that can fill two slots a network that sees one word tells "
                 f"{means['feed-forward'][asked]:.0f} %, one with a memory "
-                f"{min(means[name][asked] for name in recurrent):.0f} or more",
+                f"{min(means[name][asked] for name in recurrent):.1f} or more",
                 lambda axes: dots(
                     axes, {name: {asked: row[asked]} for name, row in rows.items()}, "right tags, %"
                 ),

@@ -163,7 +163,7 @@ class ThroughTime(NamedTuple):
     """What one backward pass says of every step."""
 
     state: np.ndarray  # |dL/dh_t|, for t = 1 ... T
-    cell: np.ndarray  # |dL/dc_t| of a c, for t = 1 ... T - 1: c_T is read by h_T alone
+    cell: np.ndarray  # |dL/dc_t| of a c, for t = 1 ... T
     weight: np.ndarray  # |contribution of step t to dL/dW_hh|
     missing: float  # by how much the contributions do not add up to dL/dW_hh
 
@@ -176,34 +176,21 @@ def fields(state: Any) -> tuple[tg.Tensor, ...]:
 def through_time(cell: rnn.Cell, device: str) -> ThroughTime:
     """The gradient of L = sum(v * h_T), v random, by every state and by the use of W at each step.
 
-    ``probe`` gives dL/dstate_t. W is used at step t to make state_t from state_{t-1}, so what that
-    use contributes to dL/dW is (dL/dstate_t) (dstate_t/dW) with state_{t-1} held: one step, run
-    again by itself.
+    W is used at step t to make state_t from state_{t-1}, so what that use contributes to dL/dW is
+    (dL/dstate_t) (dstate_t/dW) with state_{t-1} held.
     """
-    cell = cell.to("float64").to(device)
+    layer = rnn.Recurrent(cell).to("float64").to(device)
     x = tg.randn(T, B, I, dtype="float64").to(device)
     v = tg.randn(B, H, dtype="float64").to(device)
-    start = cell.initial_state(B)
-    names = ("h", "c")[: len(fields(start))]
-    probes = [tg.zeros((T, B, H), "float64", device) for _ in names]
-    for probe in probes:
-        probe.requires_grad = True
-    as_state = type(start) if isinstance(start, tuple) else (lambda h: h)
-    output, _, states = rnn.Recurrent(cell)(x, record=names, probe=as_state(*probes))
-    tg.sum(v * output[-1]).backward()
-    total = cell.weight_hh.grad.numpy()
 
-    found = []
-    for t in range(T):
-        before = start if t == 0 else as_state(*(states[name][t - 1].detach() for name in names))
-        _, after = cell.step(x[t], before)
-        parts = zip(fields(after), probes, strict=True)
-        cell.zero_grad()
-        sum(tg.sum(value * probe.grad[t]) for value, probe in parts).backward()
-        found.append(cell.weight_hh.grad.numpy())
-    missing = np.abs(sum(found) - total).max() / np.abs(total).max()
-    state, cell = (np.linalg.norm(probes[k].grad.numpy(), axis=(1, 2)) for k in (0, -1))
-    return ThroughTime(state, cell[:-1], np.array([np.linalg.norm(w) for w in found]), missing)
+    def loss() -> tg.Tensor:
+        return tg.sum(v * layer(x)[0][-1])
+
+    (flow,) = lab.gradient_flow(layer, loss, row=None).layers.values()
+    parts = lab.contributions(layer, loss, cell.weight_hh)
+    missing = np.abs(parts.values.sum(0) - parts.gradient).max() / np.abs(parts.gradient).max()
+    norms = [*flow.norms.values()]
+    return ThroughTime(norms[0], norms[-1], *parts.norms.values(), missing)
 
 
 # The LSTM's two kinds of paths.
@@ -337,7 +324,7 @@ def time_picture(results: Results) -> lab.Picture:
             axes.semilogy(
                 h, "--", color=colour, linewidth=5, alpha=0.7, label=f"{plain(name)}: dL/dh"
             )
-            axes.semilogy(np.arange(1, T), c, color=colour, label=f"{plain(name)}: dL/dc")
+            axes.semilogy(c, color=colour, label=f"{plain(name)}: dL/dc")
         axes.set(xlabel=BACK, ylabel="share that is left")
         axes.legend()
 

@@ -178,7 +178,7 @@ class Picture:
             for axes, panel in zip(drawn, panels, strict=True):
                 title = axes.set_title(panel.title or " ", parse_math=False)
                 letter = title.get_window_extent().width / len(title.get_text())
-                title.set_text(textwrap.fill(panel.title, max(int(axes.bbox.width / letter), 12)))
+                title.set_text(_broken(panel.title, max(int(axes.bbox.width / letter), 12)))
             figure.savefig(content, format=kind, dpi=100 * scale)
         return content.getvalue()
 
@@ -192,6 +192,13 @@ class Picture:
     def __str__(self) -> str:
         width = max(len(panel.name) for panel in self.panels)
         return "\n".join(f"{panel.name:{width}}  {panel.title}" for panel in self.panels)
+
+
+def _broken(text: str, letters: int) -> str:
+    """Lines of so many letters at most; what "=" joins and what "%" belongs to stay together."""
+    joined = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    joined = joined.replace(" %", "\N{NO-BREAK SPACE}%")
+    return textwrap.fill(joined, letters).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _take_names_literally(axes: Any) -> None:

@@ -103,8 +103,10 @@ class Detector(Observer):
     def _spread_of(self, record: Record, k: int) -> Spread | None:
         """The sources of an operand; None where it is finite."""
         value = record.inputs[k]
+        if is_finite(value):  # also where it is another one by now
+            return None
         known = self.book.read(value)
-        if known is not None or is_finite(value):
+        if known is not None:
             return known
         found = self._in_loop(record, value)
         if found is None:
@@ -187,8 +189,6 @@ class Detector(Observer):
         if is_replayed(record):
             with unseen(), observe(Detector(self, record)):
                 rerun(record, arrived)
-            if self._spoilt(record) is None:
-                self._raise(gradients.of_steps(record, arrived, k, made))
         source = self._spoilt(record)
         inside = self.loop is not None
         if (
@@ -197,6 +197,8 @@ class Detector(Observer):
             and not gradients.is_fault_of_rule(record, arrived, made)
         ):
             self._raise(gradients.of_source(source, record, inside))
+        if is_replayed(record):
+            self._raise(gradients.of_steps(record, arrived, k, made))
         behind = self._behind(record)
         self._raise(gradients.of_rule(record, arrived, k, made, inside, behind))
 

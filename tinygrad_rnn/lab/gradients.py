@@ -56,11 +56,16 @@ def arrived(record: Record, gs: Sequence[Any], first: bool, replayed: bool) -> F
     """A gradient that is not finite when it arrives, though no rule gave it so."""
     g = next(g for g in gs if not is_finite(g))
     held = range_of(g)
-    what = "is given a gradient that holds" if first else "gets gradients whose sum is"
-    verdict = f"{what} {held.holds}"
     hint = None
-    if not first:
-        verdict += ": those that its uses send back are finite"
+    if first:
+        verdict = f"is given a gradient that holds {held.holds}"
+    elif held.nan:
+        verdict = "its gradient is nan since a hook made it so: those that its uses send are finite"
+    else:
+        verdict = (
+            f"its gradient holds {held.holds}: those that its uses send are finite, and their "
+        )
+        verdict += "sum, or what a hook makes of it, is not"
         hint = "the gradient has overflowed: lower the learning rate, clip, or scale the loss down"
     return Finding(
         verdict,

@@ -60,12 +60,10 @@ def arrived(record: Record, gs: Sequence[Any], first: bool, replayed: bool) -> F
     if first:
         verdict = f"is given a gradient that holds {held.holds}"
     elif held.nan:
-        verdict = "its gradient is nan since a hook made it so: those that its uses send are finite"
+        verdict = "its gradient is nan since a hook made it so: what its uses send is finite"
     else:
-        verdict = (
-            f"its gradient holds {held.holds}: those that its uses send are finite, and their "
-        )
-        verdict += "sum, or what a hook makes of it, is not"
+        sums = "what its uses send is finite, and its sum, or what a hook makes of it, is not"
+        verdict = f"its gradient holds {held.holds}: {sums}"
         hint = "the gradient has overflowed: lower the learning rate, clip, or scale the loss down"
     return Finding(
         verdict,

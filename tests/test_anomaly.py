@@ -275,6 +275,99 @@ def test_inf_that_came_in() -> None:
     assert "0 times inf is nan in linear in a replayed loop, backwards, time step 2" in str(error)
 
 
+class Reader(nn.Module):
+    """An embedding, stacked LSTMs and a product, as in a model of a language."""
+
+    def __init__(self, **options: Any) -> None:
+        self.embedding = nn.Embedding(7, 3)
+        self.layers = rnn.LSTM(3, 4, 3, **options)
+        self.output = nn.Linear(8 if options.get("bidirectional") else 4, 7)
+
+    def forward(self, numbers: Any) -> Any:
+        return self.output(self.layers(self.embedding(numbers))[0])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"unroll": True}, {"bidirectional": True}, {"checkpoint": "sqrt"}]
+)
+def test_every_parameter_of_a_model(options: dict[str, Any]) -> None:
+    model, numbers = randomise(Reader(**options)), np.arange(40).reshape(20, 2) % 7
+
+    def run() -> None:
+        nn.cross_entropy(model(numbers), numbers, axis=-1).backward()
+
+    with tg.replay.using(jit=False):
+        for name, p in model.named_parameters():
+            before, place = p.array.flat[1], tuple(map(int, np.unravel_index(1, p.shape)))
+            p.array.flat[1] = math.nan
+            error = found(run)
+            assert str(error).startswith(f"the parameter {name} holds nan: float64 {p.shape} 1 of ")
+            assert (error.parameter, error.index, error.backward) == (name, place, False)
+            is_last = "reverse" in name
+            assert error.step == ((19 if is_last else 0) if name.startswith("layers") else None)
+            p.array.flat[1] = before
+
+
+def test_data_of_which_tensors_were_made() -> None:
+    """Neither the layer nor the loss was given the very array."""
+    layer, x = randomise(rnn.GRU(I, H, batch_first=True)), draw(B, T, I).numpy().copy()
+    x[1, 4, 2] = math.nan
+    for lengths in (None, [T, 5]):
+        error = found(lambda n=lengths: layer(tg.tensor(x), lengths=n)[0].sum().backward())
+        assert error.came_in == "the argument x of the model (GRU)"
+        assert (error.operation, error.step, error.index) == ("linear", 4, (1, 4, 2))
+    with lab.detect_anomaly():
+        layer(tg.tensor(x), lengths=[T, 4])[0].sum().backward()
+    targets = np.ones((B, T, H))
+    targets[0, 1, 1] = math.nan
+    y, _ = layer(draw(B, T, I))
+    error = found(lambda: nn.mse_loss(y, targets).backward())
+    assert error.came_in in ("the argument targets of mse_loss", "the variable targets of <lambda>")
+    w = tg.ones(H, requires_grad=True)
+    assert found(lambda: (w * tg.tensor(targets[0, 1])).sum().backward()).came_in == "an operand"
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_state_that_explodes(unroll: bool) -> None:
+    layer = rnn.Recurrent(rnn.RNNCell(I, H, nonlinearity="relu"), unroll=unroll)
+    for p in layer.parameters():
+        p.data = np.ones(p.shape, np.float32)
+    layer.cell.weight_hh.data = 3 * np.eye(H, dtype=np.float32)
+    error = found(lambda: layer(tg.ones((200, B, I)))[0].sum().backward())
+    step, h = -1, np.float32(0)
+    while np.isfinite(h):
+        step, h = step + 1, np.float32(3) * h + np.float32(5)
+    assert (error.operation, error.value, error.step) == ("linear", "inf", step)
+    assert error.hint.startswith("it overflows float32")
+
+
+class Counting(rnn.Cell):
+    """A user's cell that counts, and so runs unrolled."""
+
+    pure = False
+
+    def __init__(self) -> None:
+        self.input_size = self.hidden_size = I
+        self.gain = nn.Parameter(np.ones(I))
+        self.count = 0
+
+    def step(self, x: Any, h: Any) -> Any:
+        self.count += 1
+        h = tg.log(x * self.gain) + h
+        return h, h
+
+
+@pytest.mark.filterwarnings("ignore::tinygrad_rnn.replay.UnrolledWarning")
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_a_loop_that_cannot_be_replayed(step: int) -> None:
+    """Its first steps have been traced when that is found out."""
+    x = np.ones((T, B, I))
+    x[step, 1, 2] = -1
+    error = found(lambda: rnn.Recurrent(Counting())(tg.tensor(x))[0].sum().backward())
+    assert (error.operation, error.step, error.layer) == ("log", step, "cell")
+    assert error.line == line("h = tg.log(x * self.gain) + h")
+
+
 # The branch of a where that is not taken
 
 
@@ -374,6 +467,12 @@ def test_an_error_of_arithmetic_gives_way_and_others_get_a_note() -> None:
         with pytest.raises(kind, match="no luck") as plain:
             fails(kind, 1.0)
         assert not hasattr(plain.value, "__notes__")
+
+
+def test_of_a_block_that_fails_the_last_thing_is_said() -> None:
+    """And not what did no harm long before."""
+    with pytest.raises(lab.AnomalyError, match=r"^log: gives nan"):
+        fails(FloatingPointError, 0.0, -1.0)
 
 
 def test_within_the_handling_of_an_error_and_as_a_decorator() -> None:

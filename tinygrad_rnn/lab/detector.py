@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_rnn.lab import gradients
 from tinygrad_rnn.lab.finding import AnomalyError, Finding
-from tinygrad_rnn.lab.ranges import all_finite, array_of, is_finite, range_of
+from tinygrad_rnn.lab.ranges import all_finite, array_of, host, is_finite, range_of
 from tinygrad_rnn.lab.sources import (
     CAME_IN,
     MOVING,
@@ -19,7 +19,6 @@ from tinygrad_rnn.lab.sources import (
     Source,
     Spread,
     handed_in,
-    host,
     made_by,
     place_of,
     spread_by,
@@ -50,7 +49,7 @@ class Detector(Observer):
         self.passed: list[tuple[Any, ...]] = []  # the gradients that arrived, of rules within rules
         self.last = -1  # the position of the record that the backward pass has come to
         self.unread: dict[int, str] = {}  # who does not read the results of records, by position
-        self.uses: dict[int, tuple[Any, Record]] = {}  # the leaves that were given gradients
+        self.uses: dict[int, tuple[Any, Finding]] = {}  # the leaves that were given gradients
 
     def _raise(self, finding: Finding) -> None:
         self._forget()
@@ -104,8 +103,10 @@ class Detector(Observer):
     def _spread_of(self, record: Record, k: int) -> Spread | None:
         """The sources of an operand; None where it is finite."""
         value = record.inputs[k]
+        if is_finite(value):  # also where it is another one by now
+            return None
         known = self.book.read(value)
-        if known is not None or is_finite(value):
+        if known is not None:
             return known
         found = self._in_loop(record, value)
         if found is None:
@@ -137,14 +138,9 @@ class Detector(Observer):
         """The sources of what a loop that is run again was given."""
         if self.around is None or self.loop is None or not hasattr(array_of(value), "dtype"):
             return None
-        values = host(value)
+        t = record.origin.step if record is not None and record.origin else None
         for k, given in enumerate(self.loop.inputs):
-            series = host(given)
-            steps = (series,) if series.shape == values.shape else ()
-            if series.shape[1:] == values.shape and series.ndim:
-                t = record.origin.step if record is not None and record.origin else None
-                steps = series if t is None else series[t : t + 1]
-            if any(np.array_equal(one, values, equal_nan=True) for one in steps):
+            if _has_part(array_of(given), value, t):
                 return self.around._spread_of(self.loop, k)
         return None
 
@@ -155,6 +151,7 @@ class Detector(Observer):
         begins = not self.passed and record.position > self.last
         if begins and self.loop is None:
             self.unread.clear()
+            self.uses = {k: use for k, use in self.uses.items() if use[0]() is not None}
             for k, (y, g) in enumerate(zip(record.results, cotangents, strict=True)):
                 if g is not None and not is_finite(y):
                     self._raise(self._of_result(record, k))
@@ -185,15 +182,13 @@ class Detector(Observer):
             self._blame(record, arrived, bad[0], given[bad[0]])
         for x, g in zip(record.inputs, given, strict=True):
             if g is not None and x.record is None:
-                self.uses[id(x)] = weakref.ref(x), record
+                self.uses[id(x)] = weakref.ref(x), gradients.use(record)
 
     def _blame(self, record: Record, arrived: Sequence[Any], k: int, made: Any) -> None:
         """Raise for the gradient of the operand k."""
         if is_replayed(record):
             with unseen(), observe(Detector(self, record)):
                 rerun(record, arrived)
-            if self._spoilt(record) is None:
-                self._raise(gradients.of_steps(record, arrived, k, made))
         source = self._spoilt(record)
         inside = self.loop is not None
         if (
@@ -202,6 +197,8 @@ class Detector(Observer):
             and not gradients.is_fault_of_rule(record, arrived, made)
         ):
             self._raise(gradients.of_source(source, record, inside))
+        if is_replayed(record):
+            self._raise(gradients.of_steps(record, arrived, k, made))
         behind = self._behind(record)
         self._raise(gradients.of_rule(record, arrived, k, made, inside, behind))
 
@@ -241,7 +238,7 @@ class Detector(Observer):
         error = None if error is self.entered else error
         if isinstance(error, AnomalyError):
             return
-        source = self.book.end()
+        source = self.book.end(isinstance(error, ArithmeticError))
         finding = source.told() if source is not None else self._of_leaves()
         self._forget()
         if finding is None:
@@ -255,8 +252,20 @@ class Detector(Observer):
 
     def _of_leaves(self) -> Finding | None:
         """What is to be said of gradients that became infinite where they were added up."""
-        for reference, record in self.uses.values():
+        for reference, use in self.uses.values():
             x = reference()
             if x is not None and x.grad is not None and not is_finite(x.grad):
-                return gradients.of_sum(x, record)
+                return gradients.of_sum(x, use)
         return None
+
+
+def _has_part(given: Any, value: Any, t: int | None) -> bool:
+    """Whether an array is a value, or has it at time step t, at any step for None."""
+    values = host(value)
+    if getattr(given, "shape", None) == values.shape:
+        parts = (given,)
+    elif getattr(given, "shape", ())[1:] == values.shape:
+        parts = given if t is None else given[t : t + 1]
+    else:
+        return False
+    return any(np.array_equal(host(part), values, equal_nan=True) for part in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tinygrad_rnn.lab.finding import Finding
@@ -12,6 +13,7 @@ from tinygrad_rnn.lab.ranges import (
     array_of,
     bad_elements,
     first_index,
+    host,
     is_finite,
     range_of,
     spread_out,
@@ -20,7 +22,6 @@ from tinygrad_rnn.lab.sources import (
     Source,
     at_elements,
     fresh,
-    host,
     origin_of,
     place_of,
     ranges_of,
@@ -55,11 +56,14 @@ def arrived(record: Record, gs: Sequence[Any], first: bool, replayed: bool) -> F
     """A gradient that is not finite when it arrives, though no rule gave it so."""
     g = next(g for g in gs if not is_finite(g))
     held = range_of(g)
-    what = "is given a gradient that holds" if first else "gets gradients whose sum is"
-    verdict = f"{what} {held.holds}"
     hint = None
-    if not first:
-        verdict += ": those that its uses send back are finite"
+    if first:
+        verdict = f"is given a gradient that holds {held.holds}"
+    elif held.nan:
+        verdict = "its gradient is nan since a hook made it so: what its uses send is finite"
+    else:
+        sums = "what its uses send is finite, and its sum, or what a hook makes of it, is not"
+        verdict = f"its gradient holds {held.holds}: {sums}"
         hint = "the gradient has overflowed: lower the learning rate, clip, or scale the loss down"
     return Finding(
         verdict,
@@ -76,21 +80,22 @@ def arrived(record: Record, gs: Sequence[Any], first: bool, replayed: bool) -> F
     )
 
 
-def of_sum(x: Traced, record: Record) -> Finding:
+def use(record: Record) -> Finding:
+    """A record that gave a leaf a gradient, in case that the sum of them all is not finite."""
+    place, origin = place_of(record, False, True), origin_of(record)
+    return Finding("", record.primitive.name, "", place, origin, backward=True, made="gradient")
+
+
+def of_sum(x: Traced, last: Finding) -> Finding:
     """The gradient of a leaf that is not finite though each use of it sent a finite one."""
     held = range_of(x.grad)
-    return Finding(
-        f"gives a share of the gradient of {x.name or 'a leaf'}; the shares of all its uses are "
-        f"finite, and their sum holds {held.holds}",
-        record.primitive.name,
-        held.holds,
-        place_of(record, False, True),
-        origin_of(record),
-        backward=True,
+    return replace(
+        last,
+        verdict=f"gives a share of the gradient of {x.name or 'a leaf'}; the shares of all its "
+        f"uses are finite, and their sum holds {held.holds}",
+        value=held.holds,
         parameter=x.name,
-        ranges=ranges_of(record),
         result=held,
-        made="gradient",
         index=first_index(bad_elements(x.grad)),
         hint="the gradient has overflowed, or an earlier one was left in .grad: zero_grad(), clip, "
         "or scale the loss down",

@@ -60,15 +60,14 @@ class Range(NamedTuple):
 
 def range_of(value: Any, name: str | None = None) -> Range:
     """What an array, a Tensor or a number holds."""
-    array = array_of(value)
-    host = np.asarray(to_host(array) if hasattr(array, "dtype") else array)
-    kind = str(host.dtype) if hasattr(array, "dtype") else None
-    numbers = host.astype(np.float64) if host.dtype.kind != "f" else host
+    values = host(value)
+    kind = str(values.dtype) if hasattr(array_of(value), "dtype") else None
+    numbers = values.astype(np.float64) if values.dtype.kind != "f" else values
     finite = numbers[np.isfinite(numbers)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
     nan, inf = int(np.isnan(numbers).sum()), int(np.isposinf(numbers).sum())
-    below = host.size - finite.size - nan - inf
-    return Range(name, kind, tuple(host.shape), low, high, nan, inf, below, host.size)
+    below = values.size - finite.size - nan - inf
+    return Range(name, kind, tuple(values.shape), low, high, nan, inf, below, values.size)
 
 
 def array_of(value: Any) -> Any:
@@ -76,11 +75,16 @@ def array_of(value: Any) -> Any:
     return value.array if isinstance(value, Traced) else value
 
 
+def host(value: Any) -> Any:
+    """The values of an operand on the host."""
+    array = array_of(value)
+    return np.asarray(to_host(array) if hasattr(array, "dtype") else array)
+
+
 def bad_elements(value: Any) -> Any:
     """Where a value is not finite, as bools on the host."""
-    array = array_of(value)
-    host = np.asarray(to_host(array) if hasattr(array, "dtype") else array)
-    return ~np.isfinite(host) if host.dtype.kind == "f" else np.zeros(host.shape, np.bool_)
+    values = host(value)
+    return ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, np.bool_)
 
 
 def first_index(bad: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, to_host
+from tinygrad_rnn.backends import Array
 from tinygrad_rnn.lab.came_in import called
 from tinygrad_rnn.lab.finding import Finding, at_place
 from tinygrad_rnn.lab.hints import Case, hint_for
@@ -20,6 +20,7 @@ from tinygrad_rnn.lab.ranges import (
     array_of,
     bad_elements,
     first_index,
+    host,
     is_finite,
     range_of,
     spread_out,
@@ -31,7 +32,7 @@ MADE, CAME_IN, MASKED, MEANT = range(4)
 
 MOVING = {
     "broadcast_to", "cast", "concat", "copy", "flip", "getitem", "identity", "pad", "reshape",
-    "split", "stack", "to_device", "transpose", "unpad", "unstack",
+    "split", "stack", "to_device", "transpose", "unpad", "unstack", "where",
 }  # fmt: skip
 """What hands elements on and computes nothing of them."""
 
@@ -106,7 +107,7 @@ class Book:
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, Spread]] = {}
         self._unread: dict[int, Spread] = {}
-        self.left: Spread | None = None
+        self._left: list[Spread] = []  # the first and the last of what nothing has read
 
     def find(self, value: Any) -> Spread | None:
         """What is known of an array or a Tensor."""
@@ -130,16 +131,17 @@ class Book:
         self._leave(self._unread.pop(key, Spread()))
 
     def _leave(self, spread: Spread) -> None:
-        if self.left is None and spread.is_fault():
-            self.left = spread
+        if spread.is_fault():
+            self._left = [*self._left[:1], spread]
 
-    def end(self) -> Source | None:
-        """The worst of what nothing has read."""
+    def end(self, failed: bool) -> Source | None:
+        """What is most to blame for what nothing has read: the last of it where the block failed,
+        else the first.
+        """
         for spread in self._unread.values():
             self._leave(spread)
-        self._unread.clear()
-        found, self.left = self.left, None
-        return found and found.worst()
+        found, self._left, self._unread = self._left, [], {}
+        return found[-failed].worst() if found else None
 
 
 def ranges_of(record: Record) -> tuple[Range, ...]:
@@ -206,12 +208,6 @@ def made_by(
 def is_backward(record: Record) -> bool:
     """Whether a backward pass that can be differentiated again made a record."""
     return record.origin is not None and record.origin.forward is not None
-
-
-def host(value: Any) -> Any:
-    """The values of an operand on the host."""
-    array = array_of(value)
-    return np.asarray(to_host(array) if hasattr(array, "dtype") else array)
 
 
 def at_elements(record: Record, bad: Any) -> list[Any]:

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 
 BASELINE = 1 / 6  # the variance of the sum of two numbers that are uniform on [0, 1)
 
@@ -156,29 +156,57 @@ def train(entry: Entry, size: Size, seed: int, device: str) -> Run:
     return Run(float(np.mean((said - sums) ** 2)), len(losses), losses, took)
 
 
-def draw(runs: dict[str, list[Run]], size: Size, folder: Path) -> str:
-    """The losses over the updates; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    for k, (name, found) in enumerate(runs.items()):
-        width = 25
-        for j, run in enumerate(found):
-            means = np.convolve(run.losses, np.full(width, 1 / width), "valid")
-            axes.semilogy(np.arange(width, width + len(means)), means, linewidth=1,
-                          color=f"C{k % 10}", linestyle=("-", "--")[k // 10],
-                          label=name if j == 0 else None)  # fmt: skip
-    axes.axhline(BASELINE, color="black", linestyle=":", label="knowing nothing, 1/6")
-    axes.set(title=f"The adding problem, T = {size.steps}: every seed of every cell",
-             xlabel="updates", ylabel="mean square error", ylim=(3e-3, 1))  # fmt: skip
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "adding.png", dpi=120)
-    return str(folder / "adding.png")
+def picture(runs: dict[str, list[Run]], size: Size) -> lab.Picture:
+    """Every seed of every cell: the error at the end, and the updates until it was solved."""
+    middle = {name: np.median([run.error for run in found]) for name, found in runs.items()}
+    order = sorted(runs, key=lambda name: middle[name], reverse=True)
+    learnt = [name for name in runs if middle[name] < BASELINE / 5]
+    solved = {
+        name: np.median([run.updates for run in found])
+        for name, found in runs.items()
+        if all(run.updates < size.updates for run in found)
+    }
+
+    def errors(axes: Any) -> None:
+        for row, name in enumerate(order):
+            axes.semilogx([run.error for run in runs[name]], [row] * len(runs[name]), "o",
+                          color=lab.COLOURS["blue"], markersize=11, alpha=0.6)  # fmt: skip
+        axes.axvline(BASELINE, color=lab.COLOURS["vermilion"], label="knowing nothing, 1/6")
+        axes.set_yticks(range(len(order)), order)
+        axes.set_xlabel("mean square error on new sequences (a dot for each seed)")
+        axes.legend(loc="lower left")
+
+    def updates(axes: Any) -> None:
+        for row, name in enumerate(order):
+            for run in runs[name]:
+                solved = run.updates < size.updates
+                axes.plot(run.updates, row, "o" if solved else "x", markersize=11, alpha=0.6,
+                          color=lab.COLOURS["green" if solved else "vermilion"])  # fmt: skip
+        axes.plot([], [], "o", color=lab.COLOURS["green"], label=f"below {size.solved:g}")
+        axes.plot([], [], "x", color=lab.COLOURS["vermilion"], label="never so in training")
+        axes.set_yticks(range(len(order)), order)
+        axes.set_xlabel("updates (a dot for each seed)")
+        axes.legend(loc="lower center")
+
+    first = min(solved, key=lambda name: solved[name], default=None)
+    return lab.Picture(
+        [
+            lab.Panel(
+                "errors",
+                f"{len(learnt)} of {len(runs)} cells know two numbers of {size.steps} to a fifth "
+                f"of the error of knowing nothing",
+                errors,
+            ),
+            lab.Panel(
+                "updates",
+                f"{len(solved)} of {len(runs)} are below {size.solved:g} with every seed within "
+                f"{size.updates} updates"
+                + (f", first the {first}, after {solved[first]:.0f}" if first else ""),
+                updates,
+            ),
+        ],
+        columns=2,
+    )
 
 
 # The story.
@@ -207,7 +235,8 @@ def tell(options: argparse.Namespace, names: Sequence[str]) -> None:
     print(
         f"\nSolved: the last 50 batches below {size.solved}; training stops there. ms: an update."
     )
-    print(f"picture   {draw(runs, size, Path('runs', 'adding'))}")
+    path = Path("runs", "adding", "adding")
+    print(f"picture   {lab.draw_picture(picture(runs, size), path, options)}")
 
 
 def main() -> None:
@@ -218,6 +247,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, from 1 (3)")
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), metavar="CELL",
                         help=f"some of: {', '.join(map(repr, CELLS))}")  # fmt: skip
+    lab.add_picture_options(parser)
     options = parser.parse_args()
     options.seeds = options.seeds or (1 if options.quick else 3)
     try:

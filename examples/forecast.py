@@ -27,12 +27,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 
 
 class Size(NamedTuple):
@@ -125,28 +125,47 @@ def train(model: Forecaster, series: np.ndarray, size: Size, device: str, seed: 
             optimizer.step()
 
 
-def draw(path: Path, errors: dict[str, np.ndarray], window: dict[str, np.ndarray]) -> str:
-    """The errors by steps ahead, and one window of what was held out; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[2, 3])
+def picture(errors: dict[str, np.ndarray], window: dict[str, np.ndarray]) -> lab.Picture:
+    """The errors by steps ahead, and one window of what was held out."""
     ahead = np.arange(1, len(errors["naive"]) + 1)
-    for way, color in zip(errors, ("#9ecae1", "#08519c", "#d94801"), strict=True):
-        left.plot(ahead, errors[way], "o-", color=color, label=way)
-        right.plot(ahead, window[way], "o-", color=color, label=way)
     series = window["the series"]
-    right.plot(np.arange(len(series)) - len(series) + ahead[-1] + 1, series, "k-")
-    left.set(title="Errors", xlabel="steps ahead", ylabel="mean absolute error")
-    right.set(title="The first window", xlabel="steps ahead", ylabel="standard deviations")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    left.legend()
-    figure.savefig(path, dpi=150)
-    return str(path)
+    truth = series[-len(ahead) :]
+    off = {way: np.abs(window[way] - truth).mean() for way in errors}
+    styles = {way: {"marker": mark, "color": lab.COLOURS[colour], "label": way}
+              for way, mark, colour in zip(errors, "os^", ("orange", "sky", "blue"),
+                                           strict=True)}  # fmt: skip
+
+    def by_steps(axes: Any) -> None:
+        for way in errors:
+            axes.plot(ahead, errors[way], **styles[way])
+        axes.set(xlabel="steps ahead", ylabel="mean absolute error, standard deviations", ylim=0)
+        axes.legend()
+
+    def one_window(axes: Any) -> None:
+        before = np.arange(len(series)) - len(series) + ahead[-1] + 1
+        axes.plot(before, series, color="black", label="the series", linewidth=4, alpha=0.5)
+        for way in errors:
+            axes.plot(ahead, window[way], **styles[way])
+        axes.set(xlabel="steps ahead", ylabel="standard deviations")
+        axes.legend()
+
+    return lab.Picture(
+        [
+            lab.Panel(
+                "errors",
+                f"{ahead[-1]} steps ahead the LSTM is off by {errors['LSTM'][-1]:.2f}, the last "
+                f"value by {errors['naive'][-1]:.2f}",
+                by_steps,
+            ),
+            lab.Panel(
+                "window",
+                "One window that nothing was fitted to: off by "
+                + ", ".join(f"{error:.2f} ({way})" for way, error in off.items()),
+                one_window,
+            ),
+        ],
+        columns=1,
+    )
 
 
 # The story.
@@ -213,7 +232,8 @@ def tell(options: argparse.Namespace) -> None:
     window = {way: found[0][:, 0] for way, found in forecasts.items()}
     window["the series"] = np.concatenate([inputs[:, 0], targets[:, 0]])
     folder = Path("runs", "forecast_quick" if options.quick else "forecast")
-    print(f"\npicture   {draw(folder / 'errors.png', errors, window)}")
+    drawn = lab.draw_picture(picture(errors, window), folder / "errors", options)
+    print(f"\npicture   {drawn}")
 
 
 def main() -> None:
@@ -227,6 +247,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run for each of them (1 2 3)"
     )
+    lab.add_picture_options(parser)
     try:
         tell(parser.parse_args())
     except KeyboardInterrupt:

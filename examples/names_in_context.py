@@ -22,11 +22,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 
 # The sentences. Every opening and every name stands equally often before a person and a thing.
 
@@ -41,6 +43,8 @@ PERSON_ENDINGS = ("was a great leader", "was here", "had won again", "was not am
 THING_ENDINGS = ("are on sale", "were all gone", "are back in fashion", "were sold again")
 ASKED = 2
 """Where the third word stands, which may be a name."""
+SHOWN = ("he said teddy roosevelt was a great leader", "he said teddy bears are on sale")
+"""Two sentences that begin with the same three words: a person and a thing."""
 
 
 def make_sentences(count: int, random: np.random.Generator) -> list[data.Tagged]:
@@ -88,8 +92,16 @@ class Tagger(nn.Module):
 # Training, and what is measured.
 
 
-def train(network: str, options: argparse.Namespace, seed: int) -> tuple[float, float]:
-    """Train on pairs; per cent of right tags in new ones: of the third word, and of all others."""
+class Run(NamedTuple):
+    """What a trained network can tell."""
+
+    third: float  # per cent of right tags of the third word in new sentences
+    others: float  # of all other words
+    names: np.ndarray  # how likely the third word of both SHOWN sentences begins a name, (2,)
+
+
+def train(network: str, options: argparse.Namespace, seed: int) -> Run:
+    """Train on pairs, and ask new ones."""
     tg.manual_seed(seed)
     random = np.random.default_rng(seed)
     sentences, asked = (make_sentences(n, random) for n in (options.sentences, 400))
@@ -116,7 +128,67 @@ def train(network: str, options: argparse.Namespace, seed: int) -> tuple[float, 
         right = tg.argmax(scores(asked), axis=-1).numpy() == labels
     others = padded.mask
     others[ASKED] = False
-    return 100 * float(np.mean(right[ASKED])), 100 * float(np.mean(right[others]))
+    shown = [data.Tagged(text.split(), []) for text in SHOWN]
+    with tg.no_grad():
+        names = tg.softmax(scores(shown), axis=-1).numpy()[ASKED, :, 1]
+    return Run(100 * float(np.mean(right[ASKED])), 100 * float(np.mean(right[others])), names)
+
+
+# The picture.
+
+
+def picture(runs: dict[str, list[Run]]) -> lab.Picture:
+    """What every network tells of the third word, and what it says of two sentences."""
+    rows = list(runs)[::-1]
+    blue, orange = lab.COLOURS["blue"], lab.COLOURS["orange"]
+    third = {name: np.mean([run.third for run in found]) for name, found in runs.items()}
+
+    def right(axes: Any) -> None:
+        for row, name in enumerate(rows):
+            for field, offset, mark, colour in (
+                ("others", 0.13, "s", orange), ("third", -0.13, "o", blue)
+            ):  # fmt: skip
+                found = [getattr(run, field) for run in runs[name]]
+                label = {"others": "all other words", "third": "the third word"}[field]
+                axes.plot(found, [row + offset] * len(found), mark, color=colour, alpha=0.7,
+                          markersize=12, label=label if row == 0 else None)  # fmt: skip
+        axes.axvline(50, color="black", linewidth=1, label="a guess")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel="right tags, % (a mark for each seed)", xlim=(0, 103))
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.legend(loc="center left")
+
+    def said(axes: Any) -> None:
+        for k, (text, colour) in enumerate(zip(SHOWN, (blue, orange), strict=True)):
+            likely = [100 * float(runs[name][0].names[k]) for name in rows]
+            places = np.arange(len(rows)) + (0.2, -0.2)[k]
+            bars = axes.barh(places, likely, 0.36, color=colour, label=text)
+            axes.bar_label(bars, fmt="%.1f", padding=4)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel='"teddy" begins a name: how likely a network says so, %', xlim=(0, 115))
+        axes.set_ylim(-0.6, len(rows) + 0.4)
+        axes.legend(loc="upper right")
+
+    forward = [third[name] for name in CELLS]
+    return lab.Picture(
+        [
+            lab.Panel(
+                "right",
+                f"The bidirectional network tells {third['bidirectional']:.1f} % of the third "
+                f"words, what reads forward {max(forward):.1f} at most",
+                right,
+            ),
+            lab.Panel(
+                "said",
+                "What reads forward must give one answer to both: it has read the same words",
+                said,
+            ),
+        ],
+        columns=2,
+    )
+
+
+# The story.
 
 
 def tell(options: argparse.Namespace) -> None:
@@ -125,13 +197,17 @@ def tell(options: argparse.Namespace) -> None:
     print(f"{options.sentences} sentences to learn from, 400 new ones to be asked, all in pairs.")
     print(f"Right tags in per cent: mean of seeds {options.seed} to {last}, lowest and highest.\n")
     print(f"{'':14}{'third word':>24}{'all other words':>24}")
+    runs: dict[str, list[Run]] = {}
     for network in (*CELLS, "bidirectional"):
         seeds = range(options.seed, options.seed + options.seeds)
-        runs = [train(network, options, seed) for seed in seeds]
+        runs[network] = found = [train(network, options, seed) for seed in seeds]
         columns = [
-            f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in zip(*runs, strict=True)
+            f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})"
+            for v in ([run.third for run in found], [run.others for run in found])
         ]
         print(f"{network:14}", *(f"{column:>23}" for column in columns))
+    path = Path("runs", "names_in_context", "names")
+    print(f"\npicture   {lab.draw_picture(picture(runs), path, options)}")
 
 
 def main() -> None:
@@ -141,6 +217,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<number>")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--seeds", type=int, help="how many; 5 if not given, 1 with --quick")
+    lab.add_picture_options(parser)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     options.seeds = options.seeds or (1 if options.quick else 5)
@@ -153,7 +230,7 @@ def main() -> None:
         tell(options)
     except KeyboardInterrupt:
         sys.exit("names_in_context: aborted")
-    except (ValueError, tg.DeviceError) as error:
+    except (OSError, ValueError, tg.DeviceError) as error:
         sys.exit(f"names_in_context: {error}")
 
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, optim, rnn
+from tinygrad_rnn import lab, nn, optim, rnn
 
 HIDDEN, BATCH, LR = 64, 32, 0.01
 STEPS = 64
@@ -125,26 +125,26 @@ def train(name: str, seed: int, epochs: int, at_most: int, device: str) -> list[
     return found
 
 
-def draw(runs: dict[str, list[list[float]]], folder: Path) -> str:
-    """The accuracy over the epochs; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for (name, found), colour in zip(runs.items(), ("#009e73", "#0072b2", "#d55e00"), strict=False):
-        for k, run in enumerate(found):
-            axes.plot(np.arange(1, 1 + len(run)), 100 * np.array(run), color=colour,
-                      label=name if k == 0 else None)  # fmt: skip
-    axes.axhline(10, color="black", linestyle=":", label="a guess")
-    axes.set(title="Digits read a pixel at a time: every seed", xlabel="epochs",
-             ylabel="held-out images named right, %", ylim=(0, 100))  # fmt: skip
-    axes.grid(alpha=0.3)
-    axes.legend()
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "digits.png", dpi=150)
-    return str(folder / "digits.png")
+def picture(runs: dict[str, list[list[float]]]) -> lab.Picture:
+    """The accuracy over the epochs, and what every seed comes to."""
+    last = {name: [100 * run[-1] for run in found] for name, found in runs.items()}
+    colours = {"GRU": "green", "LSTM": "blue", "Elman": "vermilion"}
+
+    def learning(axes: Any) -> None:
+        for name, found in runs.items():
+            for k, run in enumerate(found):
+                axes.plot(np.arange(1, 1 + len(run)), 100 * np.array(run),
+                          {"GRU": "-", "LSTM": "--"}.get(name, "-."), marker=".",
+                          color=lab.COLOURS[colours[name]],
+                          label=name if k == 0 else None)  # fmt: skip
+        axes.axhline(10, color="black", linewidth=1, label="a guess")
+        axes.set(xlabel="epochs (a line for each seed)", ylim=(0, 100))
+        axes.set_ylabel("held-out images named right, %")
+        axes.legend()
+
+    named = "; ".join(f"{name} {np.median(found):.1f} %" for name, found in last.items())
+    title = f"Digits read a pixel at a time, named right after {STEPS} steps: {named}"
+    return lab.Picture([lab.Panel("accuracy", title, learning)])
 
 
 # The story.
@@ -167,7 +167,8 @@ def tell(options: argparse.Namespace) -> None:
         took = (time.perf_counter() - start) / options.seeds
         last = [100 * run[-1] for run in runs[name]]
         print(f"  {name:8}{np.median(last):6.1f} %{min(last):6.1f} %{max(last):6.1f} %{took:15.0f}")
-    print(f"\npicture   {draw(runs, Path('runs', 'sequential_digits'))}")
+    path = Path("runs", "sequential_digits", "digits")
+    print(f"\npicture   {lab.draw_picture(picture(runs), path, options)}")
 
 
 def main() -> None:
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, from 1 (3)")
     parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    lab.add_picture_options(parser)
     options = parser.parse_args()
     options.seeds = options.seeds or (1 if options.quick else 3)
     try:

@@ -47,12 +47,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 from tinygrad_rnn.tape import tree_map
 
 # The settings.
@@ -279,6 +280,95 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):6.2f} ({min(values):.1f} to {max(values):.1f})"
 
 
+# The pictures.
+
+NAMES = {"destination": "to", "place_of_departure": "from", "time_of_arrival": "arrive",
+         "time_of_departure": "depart"}  # fmt: skip
+BLUE, ORANGE, RED = (lab.COLOURS[name] for name in ("blue", "orange", "vermilion"))
+
+
+def dots(axes: Any, rows: dict[str, dict[str, list[float]]], xlabel: str) -> None:
+    """A row for each network, a colour for each measure, a mark for each seed."""
+    names = list(rows)[::-1]
+    measures = list(rows[names[0]])
+    for k, (measure, mark, colour) in enumerate(zip(measures, "os", (BLUE, ORANGE), strict=False)):
+        for row, name in enumerate(names):
+            found = rows[name][measure]
+            place = row + (0.12 - 0.24 * k if len(measures) > 1 else 0)
+            axes.plot(found, [place] * len(found), mark, color=colour, alpha=0.7, markersize=11,
+                      label=measure if row == 0 else None)  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set(
+        xlabel=f"{xlabel} (a mark for each seed)", xlim=(0, 103), ylim=(-0.6, len(names) - 0.4)
+    )
+    axes.legend(loc="center left")
+
+
+def answers_to(name: str, sentence: data.Tagged, said: dict[str, Sequence[str]]) -> lab.Panel:
+    """A request, word by word, and what each network takes its words for."""
+    rows = ["right", *said]
+    tags = [sentence.tags, *said.values()]
+    wrong = np.array([[a != b for a, b in zip(row, sentence.tags, strict=True)] for row in tags])
+
+    def draw(axes: Any) -> None:
+        for row, column in np.argwhere(wrong):
+            axes.axvspan(column, column + 1, 1 - (row + 1) / len(rows), 1 - row / len(rows),
+                         color=ORANGE, linewidth=0)  # fmt: skip
+        for row, column in np.ndindex(wrong.shape):
+            place, _, kind = tags[row][column].partition("-")
+            text = NAMES.get(kind, kind) if place != "O" else "."
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=12)
+        axes.set_xticks(np.arange(len(sentence.words)) + 0.5, sentence.words, rotation=20)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.set(xlabel="the words of a request (orange: wrong)", xlim=(0, len(sentence.words)),
+                 ylim=(len(rows), 0))  # fmt: skip
+        axes.grid(False)
+
+    good = sum(not row.any() for row in wrong[1:])
+    title = f"{good} of {len(said)} networks read this request right"
+    return lab.Panel(name, title, draw)
+
+
+def requests_picture(
+    rows: dict[str, dict[str, list[float]]], pair: Sequence[data.Tagged], said: dict[str, Any]
+) -> lab.Picture:
+    """What a word alone cannot tell, new names, and a pair of requests as each network reads it."""
+    means = {name: {k: float(np.mean(v)) for k, v in row.items()} for name, row in rows.items()}
+    asked, other, letters = "ambiguous words", 'as "other"', "by their letters"
+    recurrent = [name for name in rows if name != "feed-forward"]
+    best = max(rows, key=lambda name: means[name][other])
+    return lab.Picture(
+        [
+            lab.Panel(
+                "ambiguous",
+                "Of words that can fill two slots a network that sees one word tells "
+                f"{means['feed-forward'][asked]:.0f} %, one with a memory "
+                f"{min(means[name][asked] for name in recurrent):.1f} or more",
+                lambda axes: dots(
+                    axes, {name: {asked: row[asked]} for name, row in rows.items()}, "right tags, %"
+                ),
+            ),
+            lab.Panel(
+                "new-names",
+                f"New city names: the {best} network has an F1 of {means[best][other]:.0f} %, "
+                f"Elman's {means['Elman'][other]:.0f}, by their letters "
+                f"{means['Elman'][letters]:.0f}",
+                lambda axes: dots(
+                    axes,
+                    {name: {k: row[k] for k in (other, letters)} for name, row in rows.items()},
+                    "slot F1, %",
+                ),
+            ),
+            *(
+                answers_to(
+                    f"request{k + 1}", sentence, {name: found[k] for name, found in said.items()}
+                )
+                for k, sentence in enumerate(pair)
+            ),
+        ]
+    )
+
+
 # The two stories.
 
 
@@ -290,6 +380,8 @@ def tell_requests(options: argparse.Namespace, setting: Setting) -> None:
     print("Slot F1 in per cent: the mean of the seeds, and the lowest and highest of them.\n")
     heads = "known words", "ambiguous words right", "new names: other", "new names: letters"
     print(" " * 14, *(f"{head:>22}" for head in heads), f"{'words/s':>9}")
+    rows: dict[str, dict[str, list[float]]] = {}
+    said: dict[str, list[list[str]]] = {}
     for network in QUICK_NETWORKS if options.quick else NETWORKS:
         known, asked, other, letters, rates = [], [], [], [], []
         for seed in range(options.seed, options.seed + options.seeds):
@@ -299,6 +391,8 @@ def tell_requests(options: argparse.Namespace, setting: Setting) -> None:
             one = train(network, *parts[:2], Numbers, setting, seed, options.device)
             two = train(network, *parts[:2], Letters, setting, seed, options.device)
             answers = one.predict(parts[2])
+            if seed == options.seed:
+                said[network], pair = answers[:2], parts[2][:2]
             known.append(f1_of(answers, parts[2]))
             asked.append(ambiguous(answers, parts[2]))
             other.append(f1_of(one.predict(new), new))
@@ -306,6 +400,11 @@ def tell_requests(options: argparse.Namespace, setting: Setting) -> None:
             rates.append(one.words_per_second)
         row = (known, asked, other, letters)
         print(f"{network:14}", *(f"{spread(v):>22}" for v in row), f"{np.median(rates):9,.0f}")
+        rows[network] = {
+            "ambiguous words": asked, 'as "other"': other, "by their letters": letters
+        }  # fmt: skip
+    path = Path("runs", "slot_filling", "requests")
+    print(f"\npicture   {lab.draw_picture(requests_picture(rows, pair, said), path, options)}")
 
 
 def tell_files(options: argparse.Namespace, setting: Setting) -> None:
@@ -324,6 +423,7 @@ def tell_files(options: argparse.Namespace, setting: Setting) -> None:
     print(f"{len(sentences):,} sentences of {words:,} words to learn from,", end=" ")
     print(f"{len(valid):,} to stop by, {len(test):,} to test with.")
     print("Slot F1 in per cent, after the epoch that was best on validation data.\n")
+    rows: dict[str, dict[str, list[float]]] = {}
     print(f"{'':14} {'test':>22} {'validation':>22} {'epochs':>7} {'words/s':>9}")
     for network in QUICK_NETWORKS if options.quick else NETWORKS:
         runs = [
@@ -334,6 +434,12 @@ def tell_files(options: argparse.Namespace, setting: Setting) -> None:
         print(f"{network:14}", *(f"{spread(v):>22}" for v in scores), end=" ")
         rate = np.median([run.words_per_second for run in runs])
         print(f"{max(run.epochs for run in runs):7} {rate:9,.0f}")
+        rows[network] = {"test": scores[0], "validation": scores[1]}
+    means = ", ".join(f"{name} {np.mean(row['test']):.1f}" for name, row in rows.items())
+    title = f"Slot F1 on {len(test):,} sentences of the test in per cent: {means}"
+    panel = lab.Panel("f1", title, lambda axes: dots(axes, rows, "slot F1, %"))
+    path = Path("runs", "slot_filling", "files")
+    print(f"\npicture   {lab.draw_picture(lab.Picture([panel]), path, options)}")
 
 
 def main() -> None:
@@ -348,6 +454,7 @@ def main() -> None:
     add("--device", default="cpu", help="cpu, cuda or cuda:<number>")
     add("--seed", type=int, default=1, help="the first seed: of weights and of requests")
     add("--seeds", type=int, help="how many; 3 if not given, with --quick and with files 1")
+    lab.add_picture_options(parser)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     if options.seeds is None:

@@ -32,12 +32,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn
+from tinygrad_rnn import data, lab, nn, optim, rnn
 
 LABELS = ["ham", "spam"]
 
@@ -158,13 +158,84 @@ def measure(expected: np.ndarray, predicted: np.ndarray) -> list[float]:
     return [data.accuracy(expected, predicted), score.precision, score.recall, score.f1]
 
 
+def as_it_reads(model: nn.Module, words: np.ndarray) -> np.ndarray:
+    """How likely a message is spam after its first word, its second, ... (T,)."""
+    model.eval()
+    with tg.no_grad():
+        scores = model(data.pad([words[: k + 1] for k in range(len(words))]))
+        return tg.softmax(scores, axis=1).numpy()[:, 1]
+
+
+# The picture.
+
+TWINS = ("do not wait, claim your phone", "wait, do not claim your phone")
+"""Messages of the same words; the first is spam."""
+
+
+def picture(runs: list[Compared]) -> lab.Picture:
+    """Precision and recall of each way to decide, and two messages as they are read."""
+    blue, orange, black = (lab.COLOURS[name] for name in ("blue", "orange", "black"))
+    ways = list(runs[0].measures)[::-1]
+    names = ("accuracy", "precision", "recall", "F1")
+    means = {way: 100 * np.mean([run.measures[way] for run in runs], axis=0) for way in ways}
+
+    def measures(axes: Any) -> None:
+        for k, (name, mark, colour) in enumerate(
+            zip(names[:3], "^os", (black, blue, orange), strict=True)
+        ):
+            for row, way in enumerate(ways):
+                found = [100 * run.measures[way][k] for run in runs]
+                axes.plot(found, [row + 0.2 - 0.2 * k] * len(found), mark, color=colour, alpha=0.7,
+                          markersize=12, label=name if row == 0 else None)  # fmt: skip
+        axes.set_yticks(range(len(ways)), ways)
+        axes.set(xlabel="% of what was held out (a mark for each seed)", xlim=(-2, 103))
+        axes.set_ylim(-0.6, len(ways) - 0.4)
+        axes.legend(loc="center left")
+
+    def reading(axes: Any) -> None:
+        for text, colour in zip(TWINS, (orange, blue), strict=True):
+            read, counted = (100 * found for found in runs[0].readings[text])
+            places = np.arange(1, 1 + len(read))
+            axes.plot(places, read, "o-", color=colour, label=f"LSTM: {text}")
+            for place, share, word in zip(places, read, words_of(text), strict=True):
+                axes.annotate(word, (place, share), (0, 12), textcoords="offset points",
+                              ha="center", color=colour)  # fmt: skip
+        axes.axhline(counted[-1], color=black, linestyle="--", label="bag of words: both")
+        axes.set(xlabel="words read", ylabel="spam, as the LSTM says then, %", ylim=(-5, 135))
+        axes.set_yticks(range(0, 101, 20))
+        axes.legend(loc="upper left")
+
+    bag, reader = means["bag of words"], means["LSTM"]
+    title = (
+        f"By reading {reader[2]:.0f} % of the spam is found and {reader[1]:.0f} % of what is "
+        f"called so is spam; by words alone {bag[2]:.0f} and {bag[1]:.0f}"
+    )
+    panels = [lab.Panel("measures", title, measures)]
+    if runs[0].readings:
+        first, second = (100 * runs[0].readings[text][0][-1] for text in TWINS)
+        title = (
+            f"The same words in another order: spam with {first:.0f} % and with {second:.0f} %, "
+            "as the LSTM has it; a bag of words cannot differ"
+        )
+        panels.append(lab.Panel("twins", title, reading))
+    return lab.Picture(panels, columns=1)
+
+
 # The story.
 
 
+class Compared(NamedTuple):
+    """What became of one seed."""
+
+    measures: dict[str, list[float]]  # of each way to decide
+    alone: list[str]  # what the reader alone got right
+    readings: dict[str, tuple[np.ndarray, np.ndarray]]  # of the twins: reader, bag of words
+
+
 def compare(
-    messages: list[data.Message], size: Size, seed: int, device: str
-) -> tuple[dict[str, list[float]], list[str]]:
-    """The measures of each way to decide, and spam that the reader alone has found."""
+    messages: list[data.Message], size: Size, seed: int, device: str, twins: bool = True
+) -> Compared:
+    """Train both models and measure each way to decide."""
     tg.manual_seed(seed)
     random = np.random.default_rng(seed)
     vocabulary, learn, held_out = prepare(messages, random)
@@ -183,7 +254,13 @@ def compare(
         f"{LABELS[held_out.labels[k]]:5} " + " ".join(vocabulary.decode(held_out.words[k]))
         for k in alone
     ]
-    return {name: measure(held_out.labels, p) for name, p in predictions.items()}, found
+    readings = {
+        text: (as_it_reads(models["LSTM"], words), as_it_reads(models["bag of words"], words))
+        for text in (TWINS if twins else ())
+        for words in [vocabulary.encode(words_of(text))]
+    }
+    measures = {name: measure(held_out.labels, p) for name, p in predictions.items()}
+    return Compared(measures, found, readings)
 
 
 def tell(options: argparse.Namespace) -> None:
@@ -203,18 +280,20 @@ def tell(options: argparse.Namespace) -> None:
     )
 
     start = time.perf_counter()
-    runs = [compare(messages, size, seed, options.device) for seed in seeds]
+    runs = [compare(messages, size, seed, options.device, not options.file) for seed in seeds]
     print(f"          {time.perf_counter() - start:,.0f} s on {options.device}\n")
 
     print("Held out, in percent: the mean over the seeds, and the lowest and the highest\n")
     print(f"{'':14}" + "".join(f"{name:>24}" for name in ("accuracy", "precision", "recall", "F1")))
-    for way in runs[0][0]:
-        found = 100 * np.array([measures[way] for measures, _ in runs])
+    for way in runs[0].measures:
+        found = 100 * np.array([run.measures[way] for run in runs])
         columns = zip(found.mean(axis=0), found.min(axis=0), found.max(axis=0), strict=True)
         cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in columns]
         print(f"{way:14}" + "".join(f"{cell:>24}" for cell in cells))
     print("\nWhat the LSTM alone got right, for example:\n")
-    print("\n".join(f"  {line[:95]}" for line in runs[0][1][:6]))
+    print("\n".join(f"  {line[:95]}" for line in runs[0].alone[:6]))
+    path = Path("runs", "spam", "spam")
+    print(f"\npicture   {lab.draw_picture(picture(runs), path, options)}")
 
 
 def main() -> None:
@@ -226,6 +305,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run for each of them (1 2 3)"
     )
+    lab.add_picture_options(parser)
     try:
         tell(parser.parse_args())
     except KeyboardInterrupt:

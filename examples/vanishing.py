@@ -4,7 +4,7 @@ A loss at the last step T depends on every earlier state, through a product of a
 there are steps between. Seen here are that product in numbers that can be checked by hand, in
 layers on top of each other, and in recurrent networks at their random starts:
 
-    python examples/vanishing.py                      tables, and runs/vanishing/vanishing.png
+    python examples/vanishing.py                      tables, and pictures in runs/vanishing
     python examples/vanishing.py --quick              fewer random starts, in a few seconds
 
 Measured (seed 1, medians of 10 random starts; under a minute of one core). In 30 layers of
@@ -14,7 +14,8 @@ or more. Through 100 layers that share one matrix the length of a gradient is an
 2e5 (20 draws), through independent ones it is 0.1 to 1. Through 100 steps Elman's network keeps
 3e-24, a GRU 9e-21, an LSTM 7e-21: by default gates are half open. 99 % of dL/dW_hh then come from
 the 10 nearest steps. Where the gates begin with a bias of 5 that holds the state, 0.3 to 0.55 is
-kept, as by an IRNN (0.3), and 23 to 58 % of dL/dW_hh come from more than 50 steps back. The LSTM's
+kept, as by an IRNN (0.3), and 23 to 58 % of dL/dW_hh come from more than 50 steps back. That is an
+LSTM's dL/dh; its dL/dc, by all paths, is 9 times as large at the first step as at the last. The
 cell path never explodes, since its factors are below 1: in none of 200 starts, with W_hh up to 8
 times the default. Its other paths do, in 117 of them, with a forget bias of 5 in 176; of Elman's
 networks 198 do.
@@ -26,7 +27,9 @@ time steps, B sequences, I inputs, H units. All is computed in float64: the smal
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, rnn
+from tinygrad_rnn import lab, nn, rnn
 
 T, B, I, H = 100, 8, 4, 32
 DEPTH, WIDTH = 30, 64
@@ -161,6 +164,7 @@ class ThroughTime(NamedTuple):
     """What one backward pass says of every step."""
 
     state: np.ndarray  # |dL/dh_t|, for t = 1 ... T
+    cell: np.ndarray  # |dL/dc_t| of a c, for t = 1 ... T
     weight: np.ndarray  # |contribution of step t to dL/dW_hh|
     missing: float  # by how much the contributions do not add up to dL/dW_hh
 
@@ -173,34 +177,21 @@ def fields(state: Any) -> tuple[tg.Tensor, ...]:
 def through_time(cell: rnn.Cell, device: str) -> ThroughTime:
     """The gradient of L = sum(v * h_T), v random, by every state and by the use of W at each step.
 
-    ``probe`` gives dL/dstate_t. W is used at step t to make state_t from state_{t-1}, so what that
-    use contributes to dL/dW is (dL/dstate_t) (dstate_t/dW) with state_{t-1} held: one step, run
-    again by itself.
+    W is used at step t to make state_t from state_{t-1}, so what that use contributes to dL/dW is
+    (dL/dstate_t) (dstate_t/dW) with state_{t-1} held.
     """
-    cell = cell.to("float64").to(device)
+    layer = rnn.Recurrent(cell).to("float64").to(device)
     x = tg.randn(T, B, I, dtype="float64").to(device)
     v = tg.randn(B, H, dtype="float64").to(device)
-    start = cell.initial_state(B)
-    names = ("h", "c")[: len(fields(start))]
-    probes = [tg.zeros((T, B, H), "float64", device) for _ in names]
-    for probe in probes:
-        probe.requires_grad = True
-    as_state = type(start) if isinstance(start, tuple) else (lambda h: h)
-    output, _, states = rnn.Recurrent(cell)(x, record=names, probe=as_state(*probes))
-    tg.sum(v * output[-1]).backward()
-    total = cell.weight_hh.grad.numpy()
 
-    found = []
-    for t in range(T):
-        before = start if t == 0 else as_state(*(states[name][t - 1].detach() for name in names))
-        _, after = cell.step(x[t], before)
-        parts = zip(fields(after), probes, strict=True)
-        cell.zero_grad()
-        sum(tg.sum(value * probe.grad[t]) for value, probe in parts).backward()
-        found.append(cell.weight_hh.grad.numpy())
-    missing = np.abs(sum(found) - total).max() / np.abs(total).max()
-    state = np.linalg.norm(probes[0].grad.numpy(), axis=(1, 2))
-    return ThroughTime(state, np.array([np.linalg.norm(w) for w in found]), missing)
+    def loss() -> tg.Tensor:
+        return tg.sum(v * layer(x)[0][-1])
+
+    (flow,) = lab.gradient_flow(layer, loss, row=None).layers.values()
+    parts = lab.contributions(layer, loss, cell.weight_hh)
+    missing = np.abs(parts.values.sum(0) - parts.gradient).max() / np.abs(parts.gradient).max()
+    norms = [*flow.norms.values()]
+    return ThroughTime(norms[0], norms[-1], *parts.norms.values(), missing)
 
 
 # The LSTM's two kinds of paths.
@@ -242,88 +233,13 @@ def growths(gain: float, device: str) -> dict[str, float]:
     return {name: float(np.linalg.norm(g)) / tg.norm(v).item() for name, g in found.items()}
 
 
-# The picture, in colours that the colour-blind tell apart (Okabe, Ito).
-
-BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000"
-)  # fmt: skip
-COLOURS = {"Elman": RED, "IRNN": PINK, "LSTM": BLUE, "GRU": GREEN, "simplified GRU": ORANGE}
-
-
-def median(runs: list[np.ndarray]) -> np.ndarray:
-    """The median over runs, place by place."""
-    return np.median(runs, axis=0)
-
-
-def panel(axes: Any, title: str, xlabel: str, ylabel: str, **options: Any) -> None:
-    """What every panel has."""
-    axes.set_title(title, fontsize=11)
-    axes.set(xlabel=xlabel, ylabel=ylabel, **options)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-
-
-def draw(results: Results, folder: Path) -> str:
-    """All of it in six panels; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(15, 9), layout="constrained")
-    (state, weight, paths), (exploded, remedies, layers) = figure.subplots(2, 3)
-
-    for name, runs in results.times.items():
-        kind, _, opened = name.partition(",")
-        style = {"color": COLOURS[kind], "linestyle": "--" if opened else "-", "label": name}
-        size = median([run.state / run.state[-1] for run in runs])[::-1]
-        share = median([run.weight / run.weight.sum() for run in runs])[::-1]
-        state.semilogy(np.arange(T), size, **style)
-        weight.plot(np.arange(1, T + 1), 100 * np.cumsum(share) / share.sum(), **style)
-    back = "steps back from the loss"
-    panel(state, "The last loss by earlier states", back, "|dL/dh_t| / |dL/dh_T|", ylim=(1e-20, 10))
-    panel(weight, "Where the gradient of W_hh comes from", back, "share from these steps, %")
-
-    gains = list(results.starts)
-    for name, colour in zip(LSTMS, (SKY, BLUE), strict=True):
-        for path, line in (("cell path", "o-"), ("other paths", "s--")):
-            found = [[start[f"{name}: {path}"] for start in results.starts[g]] for g in gains]
-            low, middle, high = np.quantile(found, (0.05, 0.5, 0.95), axis=1)
-            paths.loglog(gains, middle, line, color=colour, label=f"{name}: {path}")
-            paths.fill_between(gains, low, high, color=colour, alpha=0.15, linewidth=0)
-    for (name, shares), mark in zip(shares_exploded(results).items(), "ovs^D-<P-", strict=True):
-        if "other paths" not in name:  # as good as all of them, where they are many
-            kind, _, opened = name.partition(":")[0].partition(",")
-            colour = SKY if kind == "LSTM" and not opened else COLOURS[kind]
-            exploded.plot(gains, 100 * np.array(shares), f"{mark}-", color=colour, label=name)
-    times = "W_hh, times the default"
-    for axes in (paths, exploded):
-        axes.set_xscale("log")
-        axes.set_xticks(gains, [f"{gain:g}" for gain in gains])
-        axes.minorticks_off()
-    panel(paths, "An LSTM's two kinds of paths (90% of the starts)", times, "|dL/dc_0| / |dL/dc_T|")
-    panel(exploded, f"More than {EXPLODED} times as large in {T} steps", times, "of the starts, %")
-
-    colours = (RED, PINK, ORANGE, BLUE, SKY, GREEN, BLACK, ORANGE)
-    for k, (name, runs) in enumerate(results.remedies.items()):
-        size = median([run / run[-1] for run in runs])
-        remedies.semilogy(size, "-" if k < 6 else ":", color=colours[k], label=name)
-    for (shared, gain), runs in results.layers.items():
-        for k, run in enumerate(runs[:10] if gain == 1 else ()):
-            label = ("one matrix, shared" if shared else "independent matrices") if k == 0 else None
-            layers.semilogy(run, color=RED if shared else BLUE, linewidth=0.9, label=label)
-    title = f"{DEPTH} layers of sigmoids, and remedies"
-    panel(remedies, title, "layer", "|dL/dx_k| / |dL/dx_last|")
-    panel(layers, f"A gradient through {LAYERS} linear layers, 10 draws", "layers", "length")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "vanishing.png", dpi=90)
-    return str(folder / "vanishing.png")
-
-
-# The story.
+# What was found, and its pictures.
 
 
 class Results(NamedTuple):
     """What is drawn: lists of runs, one for each random start."""
+
+    powers: dict[float, float]  # w^999 by w
 
     times: dict[str, list[ThroughTime]]
     starts: dict[float, list[dict[str, float]]]  # by the gain of W_hh
@@ -341,6 +257,235 @@ def shares_exploded(results: Results) -> dict[str, list[float]]:
     }
 
 
+BLUE, ORANGE, GREEN, PINK, SKY, RED = (
+    lab.COLOURS[name] for name in ("blue", "orange", "green", "purple", "sky", "vermilion")
+)
+STYLES: dict[str, dict[str, Any]] = {  # a wide line can be seen under the thin one upon it
+    "Elman": {"color": RED},
+    "IRNN": {"color": PINK},
+    "LSTM": {"color": BLUE},
+    "GRU": {"color": GREEN, "linewidth": 8, "alpha": 0.6},
+    "simplified GRU": {"color": ORANGE, "linestyle": "--"},
+}
+BACK = "steps back from the loss"
+
+
+def kept(runs: list[ThroughTime], field: str = "state") -> np.ndarray:
+    """The share of a gradient that is left, the last step first: the median over starts."""
+    sizes = [getattr(run, field)[::-1] for run in runs]
+    return np.median([size / size[0] for size in sizes], axis=0)
+
+
+def from_steps(runs: list[ThroughTime], a: int, b: int) -> float:
+    """The share of dL/dW_hh that a + 1 to b steps from the end add: the mean over starts."""
+    return float(np.mean([run.weight[::-1][a:b].sum() / run.weight.sum() for run in runs]))
+
+
+def plain(name: str) -> str:
+    """A name with the bias itself: "LSTM, f = sig(5)" is "LSTM, bias 5" in a picture."""
+    return re.sub(r"\w = sig\((.*?)\)", r"bias \1", name)
+
+
+def short(value: float) -> str:
+    """One digit and a power of ten: 3e-24.
+
+    >>> short(0.00004), short(27.0)
+    ('4e-5', '27')
+    """
+    return f"{value:.0e}".replace("e-0", "e-") if not 0.01 < value < 1000 else f"{value:.2g}"
+
+
+def time_picture(results: Results) -> lab.Picture:
+    """Six panels on recurrent networks."""
+    times = results.times
+    closed = [name for name in times if "sig" not in name and name != "IRNN"]
+    holding = ["IRNN", *(name for name in times if "sig" in name and name not in LSTMS)]
+    gains = list(results.starts)
+    starts = len(results.starts[gains[0]])
+    share = {name: np.array(found) for name, found in shares_exploded(results).items()}
+
+    def style(name: str) -> dict[str, Any]:
+        return {"label": plain(name)} | STYLES[name.partition(",")[0]]
+
+    def half_open(axes: Any) -> None:
+        for name in closed:
+            axes.semilogy(kept(times[name]), **style(name))
+        axes.set(xlabel=BACK, ylabel="|dL/dh_t| / |dL/dh_T|")
+        axes.legend()
+
+    def held(axes: Any) -> None:
+        for name in holding:
+            axes.plot(kept(times[name]), **style(name))
+        axes.set(xlabel=BACK, ylabel="|dL/dh_t| / |dL/dh_T|", ylim=0)
+        axes.legend(loc="lower left")
+
+    def cell(axes: Any) -> None:
+        for name, colour in zip(LSTMS, (SKY, BLUE), strict=True):
+            h, c = kept(times[name]), kept(times[name], "cell")
+            axes.semilogy(
+                h, "--", color=colour, linewidth=5, alpha=0.7, label=f"{plain(name)}: dL/dh"
+            )
+            axes.semilogy(c, color=colour, label=f"{plain(name)}: dL/dc")
+        axes.set(xlabel=BACK, ylabel="share that is left")
+        axes.legend()
+
+    def weight(axes: Any) -> None:
+        names = list(times)[::-1]
+        begin = np.zeros(len(names))
+        bounds = (0, NEAR, T // 2, T)
+        for k, (a, b) in enumerate(itertools.pairwise(bounds)):
+            parts = np.array([100 * from_steps(times[name], a, b) for name in names])
+            label = f"{a + 1} to {b} steps back"
+            axes.barh(
+                range(len(names)), parts, left=begin, color=(SKY, ORANGE, RED)[k], label=label
+            )
+            begin += parts
+        axes.set_yticks(range(len(names)), [plain(name) for name in names], fontsize=12)
+        axes.set(
+            xlabel="share of dL/dW_hh, %, mean of the starts",
+            xlim=(0, 100),
+            ylim=(-0.5, len(names) + 2.5),
+        )
+        axes.legend(loc="upper center")
+
+    def paths(axes: Any) -> None:
+        for name, colour in zip(LSTMS, (SKY, BLUE), strict=True):
+            for path, line in (("cell path", "o-"), ("other paths", "s--")):
+                found = [[start[f"{name}: {path}"] for start in results.starts[g]] for g in gains]
+                low, middle, high = np.quantile(found, (0.05, 0.5, 0.95), axis=1)
+                axes.loglog(gains, middle, line, color=colour, label=f"{plain(name)}: {path}")
+                axes.fill_between(gains, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_xticks(gains, [f"{gain:g}" for gain in gains])
+        axes.minorticks_off()
+        axes.set(xlabel="W_hh, times the default (band: 90 % of the starts)")
+        axes.set(ylabel="|dL/dc_0| / |dL/dc_T|", ylim=(None, 1e22))
+        axes.legend(loc="upper left")
+
+    def exploded(axes: Any) -> None:
+        rows = [name for name in share if "other" not in name]  # or as good as all paths
+        table = np.array([100 * share[name] for name in rows])
+        axes.imshow(table, cmap="Oranges", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(table):
+            colour = "white" if value > 70 else "black"
+            axes.text(column, row, f"{value:.0f} %", ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(gains)), [f"{gain:g}" for gain in gains])
+        axes.set_yticks(range(len(rows)), [plain(row).replace(": ", ":\n") for row in rows])
+        axes.set_xlabel(f"W_hh, times the default ({starts} starts each)")
+        axes.grid(False)
+
+    left = {name: float(kept(runs)[-1]) for name, runs in times.items()}
+    cells = [float(kept(times[name], "cell")[-1]) for name in LSTMS]
+    near = min(from_steps(times[name], 0, NEAR) for name in closed)
+    far = [from_steps(times[name], T // 2, T) for name in times if name not in closed]
+    cell_path, other = (round(starts * share[f"LSTM: {kind} path{s}"][-1])
+                        for kind, s in (("cell", ""), ("other", "s")))  # fmt: skip
+    return lab.Picture(
+        [
+            lab.Panel(
+                "half-open",
+                f"With gates half open an LSTM leaves {short(left['LSTM'])} of the gradient after "
+                f"{T} steps, a GRU {short(left['GRU'])}, Elman's network {short(left['Elman'])}",
+                half_open,
+            ),
+            lab.Panel(
+                "held",
+                f"A GRU whose gate begins with a bias of 5 keeps {left[holding[1]]:.2f}, an "
+                f"identity for W_hh {left['IRNN']:.2f}",
+                held,
+            ),
+            lab.Panel(
+                "cell",
+                f"{T} steps back an LSTM's dL/dc is {short(cells[1])} times as large with a forget "
+                f"bias of 5, and {short(cells[0])} times without",
+                cell,
+            ),
+            lab.Panel(
+                "weight",
+                f"{100 * near:.0f} % or more of dL/dW_hh come from {NEAR} steps; where gates "
+                f"hold, {100 * min(far):.0f} to {100 * max(far):.0f} % from beyond {T // 2}",
+                weight,
+            ),
+            lab.Panel(
+                "paths",
+                f"At {gains[-1]:g} times W_hh an LSTM's cell path grows {EXPLODED}-fold in "
+                f"{cell_path} of {starts} starts, its other paths in {other}",
+                paths,
+            ),
+            lab.Panel(
+                "exploded",
+                f"Every network may explode, to {EXPLODED} times the gradient in {T} steps; an "
+                "LSTM's cell path may not",
+                exploded,
+            ),
+        ],
+        columns=3,
+    )
+
+
+def layers_picture(results: Results) -> lab.Picture:
+    """Four panels on products of numbers and of matrices."""
+    ends = [[run[-1] for run in results.layers[shared, 1.0]] for shared in (True, False)]
+    limits = (min(map(min, ends)) / 2, max(map(max, ends)) * 2)
+
+    def powers(axes: Any) -> None:
+        steps = np.arange(1000)
+        for w, colour in ((1.01, RED), (1.0, GREEN), (0.99, BLUE)):
+            axes.semilogy(steps, w**steps, color=colour, label=f"w = {w:g}")
+        axes.set(xlabel="n", ylabel="w^n")
+        axes.legend()
+
+    def remedies(axes: Any) -> None:
+        for row, runs in enumerate(reversed(results.remedies.values())):
+            shares = [run[0] / run[-1] for run in runs]
+            axes.plot([min(shares), max(shares)], [row, row], color=SKY, linewidth=5)
+            axes.semilogx(np.median(shares), row, "o", color=BLUE)
+        axes.set_yticks(range(len(results.remedies)), list(results.remedies)[::-1])
+        axes.set_xlabel("|dL/dx_1| / |dL/dx_last| (line: all starts, dot: median)")
+
+    def growing(shared: bool, colour: str) -> Callable[[Any], None]:
+        def draw(axes: Any) -> None:
+            for run in results.layers[shared, 1.0]:
+                axes.semilogy(run, color=colour, linewidth=1.2)
+            axes.set(xlabel="layers", ylabel="length of the gradient", ylim=limits)
+
+        return draw
+
+    middle = {name: np.median([run[0] / run[-1] for run in runs])
+              for name, runs in results.remedies.items()}  # fmt: skip
+    good = [name for name, share in middle.items() if share > 0.05]
+    return lab.Picture(
+        [
+            lab.Panel(
+                "powers",
+                f"After 999 steps a factor of 0.99 leaves {short(results.powers[0.99])}, and 1.01 "
+                f"makes {results.powers[1.01]:,.0f} of 1",
+                powers,
+            ),
+            lab.Panel(
+                "remedies",
+                f"{DEPTH} layers of sigmoids leave {short(middle['sigmoid'])} of a gradient; "
+                f"{len(good)} of {len(middle) - 1} remedies keep more than 0.05",
+                remedies,
+            ),
+            lab.Panel(
+                "shared",
+                f"One matrix used {LAYERS} times makes a length of 1 anything from "
+                f"{short(min(ends[0]))} to {short(max(ends[0]))}",
+                growing(True, RED),
+            ),
+            lab.Panel(
+                "independent",
+                f"{LAYERS} independent matrices leave {short(min(ends[1]))} to "
+                f"{short(max(ends[1]))} of it, on the same scale",
+                growing(False, BLUE),
+            ),
+        ]
+    )
+
+
+# The story.
+
+
 def spread(values: list[float]) -> str:
     """The median, and the smallest and the largest."""
     return f"{np.median(values):8.1e}  ({min(values):.0e} to {max(values):.0e})"
@@ -353,8 +498,10 @@ def tell(options: argparse.Namespace) -> None:
     gains = (1.0, 8.0) if options.quick else (1.0, 2.0, 4.0, 8.0)
 
     print("w^999 and its gradient 999 w^998, the power computed as 999 steps of a linear unit:\n")
+    powers: dict[float, float] = {}
     for w in (0.01, 0.99, 1.0, 1.01):
         value, gradient = power(w, 999, device)
+        powers[w] = value
         print(f"  w = {w:<4}  {value:12.6g}  {gradient:12.6g}")
 
     ys, gradient = chain_of_sigmoids()
@@ -395,14 +542,18 @@ def tell(options: argparse.Namespace) -> None:
     print(f"\nHow often it explodes, |dL/dstate_0| > {EXPLODED} |dL/dstate_T|, in {starts} random")
     print("starts, with W_hh so many times the default; and the median growth (of an LSTM's c):\n")
     found = {gain: [growths(gain, device) for _ in range(starts)] for gain in gains}
-    results = Results(times, found, remedies, layers)
+    results = Results(powers, times, found, remedies, layers)
     print(f"  {'':30}" + "".join(f"{f'x {gain:g}':>17}" for gain in gains))
     for name, shares in shares_exploded(results).items():
         medians = [np.median([start[name] for start in found[gain]]) for gain in gains]
         cells = zip(shares, medians, strict=True)
         print(f"  {name:30}" + "".join(f"{round(s * starts):7} {m:9.0e}" for s, m in cells))
 
-    print(f"\npicture   {draw(results, Path('runs', 'vanishing'))}")
+    folder = Path("runs", "vanishing")
+    print("\npictures  ", end="")
+    print(lab.draw_picture(time_picture(results), folder / "vanishing", options))
+    print("          ", end="")
+    print(lab.draw_picture(layers_picture(results), folder / "layers", options))
 
 
 def main() -> None:
@@ -412,6 +563,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<number>")
     parser.add_argument("--seed", type=int, default=1, help="decides all weights and inputs")
     parser.add_argument("--starts", type=int, help="random starts that may explode (200)")
+    lab.add_picture_options(parser)
     try:
         tell(parser.parse_args())
     except KeyboardInterrupt:

@@ -32,12 +32,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, optim, rnn
+from tinygrad_rnn import lab, nn, optim, rnn
 
 STEPS, SINES = 320, 5
 PERIODS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -142,30 +142,45 @@ def parameters(entry: Entry) -> int:
     return sum(parameter.size for parameter in Generator(entry.make()).parameters())
 
 
-def draw(waves: list[np.ndarray], runs: dict[str, list[list[Run]]], folder: Path) -> str:
-    """Waveforms, and what every network with seed 1 makes of them; says where the picture is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
-    figure = Figure(figsize=(11, 1.7 * len(waves) + 0.8), layout="constrained")
-    grid = figure.subplots(len(waves), len(runs), sharex=True, sharey=True, squeeze=False)
-    colours = ("#e69f00", "#d55e00", "#0072b2")
-    for row, wave in enumerate(waves):
-        for axes, name, colour in zip(grid[row], runs, colours, strict=True):
-            run = runs[name][row][0]
-            axes.plot(wave.ravel(), color="0.75", linewidth=3)
-            axes.plot(run.values, color=colour, linewidth=1)
-            axes.set_title(f"{name}: mean square error {run.error:.2g}", fontsize=9)
-            axes.set_ylim(-1.15, 1.15)
-            axes.grid(alpha=0.3)
-        grid[row, 0].set_ylabel(f"waveform {row + 1}")
-    for axes in grid[-1]:
-        axes.set_xlabel("step")
-    figure.suptitle("Grey: the waveform; in colour: what the network says (seed 1)")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "waveform.png", dpi=120)
-    return str(folder / "waveform.png")
+def picture(waves: list[np.ndarray], runs: dict[str, list[list[Run]]]) -> lab.Picture:
+    """Waveforms, what every network with seed 1 makes of them, and the errors of all."""
+    colours = {"Elman": "orange", "LSTM": "vermilion", "Clockwork": "blue"}
+    errors = {name: np.array([[run.error for run in row] for row in runs[name]]) for name in runs}
+
+    def traces(row: int) -> Callable[[Any], None]:
+        def draw(axes: Any) -> None:
+            for k, name in enumerate(reversed(runs)):
+                colour = lab.COLOURS[colours[name]]
+                axes.plot(2.5 * k + waves[row].ravel(), color="0.7", linewidth=6)
+                axes.plot(2.5 * k + runs[name][row][0].values, color=colour, linewidth=1.8)
+            axes.set_yticks(2.5 * np.arange(len(runs)), list(runs)[::-1])
+            axes.set_xlabel("step (grey: the waveform, -1 to 1)")
+
+        return draw
+
+    def all_errors(axes: Any) -> None:
+        for k, name in enumerate(reversed(runs)):
+            found = errors[name].ravel()
+            axes.semilogx(found, np.full(found.size, k), "o", color=lab.COLOURS[colours[name]],
+                          alpha=0.6, markersize=11)  # fmt: skip
+        power = [float(np.mean(wave**2)) for wave in waves]
+        axes.axvspan(min(power), max(power), color="0.8", label="what saying 0 would cost")
+        axes.set_yticks(range(len(runs)), list(runs)[::-1])
+        axes.set(xlabel="mean square error", ylim=(-0.5, len(runs) - 0.2))
+        axes.legend(loc="upper left")
+
+    panels = [
+        lab.Panel(
+            f"waveform{row + 1}",
+            f"Waveform {row + 1}, mean square error: "
+            + ", ".join(f"{name} {runs[name][row][0].error:.1g}" for name in runs),
+            traces(row),
+        )
+        for row in range(len(waves))
+    ]
+    wins = np.sum(errors["Clockwork"] <= errors["LSTM"])
+    title = f"The Clockwork is ahead of the LSTM in {wins} of {errors['LSTM'].size} pairs"
+    return lab.Picture([*panels, lab.Panel("errors", title, all_errors)])
 
 
 # The story.
@@ -198,7 +213,8 @@ def tell(options: argparse.Namespace) -> None:
     wins = np.sum(errors["Clockwork"] <= errors["LSTM"])
     print(f"\nClockwork at or below LSTM, same waveform and seed: {wins} of {errors['LSTM'].size}.")
     print(f"{time.perf_counter() - start:.0f} s")
-    print(f"picture   {draw(waves, runs, Path('runs', 'waveform'))}")
+    path = Path("runs", "waveform", "waveform")
+    print(f"picture   {lab.draw_picture(picture(waves, runs), path, options)}")
 
 
 def spread(errors: np.ndarray | list[float]) -> str:
@@ -218,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many for each waveform, from 1 (3)")
     parser.add_argument("--waveforms", type=int, help="how many, from 1 (5)")
     parser.add_argument("--updates", type=int, help="of each network (1000)")
+    lab.add_picture_options(parser)
     options = parser.parse_args()
     usual = (1, 1, 100) if options.quick else (3, 5, 1000)
     for name, number in zip(("seeds", "waveforms", "updates"), usual, strict=True):

@@ -40,7 +40,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import data, nn, optim, rnn, training
+from tinygrad_rnn import data, lab, nn, optim, rnn, training
 
 # The settings, one row for each preset.
 
@@ -90,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="decides the first weights and what is dropped")
     add("--folder", type=Path, help="where the run is kept; a new one in runs/word_lm if not given")
     add("--resume", action="store_true", help="go on from the last checkpoint of a run like this")
+    lab.add_picture_options(parser)
     return parser
 
 
@@ -174,28 +175,30 @@ def rate(setting: Setting, updates: int, per_epoch: int) -> float:
     return setting.lr * setting.decay ** max(updates // per_epoch + 1 - setting.flat, 0)
 
 
-def draw(folder: Path, title: str, counting: float) -> str:
-    """Perplexity after each epoch as a picture, from the file of metrics; says where it is."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'not drawn: matplotlib is missing; pip install "tinygrad_rnn[lab]"'
+def picture(folder: Path, name: str, counting: float) -> lab.Picture:
+    """Perplexity after each epoch, from the file of metrics."""
     rows = training.read_metrics(folder / "metrics.csv")
     epochs = np.array([row["epoch"] for row in rows])
     nats = np.log([row["perplexity"] for row in rows])
     numbers = np.unique(epochs)
     reading = [np.exp(np.mean(nats[epochs == number])) for number in numbers]
     watched = np.array([(row["epoch"], row["valid"]) for row in rows if "valid" in row])
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.semilogy(numbers, reading, "o-", color="#08519c", label="while it reads, with dropout")
-    axes.semilogy(*watched.T, "o-", color="#d94801", label="validation text")
-    axes.axhline(counting, color="#555555", linestyle="--", label="trigrams, validation text")
-    axes.set(title=title, xlabel="epochs", ylabel="perplexity")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(folder / "perplexity.png", dpi=150)
-    return str(folder / "perplexity.png")
+
+    def perplexities(axes: Any) -> None:
+        blue, red = lab.COLOURS["blue"], lab.COLOURS["vermilion"]
+        axes.semilogy(numbers, reading, "o-", color=blue, label="while it reads, with dropout")
+        axes.semilogy(*watched.T, "s-", color=red, label="validation text")
+        axes.axhline(counting, color="black", linestyle="--", label="trigrams, validation text")
+        axes.yaxis.set_major_formatter("{x:.0f}")
+        axes.yaxis.set_minor_formatter("{x:.0f}")
+        axes.tick_params(axis="y", which="minor", labelsize=12)
+        axes.set(xlabel="epochs", ylabel="perplexity (logarithmic)")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+
+    last = watched[-1, 1]
+    title = f"{name}: perplexity {last:.1f} on the validation text, where trigrams have "
+    return lab.Picture([lab.Panel("perplexity", f"{title}{counting:.1f}", perplexities)])
 
 
 # The story.
@@ -287,7 +290,8 @@ def tell(options: argparse.Namespace) -> None:
         found = perplexity(model, watched), perplexity(model, last)
     speed = trainer.updates * setting.length * setting.batch_size / trainer.seconds
     print(f"\nafter {trainer.seconds:,.0f} s, {speed:,.0f} words per second with all evaluations")
-    print(f"picture   {draw(folder, title, counting[0])}\n")
+    drawn = lab.draw_picture(picture(folder, title, counting[0]), folder / "perplexity", options)
+    print(f"picture   {drawn}\n")
     print(f"{'perplexity':28}{'validation':>12}{'test':>10}")
     print(f"{'trigrams, Kneser-Ney':28}{counting[0]:12.2f}{counting[1]:10.2f}")
     print(f"{title:28}{found[0]:12.2f}{found[1]:10.2f}")

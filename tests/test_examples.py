@@ -25,6 +25,15 @@ def test_help_says_what_is_to_be_seen(example: Path) -> None:
 
 
 @each
+def test_what_draws_takes_the_options_of_a_picture(example: Path) -> None:
+    if "lab.draw_picture(" not in example.read_text("utf-8"):
+        pytest.skip("draws nothing")
+    said = run_python("-W", "error", example, "--help").stdout
+    assert "--panels" in said
+    assert "--format" in said
+
+
+@each
 def test_a_device_that_is_not_there(example: Path) -> None:
     command = [sys.executable, "-W", "error", example, "--quick", "--device", "abacus"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -45,11 +45,13 @@ def test_what_a_network_sees(program: ModuleType, network: str) -> None:
 def test_forward_guesses_and_bidirectional_knows(program: ModuleType) -> None:
     """Exactly half of balanced pairs, whatever was learnt."""
     options = argparse.Namespace(sentences=200, epochs=8, size=16, device="cpu")
-    third, others = program.train("Elman", options, seed=5)
+    third, others, names = program.train("Elman", options, seed=5)
     assert third == 50
+    assert names[0] == pytest.approx(names[1], abs=1e-6)
     assert others > 95
-    third, others = program.train("bidirectional", options, seed=5)
+    third, others, names = program.train("bidirectional", options, seed=5)
     assert third > 99
+    assert names[0] > 0.9 > 0.1 > names[1]
     assert others > 95
 
 

@@ -579,7 +579,7 @@ def test_nothing_is_kept_alive(unroll: bool) -> None:
 def test_a_printed_tape_says_where_its_lines_are_from() -> None:
     model, x = randomise(Model(unroll=True)), draw(T, B, I)
     with lab.look():
-        text = str(tg.Tape.of(model(x)))
+        text = tg.Tape.of(model(x)).listing(unfold=True)
     line = EQUATIONS[-1][1]
     assert f"   # encoder.layers.1.backward_layer.cell, step 3, reversed, {line}" in text
     assert f"   # head, {line_of('return self.head(y)')}" in text

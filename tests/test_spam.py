@@ -30,7 +30,8 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert found["always ham"][1:] == [0, 0, 0]
     assert found["LSTM"][0] > found["bag of words"][0] > found["always ham"][0] > 80
     assert found["LSTM"][3] > 80 > found["bag of words"][3]
-    assert not list(tmp_path.iterdir())
+    drawn = tmp_path / "runs" / "spam" / "spam.png"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [drawn]
 
 
 def test_a_file_of_a_user(

@@ -161,6 +161,9 @@ class CuPyBackend(Backend):
         if self.several:
             array.device.use()
 
+    def wait(self, array: CuPyArray) -> None:
+        array.device.synchronize()
+
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """CuPy compiles at the first launch and keeps the binary in the user's kernel cache."""
         kernel = self._kernels.get((source, name))

@@ -108,6 +108,9 @@ class Backend(ABC):
     def use(self, array: Array) -> None:  # noqa: B027 - nothing to do where there is one
         """Make the device of ``array`` the current one, until a call of ``there`` ends."""
 
+    def wait(self, array: Array) -> None:  # noqa: B027 - nothing to do where results are there
+        """Wait until all work on the device of ``array`` is done."""
+
     def compile_kernel(self, source: str, name: str) -> KernelLaunch | None:
         """The kernel ``name`` of a CUDA C source, or None where there are no kernels."""
         return None

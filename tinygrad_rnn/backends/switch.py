@@ -30,6 +30,8 @@ class Switch(io.IOBase, Generic[V, G]):
     variable : what is switched.
     change : gives the new value from that of before.
     gives : what ``with ... as`` gives, from the value of before.
+    after : called with None when the block has been left and the state is as before; what it raises
+        leaves the block.
     """
 
     closed = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
@@ -41,13 +43,15 @@ class Switch(io.IOBase, Generic[V, G]):
         variable: ContextVar[V],
         change: Callable[[V], V],
         gives: Callable[[V], G] = lambda before: None,
+        after: Callable[[None], None] | None = None,
     ) -> None:
         tokens: list[Token[V]] = []
-        self._given, self._tokens = (who, variable, change, gives), tokens
-        self.close = partial(next, map(variable.reset, iter(tokens.pop, None)))
+        self._given, self._tokens = (who, variable, change, gives, after), tokens
+        leaving = map(variable.reset, iter(tokens.pop, None))
+        self.close = partial(next, leaving if after is None else map(after, leaving))
 
     def __enter__(self) -> G:  # pyright: ignore[reportIncompatibleMethodOverride]
-        _, variable, change, gives = self._given
+        _, variable, change, gives, _ = self._given
         depth, before = len(self._tokens), variable.get()
         given, after = gives(before), change(before)
         try:
@@ -60,7 +64,11 @@ class Switch(io.IOBase, Generic[V, G]):
 
     def __call__(self, function: F) -> F:
         """The function with the switch on whenever its body runs; off while a generator waits."""
-        return _decorated(self._given[0], partial(Switch, *self._given), function)
+        return _decorated(self._given[0], self.again, function)
+
+    def again(self) -> Switch[V, G]:
+        """A switch like this one, for another block."""
+        return Switch(*self._given)
 
 
 def _decorated(who: str, switch: Callable[[], Switch[Any, Any]], function: Any) -> Any:

@@ -1,19 +1,20 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
-from tinygrad_rnn.lab.anomaly import AnomalyError, detect_anomaly
+from tinygrad_rnn.lab.anomaly import detect_anomaly, explain
 from tinygrad_rnn.lab.contributions import Contributions, contributions
 from tinygrad_rnn.lab.directions import path_directions, random_directions
+from tinygrad_rnn.lab.drawing import draw
+from tinygrad_rnn.lab.finding import AnomalyError, Finding
 from tinygrad_rnn.lab.flow import GradientFlow, gradient_flow
 from tinygrad_rnn.lab.flow_of_layer import LayerFlow
 from tinygrad_rnn.lab.gates import Saturation
+from tinygrad_rnn.lab.model_summary import Summary, summary
 from tinygrad_rnn.lab.monitor import Monitor
-from tinygrad_rnn.lab.picture import (
-    COLOURS,
-    Panel,
-    Picture,
-    add_picture_options,
-    draw_picture,
-)
+from tinygrad_rnn.lab.page import to_html
+from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture, add_picture_options, draw_picture
+from tinygrad_rnn.lab.profiling import Loops, Profile, profile
+from tinygrad_rnn.lab.ranges import Range
+from tinygrad_rnn.lab.replayed import Replayed, stages
 from tinygrad_rnn.lab.strip import Strip
 from tinygrad_rnn.lab.surface import Surface, surface
 from tinygrad_rnn.lab.telling import Telling, Unit
@@ -24,14 +25,20 @@ __all__ = [
     "COLOURS",
     "AnomalyError",
     "Contributions",
+    "Finding",
     "GradientFlow",
     "LayerFlow",
+    "Loops",
     "Monitor",
     "Origin",
     "Panel",
     "Picture",
+    "Profile",
+    "Range",
+    "Replayed",
     "Saturation",
     "Strip",
+    "Summary",
     "Surface",
     "Telling",
     "Unit",
@@ -39,11 +46,17 @@ __all__ = [
     "add_picture_options",
     "contributions",
     "detect_anomaly",
+    "draw",
     "draw_picture",
+    "explain",
     "gradient_flow",
     "look",
     "path_directions",
+    "profile",
     "random_directions",
+    "stages",
+    "summary",
     "surface",
+    "to_html",
     "units",
 ]

@@ -98,26 +98,23 @@ class LayerFlow:
         """The eigenvalues of each step's Jacobian, (T, S), complex, in no order."""
         return np.linalg.eigvals(self._jacobians())
 
-    @cached_property
-    def _products(self) -> dict[int, np.ndarray]:
-        return {}
-
-    def products(self, steps: int) -> np.ndarray:
+    def products(self, *steps: int) -> np.ndarray:
         """The singular values (S,) of ds_n/ds_{n-k}, the product of the last k Jacobians, the
-        largest first. n is the last step whose state the loss depends on.
+        largest first, for each k (len(steps), S). n is the last step whose state the loss depends
+        on.
 
         They are computed in float64; those that are 1e-16 of the largest are rounding.
         """
         many = int(self.back.max()) + 1
-        if not 1 <= steps <= many:
-            raise ValueError(f"products: expected 1 to {many} steps, got {steps}")
-        if steps not in self._products:
-            jacobians = self._jacobians().astype(np.float64)
-            product = np.eye(jacobians.shape[1])
-            for k in range(steps):
-                product = product @ jacobians[self.back == k][0]
-            self._products[steps] = np.linalg.svd(product, compute_uv=False)
-        return self._products[steps]
+        if not steps or not 1 <= min(steps) <= max(steps) <= many:
+            raise ValueError(f"products: expected numbers of steps from 1 to {many}, got {steps}")
+        jacobians, found = self._jacobians(), {}
+        product = np.eye(jacobians.shape[1])
+        for k in range(max(steps)):
+            product = product @ jacobians[self.back == k][0].astype(np.float64)
+            if k + 1 in steps:
+                found[k + 1] = np.linalg.svd(product, compute_uv=False)
+        return np.array([found[k] for k in steps])
 
     def product_lengths(self) -> list[int]:
         """Some k from 1 to all steps, evenly on a logarithmic scale."""

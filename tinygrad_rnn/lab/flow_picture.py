@@ -49,7 +49,10 @@ def _states(flows: Sequence[LayerFlow]) -> Panel:
     least = min(kept, key=lambda name: kept[name][0])
     ratio, steps = kept[least]
     where = f"{least}: " if len(flows) > 1 else ""
-    title = f"{where}{steps} steps back dL/d{flows[0].fields[0]} is {ratio:.1g} times the last one"
+    state = f"dL/d{flows[0].fields[0]}"
+    title = f"{where}{steps} steps back {state} is {ratio:.1g} times the last one"
+    if all(0.1 < share < 10 for share, _ in kept.values()):
+        title = f"{state} keeps its size over {steps} steps" + " in every layer" * (len(flows) > 1)
 
     def draw(axes: Any) -> None:
         for k, flow in enumerate(flows):
@@ -105,7 +108,7 @@ def _products(flows: Sequence[LayerFlow]) -> Panel:
     found = []
     for flow in flows:
         lengths = flow.product_lengths()
-        found.append((flow.name, lengths, np.array([flow.products(k) for k in lengths])))
+        found.append((flow.name, lengths, flow.products(*lengths)))
     largest, many = max((values[-1, 0], lengths[-1]) for _, lengths, values in found)
     title = f"Of no small change of the state more than {largest:.1g} is left after {many} steps"
     if largest > 1:
@@ -134,6 +137,8 @@ def _gates(flow: LayerFlow) -> Panel:
     sums = {n: float(np.nanmean(gate.low + gate.high)) for n, gate in flow.saturation.items()}
     most = max(sums, key=lambda name: sums[name])
     title = f"{100 * sums[most]:.0f} % of {most} is saturated, of other gates less"
+    if sums[most] < 0.005:
+        title = "No gate is saturated"
     highest = max(float(np.nanmax([g.low, g.high])) for g in flow.saturation.values())
 
     def draw(axes: Any) -> None:

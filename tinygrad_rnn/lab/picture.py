@@ -32,13 +32,15 @@ WIDTH, HEIGHT = 19.2, 10.8
 ALONE = 1.5
 """How many times larger text and lines are in a panel by itself, which has as many pixels."""
 TEXT = 14
-"""The size of text in points; titles have 4 more."""
+"""The size of text in points; titles have 2 more."""
 STYLE = {
     "font.size": TEXT,
-    "axes.titlesize": TEXT + 4,
+    "axes.titlesize": TEXT + 2,
     "axes.titlelocation": "left",
     "axes.labelsize": TEXT,
     "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler('color', {[*COLOURS.values()]})",
     "grid.alpha": 0.3,
     "legend.fontsize": TEXT,
     "xtick.labelsize": TEXT,
@@ -161,18 +163,22 @@ class Picture:
         columns = min(columns, len(panels))
         rows = -(-len(panels) // columns)
         width, height = WIDTH / scale, HEIGHT / scale
-        letters = int(72 * width / columns / (0.62 * STYLE["axes.titlesize"]))
-        content = io.BytesIO()
+        content, drawn = io.BytesIO(), []
         with rc_context(STYLE):  # pyright: ignore[reportArgumentType]
             figure = Figure((width, height), layout="constrained")
             figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)  # pyright: ignore
             for k, panel in enumerate(panels):
                 axes = figure.add_subplot(rows, columns, k + 1, projection=panel.projection)
                 panel.draw(axes)
-                axes.set_title(textwrap.fill(panel.title, letters), parse_math=False)
                 _take_names_literally(axes)
+                drawn.append(axes)
             if self.note:
                 figure.supxlabel(self.note, fontsize=TEXT, color=COLOURS["vermilion"])
+            figure.draw_without_rendering()  # so that all has a size, which titles are broken to
+            for axes, panel in zip(drawn, panels, strict=True):
+                title = axes.set_title(panel.title or " ", parse_math=False)
+                letter = title.get_window_extent().width / len(title.get_text())
+                title.set_text(_broken(panel.title, max(int(axes.bbox.width / letter), 12)))
             figure.savefig(content, format=kind, dpi=100 * scale)
         return content.getvalue()
 
@@ -186,6 +192,13 @@ class Picture:
     def __str__(self) -> str:
         width = max(len(panel.name) for panel in self.panels)
         return "\n".join(f"{panel.name:{width}}  {panel.title}" for panel in self.panels)
+
+
+def _broken(text: str, letters: int) -> str:
+    """Lines of so many letters at most; what "=" joins and what "%" belongs to stay together."""
+    joined = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    joined = joined.replace(" %", "\N{NO-BREAK SPACE}%")
+    return textwrap.fill(joined, letters).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _take_names_literally(axes: Any) -> None:
@@ -220,4 +233,6 @@ def draw_picture(
         files = picture.save(f"{os.fspath(path)}.{options.format}", panels=options.panels)
     except ImportError as error:
         return f"not drawn: {error}"
-    return ", ".join(map(str, files))
+    if not options.panels:
+        return str(files[0])
+    return f"{os.fspath(path)}-*.{options.format}, {len(files)} panels"

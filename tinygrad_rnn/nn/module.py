@@ -14,7 +14,7 @@ from tinygrad_rnn.nn.parameter import Buffer, Parameter
 from tinygrad_rnn.nn.place import inside, is_outside
 from tinygrad_rnn.nn.state import fitted
 from tinygrad_rnn.nn.weights import WeightsError, open_weights, write_weights
-from tinygrad_rnn.tape import Handle, current_modes
+from tinygrad_rnn.tape import Handle, current_modes, html_paragraph, html_table
 from tinygrad_rnn.tensor import Tensor
 
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
@@ -279,7 +279,12 @@ class Module:
 
         A tied parameter counts once; its further names say whose they are.
         """
-        return tree.table(self._named_tensors(Parameter))
+        return tree.table(tree.rows(self._named_tensors(Parameter)))
+
+    def _repr_html_(self) -> str:
+        """The class, and the table of parameters, for notebooks."""
+        head, *rows = tree.rows(self._named_tensors(Parameter))
+        return html_paragraph(type(self).__name__) + html_table(head, rows)
 
     def extra_repr(self) -> str:
         """What is worth saying about this module in a printed tree, such as its sizes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn.nn.parameter import KEPT, Parameter
@@ -119,24 +119,29 @@ def name_parameters(module: Any, attribute: str, value: Any) -> None:
                 parameter.called(f"{name}.{path}")
 
 
-def table(named: Iterable[tuple[str, Parameter]]) -> str:
-    """Name, shape, dtype and number of elements of every parameter, and the sum, as text.
+def rows(named: Iterable[tuple[str, Parameter]]) -> list[tuple[str, ...]]:
+    """Name, shape, dtype and number of elements of every parameter, and the sum, under a head.
 
     A tied parameter comes under each of its names, and counts once.
     """
     names: dict[int, str] = {}
-    rows, total = [("name", "shape", "dtype", "elements", "")], 0
+    found: list[tuple[str, ...]] = [("name", "shape", "dtype", "elements", "")]
+    total = 0
     for name, p in named:
         first = names.setdefault(id(p), name)
         count, note = f"{p.size:,}", "" if p.requires_grad else "no gradient"
         if first != name:
             count, note = "", f"tied to {first}"
         total += p.size if first == name else 0
-        rows.append((name, str(tuple(p.shape)), str(p.dtype), count, note))
-    rows.append(("total", "", "", f"{total:,}", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        found.append((name, str(tuple(p.shape)), str(p.dtype), count, note))
+    return [*found, ("total", "", "", f"{total:,}", "")]
+
+
+def table(found: Sequence[tuple[str, ...]]) -> str:
+    """Such rows as text."""
+    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
     return "\n".join(
         f"{name:{widths[0]}}  {shape:{widths[1]}}  {dtype:{widths[2]}}  {count:>{widths[3]}}"
         f"  {note}".rstrip()
-        for name, shape, dtype, count, note in rows
+        for name, shape, dtype, count, note in found
     )

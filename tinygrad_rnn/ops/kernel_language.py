@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.tape import register_kernel_check
-from tinygrad_rnn.tape.listing import shortened
+from tinygrad_rnn.tape.rows import shortened
 
 Number: TypeAlias = "float | int | bool"
 

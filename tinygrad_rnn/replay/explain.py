@@ -10,10 +10,12 @@ from textwrap import indent
 
 from tinygrad_rnn.replay.emit.choice import loop_reasons, work_on_card
 from tinygrad_rnn.replay.emit.cuda.work import Work
+from tinygrad_rnn.replay.emit.texts import place
 from tinygrad_rnn.replay.passes.gradient import Wanted
 from tinygrad_rnn.replay.passes.plain import VIEWS
-from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Product, Ref, Step
+from tinygrad_rnn.replay.program.loop import ArraySpec, Kernel, Loop, Product, Step
 from tinygrad_rnn.replay.program.program import Names, Op
+from tinygrad_rnn.replay.program.stage import Row, Rows, Section
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.run.replay import Replay
 from tinygrad_rnn.tape import format_bytes
@@ -25,48 +27,72 @@ def explain_replay(replay: Replay, wanted: Wanted | None) -> str:
     ``wanted`` says which gradients are wanted (see ``wanted_of`` in primitive.py), None for none.
     """
     parts = ["the step, as traced", indent(str(replay.program), "  ")]
-    if wanted is None:
-        return "\n".join([*parts, *_compiled("forward, without gradients", replay.inference())])
-    training = replay.training(wanted)
-    parts += _compiled("forward, leaving what backward needs", training.forward)
-    _, compiled = replay.backward_program(wanted, wanted)
-    direction = "T-1" if compiled.reverse else "0"
-    parts += _compiled(f"backward, from t = {direction} on", compiled)
+    for title, compiled in directions(replay, wanted):
+        rows = Rows(Names(compiled.program), replay.program, replay.program)
+        parts += ["", title]
+        for section in as_run(compiled, rows):
+            parts.append(f"  {section.title}")
+            parts += [f"    {row.text}" for row in section.rows]
+        parts += [f"  {note}" for note in notes(compiled)]
     return "\n".join(parts)
 
 
-def _compiled(title: str, compiled: Compiled) -> Iterator[str]:
-    parts, names = compiled.parts, Names(compiled.program)
-    yield ""
-    yield title
-    yield from _section("once", "depends on constants alone", compiled.used_once, names)
-    yield from _section("before", "for all T at once, needs no state", parts.before, names)
-    loop = compiled.plan.loop
-    yield f"  loop: {_count(len(loop.steps), 'step')} at each t"
-    for step in loop.steps:
-        yield f"    {_step(step, loop.arrays)}"
-    yield from _places(compiled, names)
-    yield from _section("after", "for all T at once, no state waits for it", parts.after, names)
+def directions(replay: Replay, wanted: Wanted | None) -> Iterator[tuple[str, Compiled]]:
+    """What is compiled of a step, forward and backward."""
+    if wanted is None:
+        yield "forward, without gradients", replay.inference()
+        return
+    yield "forward, leaving what backward needs", replay.training(wanted).forward
+    _, compiled = replay.backward_program(wanted, wanted)
+    yield f"backward, from t = {'T-1' if compiled.reverse else '0'} on", compiled
+
+
+def as_run(compiled: Compiled, rows: Rows) -> list[Section]:
+    """The parts in which a program is run, in their order."""
+    parts, plan = compiled.parts, compiled.plan
+    loop, names = plan.loop, rows.names
+
+    def section(title: str, ops: Sequence[Op]) -> Section:
+        return Section(title, (*map(rows.line, ops),))
+
+    once = section("once (depends on constants alone):", compiled.used_once)
+    before = section("before (for all T at once, needs no state):", parts.before)
+    steps = [
+        rows.row(step_text(step, loop), ops) for step, ops in zip(loop.steps, plan.ops, strict=True)
+    ]
+    inside = Section(
+        f"loop: {_count(len(steps), 'step')} at each t", (*steps, *_where(compiled, names))
+    )
+    after = section("after (for all T at once, no state waits for it):", parts.after)
+    found = [part for part in (once, before) if part.rows]
+    found += [inside, *[after] * bool(after.rows)]
     if compiled.program.totals:
         sums = ", ".join(dict.fromkeys(map(names.operand, compiled.program.totals)))
-        yield f"    summed over time: {sums}"
-    stacked = sum(_bytes(spec) for spec in loop.arrays if spec.stacked)
-    fixed = sum(_bytes(spec) for spec in loop.arrays if not spec.stacked)
+        last = found[-1]
+        found[-1] = Section(last.title, (*last.rows, Row(f"summed over time: {sums}")))
+    return found
+
+
+def notes(compiled: Compiled) -> Iterator[str]:
+    """What a program takes, by what it is run, and what is slower than it could be."""
+    loop = compiled.plan.loop
+    stacked = sum(bytes_of(spec) for spec in loop.arrays if spec.stacked)
+    fixed = sum(bytes_of(spec) for spec in loop.arrays if not spec.stacked)
     count = sum(spec.stacked for spec in loop.arrays)
     yield (
-        f"  memory: {format_bytes(stacked)} per step in {count} arrays over time, "
+        f"memory: {format_bytes(stacked)} per step in {count} arrays over time, "
         f"{format_bytes(fixed)} in {len(loop.arrays) - count} that stay"
     )
     work = work_on_card(loop, compiled.backend)
     if work is not None:
-        yield f"  per step: {_work(work)}"
-        yield f"  per call, besides: {_around(compiled)}"
+        yield f"per step: {_work(work)}"
+        yield f"per call, besides: {_around(compiled)}"
     reasons = loop_reasons(loop, compiled.backend, compiled.found_loop())
-    for note in [*reasons, *parts.reasons]:
-        yield f"  note: {note}"
+    for note in [*reasons, *compiled.parts.reasons]:
+        yield f"note: {note}"
 
 
-def _places(compiled: Compiled, names: Names) -> Iterator[str]:
+def _where(compiled: Compiled, names: Names) -> Iterator[Row]:
     """Which values the loop's arrays hold."""
     plan = compiled.plan
     arrays = plan.loop.arrays
@@ -76,35 +102,24 @@ def _places(compiled: Compiled, names: Names) -> Iterator[str]:
             held.setdefault(k, names.operand(v))
     if held:
         places = [f"{arrays[k].name} = {held[k]}" for k in sorted(held)]
-        yield f"    where {', '.join(places)}"
+        yield Row(f"where {', '.join(places)}")
 
 
 def _count(number: int, what: str, many: str | None = None) -> str:
     return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
-def _section(title: str, why: str, ops: Sequence[Op], names: Names) -> Iterator[str]:
-    if ops:
-        yield f"  {title} ({why}):"
-        yield from (f"    {names.line(op)}" for op in ops)
-
-
-def _step(step: Step, arrays: Sequence[ArraySpec]) -> str:
-    def place(ref: Ref) -> str:
-        at = "" if ref.time is None else "[t]" if ref.time == 0 else f"[t+{ref.time}]"
-        return f"{arrays[ref.array].name}{at}"
-
+def step_text(step: Step, loop: Loop) -> str:
+    """A step of a loop, on its arrays."""
     if isinstance(step, Product):
         kept = ", constant" if step.constant else ""
-        return (
-            f"product {place(step.out)} {step.out.shape} = {place(step.a)} {step.a.shape} @ "
-            f"{place(step.b)} {step.b.shape}{kept}"
-        )
+        a, b, out = (f"{place(ref, loop)} {ref.shape}" for ref in (step.a, step.b, step.out))
+        return f"product {out} = {a} @ {b}{kept}"
     if isinstance(step, Kernel):
         lines = sum(len(phase.lines) + len(phase.reduces) for phase in step.phases)
-        reads = {place(ref) for phase in step.phases for _, ref in phase.reads}
-        writes = {place(ref) for phase in step.phases for _, ref in phase.writes}
-        writes |= {place(ref) for phase in step.phases for _, _, ref in phase.reduces}
+        reads = {place(ref, loop) for phase in step.phases for _, ref in phase.reads}
+        writes = {place(ref, loop) for phase in step.phases for _, ref in phase.writes}
+        writes |= {place(ref, loop) for phase in step.phases for _, _, ref in phase.reduces}
         widths = " + ".join(str(phase.width) for phase in step.phases)
         return (
             f"kernel over {step.lead} x {widths}: {_count(lines, 'operation')}, reads "
@@ -137,5 +152,6 @@ def _around(compiled: Compiled) -> str:
     return f"{named}, a launch or more each" if named else "nothing"
 
 
-def _bytes(spec: ArraySpec) -> int:
+def bytes_of(spec: ArraySpec) -> int:
+    """The bytes of an array, or of a row of it where it is stacked."""
     return math.prod(spec.shape) * spec.dtype.itemsize

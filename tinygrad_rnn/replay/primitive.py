@@ -123,7 +123,9 @@ def origins_of(program: Program, reverse: bool) -> tuple[tape.Origin, ...]:
 def with_origins(program: Program, origins: Sequence[tape.Origin]) -> Program:
     """The same program, with the origins of another trace than that which it was made in."""
     pairs = zip(program.ops, origins or repeat(None), strict=False)
-    lines = [Op(op.primitive, op.inputs, op.params, op.outputs, origin) for op, origin in pairs]
+    lines = [
+        Op(op.primitive, op.inputs, op.params, op.outputs, [op], origin) for op, origin in pairs
+    ]
     return replace(program, ops=lines)
 
 
@@ -144,7 +146,13 @@ def _reads(replay: Replay, **_: Any) -> str:
     return " ".join(["x", *(f"y{k}" for k in range(len(replay.program.ys)))])
 
 
-_scan = Primitive("scan", _forward, joint_rule=_rule, multiple=True, reads=_reads, fresh=True)
+def _inside(replay: Replay, steps: int, held: Held | None) -> tuple[int, Program]:
+    return steps, replay.program
+
+
+_scan = Primitive(
+    "scan", _forward, joint_rule=_rule, multiple=True, reads=_reads, fresh=True, inside=_inside
+)
 
 
 def apply(

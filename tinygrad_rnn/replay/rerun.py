@@ -21,17 +21,21 @@ def is_replayed(record: Record) -> bool:
     return isinstance(record.params.get("replay"), Replay)
 
 
-def rerun(record: Record, cotangents: Sequence[Any] | None = None) -> None:
+def rerun(
+    record: Record, cotangents: Sequence[Any] | None = None
+) -> tuple[list[list[Any]], list[Any]]:
     """Compute a replayed loop step by step, with every operation shown to the observers.
 
     With the ``cotangents`` of its results the loop is differentiated too, from its last step to its
     first. Every record knows its layer, time step and line, if somebody looked when the loop was
     made; else the time step, and the layer and the line of the loop.
+
+    Gives the outputs, each a list over time, and the last state.
     """
     replay: Replay = record.params["replay"]
     program, steps = replay.program, record.params["steps"]
-    arrays = map(raw, record.inputs)
-    inputs = [Tensor(x, cotangents is not None and x.dtype.kind == "f") for x in arrays]
+    wants = [cotangents is not None and _wants_gradient(x) for x in record.inputs]
+    inputs = [Tensor(raw(x), want) for x, want in zip(record.inputs, wants, strict=True)]
     for x, given in zip(inputs, record.inputs, strict=True):
         x.name = given.name if isinstance(given, tape.Traced) else None
     origin = record.origin or tape.Origin()
@@ -50,7 +54,7 @@ def rerun(record: Record, cotangents: Sequence[Any] | None = None) -> None:
                 series[t] = known[v]
             state = [known[v] for v in program.next_state]
     if cotangents is None:
-        return
+        return outputs, state
     pairs: list[tuple[Tensor, Tensor]] = []
     ends = cotangents[len(outputs) : len(outputs) + len(state)]
     for series, g in zip(outputs, cotangents, strict=False):
@@ -61,3 +65,8 @@ def rerun(record: Record, cotangents: Sequence[Any] | None = None) -> None:
     targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]
     with np.errstate(all="ignore"):
         tape.differentiate([y for y, _ in pairs], [g for _, g in pairs], targets)
+    return outputs, state
+
+
+def _wants_gradient(value: Any) -> bool:
+    return isinstance(value, tape.Traced) and value.needs_grad

@@ -5,8 +5,9 @@ Imports backends/ only. Read record.py first, then primitive.py and walk.py.
 
 from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position, version_of
 from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, register_conform
+from tinygrad_rnn.tape.folding import Group, LayerTotal
 from tinygrad_rnn.tape.hooks import Handle, Watch
-from tinygrad_rnn.tape.listing import format_bytes
+from tinygrad_rnn.tape.html import html_paragraph, html_table
 from tinygrad_rnn.tape.modes import (
     Modes,
     Observer,
@@ -36,6 +37,7 @@ from tinygrad_rnn.tape.origin import (
 )
 from tinygrad_rnn.tape.primitive import Primitive, register_kernel_check
 from tinygrad_rnn.tape.record import Record, Traced, key_of
+from tinygrad_rnn.tape.rows import format_bytes
 from tinygrad_rnn.tape.seed import seed
 from tinygrad_rnn.tape.tape import Tape
 from tinygrad_rnn.tape.tree import in_order, leaves, matched, rebuild, tree_map
@@ -46,7 +48,9 @@ __all__ = [
     "Cotangent",
     "Deferred",
     "Function",
+    "Group",
     "Handle",
+    "LayerTotal",
     "Modes",
     "Observer",
     "Origin",
@@ -65,6 +69,8 @@ __all__ = [
     "differentiate",
     "enable_grad",
     "format_bytes",
+    "html_paragraph",
+    "html_table",
     "in_layer",
     "in_order",
     "in_place",

@@ -1,148 +1,156 @@
-"""A tape as a program to be read: one line for each leaf and each record."""
+"""A tape as a program to be read: as text, and as a table for notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
-from tinygrad_rnn.tape.order import result_key
-from tinygrad_rnn.tape.record import Key, Record, Traced, key_of
+from tinygrad_rnn.tape.folding import Group
+from tinygrad_rnn.tape.html import html_paragraph, html_table
+from tinygrad_rnn.tape.names import span
+from tinygrad_rnn.tape.record import Record, Traced
+from tinygrad_rnn.tape.rows import Row, Rows, format_bytes
+from tinygrad_rnn.tape.statistics import Statistics, together
 
+_SCREEN = 40  # lines up to which a tape is shown value by value
+_WIDTH = 100
+_LEAST = {"kind": 20, "bytes": 9}  # columns that are so wide, though what is in them is shorter
+_OPEN = 100  # rows up to which groups are open in a notebook
 
-class Line(NamedTuple):
-    """One line of the program: what it defines, of what kind and size, and by which call."""
-
-    names: str
-    kind: str
-    nbytes: int
-    call: str
-
-
-def format_bytes(count: int) -> str:
-    """A count of bytes for reading: ``512 B``, ``3.2 KiB``, ``1.5 MiB``."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+COLUMNS = ("kind", "bytes", "values", "gradient", "line")
 
 
-def lines(
-    records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]
-) -> tuple[list[Line], list[str], dict[Key, str]]:
-    """The lines of the program, the names of its results, and those of all values.
+class Arrived(NamedTuple):
+    """What a backward pass brought, in a few numbers: to results of records, and to leaves."""
 
-    ``forward`` says what the records of the forward pass are called, by their positions.
-    """
-    names: dict[Key, str] = {}
-    taken: set[str] = set()
-    listing: list[Line] = []
-    given = _given_names(records, outputs)
-
-    def define(key: Key, name: str | None = None) -> str:
-        if name is None or name in taken or name.startswith("%"):
-            name = f"%{len(names)}"
-        names[key] = name
-        taken.add(name)
-        return name
-
-    def operand(value: Any) -> str:
-        if not isinstance(value, Traced):
-            return f"{value.dtype}{tuple(value.shape)}" if hasattr(value, "dtype") else repr(value)
-        key = key_of(value)
-        if key not in names:
-            array = value.array
-            name = define(key, value.name)
-            role = "leaf" if value.record is None else _source(value.record, forward)
-            kind = f"{array.dtype} {tuple(array.shape)}"
-            listing.append(Line(name, kind, array.nbytes, role))
-        return names[key]
-
-    for record in records:
-        if record.freed:
-            name = define(result_key(record, 0))
-            listing.append(Line(name, "freed", 0, f"{record.primitive.name}(...)"))
-            continue
-        arguments = [_span([operand(value) for value in record.inputs])]
-        arguments += [f"{name}={shortened(repr(value))}" for name, value in record.params.items()]
-        keys = [result_key(record, slot) for slot in range(len(record.results))]
-        defined = [define(key, given.get(key)) for key in keys]
-        kinds = dict.fromkeys(f"{r.dtype} {tuple(r.shape)}" for r in record.results)
-        nbytes = sum(r.nbytes for r in record.results)
-        call = f"{record.primitive.name}({', '.join(arguments)})"
-        note = _note(record, forward)
-        call += note and f"   # {note}"
-        listing.append(Line(_span(defined), " / ".join(kinds), nbytes, call))
-    return listing, [operand(output) for output in outputs], names
+    at_records: Mapping[Record, Statistics]
+    at_leaves: Mapping[Traced, Statistics]
 
 
-def _given_names(records: Sequence[Record], outputs: Sequence[Traced]) -> dict[Key, str]:
-    """The names that somebody gave to values which records have computed.
+class Listing:
+    """What is printed of a tape."""
 
-    A record holds no handle to its results, but those that read them do.
-    """
-    groups = (*(record.inputs for record in records if not record.freed), outputs)
-    values = (value for group in groups for value in group if isinstance(value, Traced))
-    return {key_of(x): x.name for x in values if x.name and x.record is not None}
+    def __init__(
+        self,
+        records: Sequence[Record],
+        outputs: Sequence[Traced],
+        forward: Mapping[int, str],
+        fold: Callable[[], Group],
+        unfold: str | bool = False,
+        columns: Sequence[str] = ("kind", "bytes"),
+        arrived: Arrived | None = None,
+    ) -> None:
+        self._records = records
+        self._columns = columns
+        self._arrived = arrived
+        rows = Rows(records, outputs, forward, unfold)
+        long = len(records) + rows.names.count > _SCREEN
+        self.folded = isinstance(unfold, str) or (long and not unfold)
+        self.rows = [*(rows.tree(fold()) if self.folded else rows.flat())]
+        self.results = span([rows.names.of(output) for output in outputs])
+        total = sum(y.nbytes for record in records for y in record.results)
+        self.title = f"tape of {len(records):,} records, {format_bytes(total)} of results"
 
+        self._titles, self._cells = self._columns_of(self.rows)
 
-def _source(record: Record, forward: Mapping[int, str]) -> str:
-    """Of which record a value is that a tape reads and does not compute."""
-    name = forward.get(record.position)
-    line = record.origin and record.origin.line
-    parts = (f"from {record.primitive.name}", name and f"{name} of the forward tape", line)
-    return ", ".join(part for part in parts if part)
+    def _columns_of(self, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+        """The titles of the columns, and what stands in them for each row; none that is empty."""
+        titles: list[str] = []
+        for column in self._columns:
+            if column in ("values", "gradient"):
+                sign = "" if column == "values" else "g "
+                titles += [f"{sign}{x}" for x in ("min", "mean", "max", "zeros", "odd")]
+            elif column != "line":
+                titles.append(column)
+        cells = [[] if row.head else self._of(row) for row in rows]
+        wanted = [any(row and row[k] for row in cells) for k in range(len(titles))]
+        kept = [k for k, found in enumerate(wanted) if found]
+        return [titles[k] for k in kept], [[row[k] for k in kept] if row else [] for row in cells]
 
+    def _of(self, row: Row) -> list[str]:
+        found: list[str] = []
+        for column in self._columns:
+            if column == "kind":
+                found.append(row.kind)
+            elif column == "bytes":
+                found.append(format_bytes(row.nbytes))
+            elif column != "line":
+                found += self._statistics(row, column).cells()
+        return found
 
-def _note(record: Record, forward: Mapping[int, str]) -> str:
-    """Where a record comes from, as far as that is known."""
-    origin = record.origin
-    if origin is None:
-        return ""
-    name = None if origin.forward is None else forward.get(origin.forward)
-    return ", ".join(part for part in (name and f"back from {name}", str(origin)) if part)
+    def _statistics(self, row: Row, column: str) -> Statistics:
+        records = [self._records[k] for k in row.numbers]
+        value = row.value
+        if column == "values":
+            arrays = [y for record in records for y in record.results]
+            return together(map(Statistics.of, arrays if value is None else [value.array]))
+        if self._arrived is None:
+            return Statistics()
+        if value is not None:
+            return self._arrived.at_leaves.get(value, Statistics())
+        at = self._arrived.at_records
+        return together(at[record] for record in records if record in at)
 
+    def _note(self, row: Row) -> str:
+        line = row.line if "line" in self._columns and self.folded else ""
+        return ", ".join(filter(None, (row.note, line)))
 
-def names_of(records: Sequence[Record], outputs: Sequence[Traced]) -> dict[int, str]:
-    """What the printed program calls the first result of each record, by the record's position."""
-    names = lines(records, outputs, {})[2]
-    return {key.position: name for key, name in names.items() if isinstance(key, Record)}
+    def text(self) -> str:
+        """As lines."""
+        lefts = ["  " * row.depth + (row.head or f"{row.names}:") for row in self.rows]
+        values = [text for row, text in zip(self.rows, lefts, strict=True) if not row.head]
+        left = max(map(len, values), default=0)
+        least = {} if self.folded else _LEAST
+        widths = [
+            max(len(title), least.get(title, 0), *(len(row[k]) for row in self._cells if row))
+            for k, title in enumerate(self._titles)
+        ]
 
+        def in_columns(start: str, cells: Sequence[str]) -> str:
+            found = zip(self._titles, cells, widths, strict=True)
+            texts = [f"{x:{'<' if title == 'kind' else '>'}{width}}" for title, x, width in found]
+            return " ".join((f"{start:<{left}}", *texts))
 
-def _span(names: list[str]) -> str:
-    return ", ".join(names) if len(names) < 8 else f"{names[0]}, {names[1]}, ... {names[-1]}"
+        lines = [self.title]
+        if "values" in self._columns or "gradient" in self._columns:
+            lines.append(in_columns("", self._titles).rstrip())
+        for row, start, cells in zip(self.rows, lefts, self._cells, strict=True):
+            if row.head:
+                lines.append(start)
+                continue
+            note = self._note(row)
+            end = f"   # {note}" if note else ""
+            start = f"{in_columns(start, cells)}   "
+            room = max(20, _WIDTH - len(start) - len(end))
+            call = row.call
+            if self.folded and len(call) > room:
+                call = f"{call[: room - 3]}..."
+            lines.append(f"{start}{call}{end}")
+            lines += [f"{'  ' * row.depth}    {line}" for line in row.program.splitlines()]
+        return "\n".join([*lines, f"result: {self.results}"])
 
-
-def shortened(text: str) -> str:
-    """A text, cut where it is too long for a line."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def program(
-    records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]
-) -> str:
-    """The tape as text."""
-    listing, results, _ = lines(records, outputs, forward)
-    total = sum(r.nbytes for record in records for r in record.results)
-    head = f"tape of {len(records)} records, {format_bytes(total)} of results"
-    width = max((len(line.names) for line in listing), default=0)
-    body = [
-        f"  {line.names + ':':<{width + 1}} {line.kind:<20} {format_bytes(line.nbytes):>9}   "
-        f"{line.call}"
-        for line in listing
-    ]
-    return "\n".join([head, *body, f"result: {', '.join(results)}"])
-
-
-def table(records: Sequence[Record], outputs: Sequence[Traced], forward: Mapping[int, str]) -> str:
-    """The tape as an HTML table, for notebooks."""
-    listing, results, _ = lines(records, outputs, forward)
-    rows = "".join(
-        f"<tr><td>{escape(line.names)}</td><td>{escape(line.kind)}</td>"
-        f"<td>{format_bytes(line.nbytes)}</td><td><code>{escape(line.call)}</code></td></tr>"
-        for line in listing
-    )
-    head = "<tr><th>name</th><th>kind</th><th>size</th><th>operation</th></tr>"
-    return f"<table>{head}{rows}</table><p>result: {escape(', '.join(results))}</p>"
+    def html(self) -> str:
+        """As tables for notebooks, those of groups to be opened and closed."""
+        titles = ("name", *self._titles, "operation")
+        found: list[str] = []
+        within = 0  # so many groups
+        state = "" if len(self.rows) > _OPEN else " open"
+        pairs = zip(self.rows, self._cells, strict=True)
+        for (depth, head), run in groupby(pairs, lambda pair: (pair[0].depth, pair[0].head)):
+            found += ["</details>"] * (within - depth + 1)
+            within = depth - 1
+            lines: list[tuple[str, ...]] = []
+            for row, cells in run:
+                note = self._note(row)
+                call = row.call + (f"   # {note}" if note else "")
+                lines.append((row.names, *cells, "\n".join(filter(None, (call, row.program)))))
+            if head:
+                found.append(f"<details{state}><summary>{escape(head)}</summary>")
+                within = depth
+            else:
+                found.append(html_table(titles, lines, code=len(titles) - 1))
+        found += ["</details>"] * within
+        title = html_paragraph(self.title) if self.folded else ""
+        return title + "".join(found) + html_paragraph(f"result: {self.results}")

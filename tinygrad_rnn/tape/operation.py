@@ -42,3 +42,4 @@ class Operation:
     promote: Promotion | None
     reads: str | Sequence[str] | Callable[..., str | Sequence[str]]
     fresh: bool
+    inside: Callable[..., tuple[int, Any]] | None

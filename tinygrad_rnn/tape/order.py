@@ -26,7 +26,7 @@ def collect(outputs: Iterable[Any], since: int = 0, before: Iterable[Record] = (
             if isinstance(value, Traced):
                 record = value.record
             elif isinstance(value, Record | tuple):  # the key of an input of a freed record
-                record = _record_of(value)  # pyright: ignore[reportUnknownArgumentType]
+                record = record_of(value)  # pyright: ignore[reportUnknownArgumentType]
             else:
                 continue
             if record is not None and record not in seen and record.position >= since:
@@ -44,7 +44,7 @@ def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]
             if isinstance(value, Traced):
                 key, source = key_of(value), value.record
             elif record.freed:
-                key, source = value, _record_of(value)
+                key, source = value, record_of(value)
             else:
                 continue
             if source in dependent or key in keys:
@@ -53,5 +53,5 @@ def between(inputs: Sequence[Traced], records: Iterable[Record]) -> list[Record]
     return list(dependent)
 
 
-def _record_of(key: Any) -> Record:
+def record_of(key: Any) -> Record:
     return cast("Record", key[0] if isinstance(key, tuple) else key)

@@ -72,6 +72,8 @@ class Primitive(Operation):
         to go on where one of them has been overwritten. By default everything.
     fresh : whether the arrays that the rules return are held by nobody else, so that they may be
         added to and given away as they are.
+    inside : of an operation that runs a short program many times: ``inside(**params)`` says how
+        often, and gives the program, which prints itself.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Primitive(Operation):
         promote: Promotion | None = None,
         reads: str | Sequence[str] | Callable[..., str | Sequence[str]] = "x y",
         fresh: bool = False,
+        inside: Callable[..., tuple[int, Any]] | None = None,
         doc: str | None = None,
     ) -> None:
         if rules and joint_rule is not None:
@@ -109,6 +112,7 @@ class Primitive(Operation):
         self.promote = promote
         self.reads = reads
         self.fresh = fresh
+        self.inside = inside
         if doc is not None:
             self.__doc__ = doc
 

@@ -147,6 +147,12 @@ class Record:
         leaves = (x for x in self.inputs if isinstance(x, Traced) and x.record is None)
         return tuple(dict.fromkeys(x.name for x in leaves if x.name))
 
+    @property
+    def inside(self) -> tuple[int, Any] | None:
+        """How often it runs which program of its own, None where it is no such operation."""
+        inside = self.primitive.inside
+        return None if inside is None or self.freed else inside(**self.params)
+
     def followed(self) -> list[Traced]:
         """The inputs for which a gradient was wanted when the record was made."""
         constants = self.constants

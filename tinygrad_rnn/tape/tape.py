@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_rnn.tape.clock import next_position
-from tinygrad_rnn.tape.listing import names_of, program, table
-from tinygrad_rnn.tape.modes import look
+from tinygrad_rnn.tape.folding import Group, folded
+from tinygrad_rnn.tape.listing import COLUMNS, Arrived, Listing
+from tinygrad_rnn.tape.modes import look, observe
+from tinygrad_rnn.tape.names import Names
 from tinygrad_rnn.tape.order import between, collect
 from tinygrad_rnn.tape.record import Record, Traced, key_of
 from tinygrad_rnn.tape.seed import seed
+from tinygrad_rnn.tape.statistics import Arriving, Statistics
 from tinygrad_rnn.tape.walk import differentiate
 
 
@@ -78,15 +81,90 @@ class Tape:
         return f"<tape of {len(self)} records>"
 
     def __str__(self) -> str:
-        return program(self.records, self.outputs, self._names_before())
+        return self._listing().text()
 
     def _repr_html_(self) -> str:
-        return table(self.records, self.outputs, self._names_before())
+        return self._listing().html()
+
+    def listing(
+        self, unfold: str | bool = False, columns: Sequence[str] = ("kind", "bytes")
+    ) -> str:
+        """The tape as text: every value, or, of a long tape, what repeats once.
+
+        Within :func:`tinygrad_rnn.lab.look` the records of a long tape are grouped by layer and
+        time step, and equal time steps shown once; without it by what repeats. ``previous %7``
+        is the ``%7`` of the repetition before, and ``...`` stands after what is another one in each
+        repetition. A replayed loop is one line.
+
+        Parameters
+        ----------
+        unfold : True for every value of the tape and what replayed loops run at each step, or the
+            layer of which this is to be shown.
+        columns : what to say of each value. "kind": dtype and shape. "bytes": of one repetition.
+            "values": the least, the mean and the greatest of the finite elements, the share of
+            zeros, and how many are odd, that is nan or infinite; of all repetitions together.
+            "gradient": the same of the gradient of the output (of one element) with respect to the
+            value, for which a backward pass is made that leaves no gradient anywhere. "line": the
+            user's, or that of the equation in a cell of this package.
+
+        Raises
+        ------
+        ValueError
+            where a column or a layer is none.
+        RuntimeError
+            where the gradient is asked for and the tape is freed, or leads to several elements.
+
+        >>> import tinygrad_rnn as tg
+        >>> x = tg.tensor([0.0, 2.0, 4.0], requires_grad=True)
+        >>> print(tg.Tape.of((x * x).sum()).listing(columns=["values", "gradient"]))
+        tape of 2 records, 16 B of results
+              min mean max zeros g min g mean g max g zeros
+          %0:   0    2   4   33%     0      4     8     33%   leaf
+          %1:   0 6.67  16   33%     1      1     1      0%   multiply(%0, %0)
+          %2:  20   20  20    0%     1      1     1      0%   sum(%1, axis=(0,), keepdims=False)
+        result: %2
+        """
+        for column in columns:
+            if column not in COLUMNS:
+                raise ValueError(
+                    f"Tape.listing: there is no column {column!r}, only {', '.join(COLUMNS)}"
+                )
+        if isinstance(unfold, str):
+            known = {
+                record.origin.layer for record in self if record.origin and record.origin.layer
+            }
+            if not any(f"{layer}.".startswith(f"{unfold}.") for layer in known):
+                raise ValueError(
+                    f"Tape.listing: there is no layer {unfold!r}, only "
+                    f"{', '.join(sorted(known)) or 'records without one: look() tells layers'}"
+                )
+        arrived = self._arrived() if "gradient" in columns else None
+        return self._listing(unfold, columns, arrived).text()
+
+    def _listing(self, *options: Any) -> Listing:
+        return Listing(self.records, self.outputs, self._names_before(), self.folded, *options)
+
+    def folded(self) -> Group:
+        """The records by layer and time step, what repeats once: to be shown, and opened."""
+        return folded(self.records)
 
     def _names_before(self) -> dict[int, str]:
         """What the printed forward tape calls its records."""
         tape = self._forward
-        return {} if tape is None else names_of(tape.records, tape.outputs)
+        if tape is None:
+            return {}
+        names = Names(tape.records, tape.outputs)
+        return {r.position: names.results(k, r)[0] for k, r in enumerate(tape.records)}
+
+    def _arrived(self) -> Arrived:
+        """What arrives in a backward pass that leaves no gradient anywhere."""
+        seeds = [seed(output, None, "Tape.listing") for output in self.outputs]
+        leaves = [value for value in self.inputs if value.needs_grad]
+        arriving = Arriving()
+        with observe(arriving):
+            found = differentiate(self.outputs, seeds, leaves, retain_graph=True)
+        pairs = zip(leaves, found, strict=True)
+        return Arrived(arriving.at, {x: Statistics.of(g) for x, g in pairs if g is not None})
 
     def backward(self, *gradients: Any) -> Tape:
         """The tape of the backward pass: what it computes from the gradients of the outputs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -112,5 +113,30 @@ class Values(tape.Traced):
             notes += ", requires_grad=True"
         return f"tensor({values}{notes})"
 
+    def _repr_html_(self) -> str:
+        """The values as a table where they have two axes at most, in the middle cut if long."""
+        kind = f"{self.dtype} {tuple(self.shape)} on {self.device}"
+        facts = (self.name, kind, "requires a gradient" if self.needs_grad else "")
+        head = tape.html_paragraph(", ".join(filter(None, facts)))
+        values = self.numpy()
+        if values.ndim > 2:
+            return head + f"<pre>{escape(np.array2string(values, threshold=200))}</pre>"
+        values = np.atleast_2d(values)
+        rows, columns = map(_shown, values.shape)
+        form = "{:.6g}" if self.dtype.kind == "f" else "{}"
+        table = [
+            ["..." if i is None or j is None else form.format(values[i, j]) for j in columns]
+            for i in rows
+        ]
+        numbers = ["..." if j is None else str(j) for j in columns]
+        return head + tape.html_table(numbers, table)
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
+
+
+def _shown(count: int, most: int = 12) -> list[int | None]:
+    """The numbers of the rows or columns to show, None for those that are left out."""
+    if count <= most:
+        return [*range(count)]
+    return [*range(most // 2), None, *range(count - most // 2, count)]

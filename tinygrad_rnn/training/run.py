@@ -13,6 +13,7 @@ from tinygrad_rnn.nn import Module
 from tinygrad_rnn.optim import NonFiniteGradientError, Optimizer, StepReport
 from tinygrad_rnn.optim.mean import BatchMean
 from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.training.again import Again, Repeat
 from tinygrad_rnn.training.arguments import check_counts, loss_state_count, metrics_by_name
 from tinygrad_rnn.training.causes import nonfinite_part
 from tinygrad_rnn.training.epochs import Epochs
@@ -41,12 +42,14 @@ class Run:
     describe: Callable[[float], Mapping[str, float]]
     tokens: Callable[[Any], int] | None
     settings: dict[str, Any]
+    repeat: Repeat | None
 
     updates = 0
     seconds = 0.0
     best: float | None = None
     state: Any = None
     report: StepReport | None = None
+    _again: Again | None = None  # the update that is under way, if it may be asked for once more
     _broken_off = ""  # what may be half done
     _best_is_due = False  # whether this is the best so far, and not written yet
 
@@ -69,6 +72,7 @@ class Run:
         self.optimizer.zero_grad()
         batches, state, mean = self.epochs.following(), self.state, BatchMean(self.optimizer.scaled)
         counts: list[float | None] = []
+        self._again = None if self.repeat is None else Again(self.model, self.optimizer)
         for batch in batches:
             loss, state, count = self._loss(batch, state)
             mean.add(loss, 1.0 if count is None else count)
@@ -93,6 +97,8 @@ class Run:
 
     def _loss(self, batch: Any, before: Any) -> tuple[Tensor, Any, float | None]:
         """The loss of a batch, a finite number, the state after it, detached, and its count."""
+        if self._again is not None:
+            self._again.keep(batch, before)
         loss, state, count = loss_state_count(self.loss(batch, before))
         if not math.isfinite(loss.item()):
             said, advice = f"the loss is {loss.item()}", ADVICE
@@ -101,7 +107,9 @@ class Run:
             cause = of_batch or of_model or nonfinite_part("state", before)
             if of_batch or (of_model and not self.updates):  # which no update has made
                 advice = ""
-            raise self._nonfinite(said, self.updates + 1, f"; {cause}" * bool(cause) + advice)
+            why = f"; {cause}" * bool(cause) + advice
+            more, found = self._once_more(only_last=True)
+            raise self._nonfinite(said, self.updates + 1, why, more) from found
         return loss, state, count
 
     def _step(self, batches: Sequence[Any]) -> float:
@@ -111,7 +119,23 @@ class Run:
             return self.report.norm
         except NonFiniteGradientError as error:
             cause = nonfinite_part("batch", batches[0] if len(batches) == 1 else batches)
-            raise NonFiniteGradientError(f"{error}; {cause}" if cause else str(error)) from error
+            more, found = self._once_more(only_last=False)
+            said = f"{error}; {cause}" if cause else str(error)
+            raise NonFiniteGradientError(said + more) from (found or error)
+
+    def _once_more(self, only_last: bool) -> tuple[str, BaseException | None]:
+        """What ``repeat`` finds out about the update, as further lines and as an exception."""
+        if self.repeat is None or self._again is None:
+            return "", None
+        try:
+            k, found = self._again.ask(self.repeat, self.loss, only_last)
+        except Exception as error:
+            return f"\nrepeat failed: {type(error).__name__}: {error}", error
+        if found is None:
+            return "\nrun again: nothing is found; is the loss the same each time?", None
+        batch = f"batch {self.batch + k:,}, counted from 0, of epoch {self.epoch + 1:,}"
+        more = f"\n{batch}, run again: {found}"
+        return more, found if isinstance(found, BaseException) else None
 
     def _evaluate(self, evaluate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The metrics now. Training is not touched: neither its modes nor its random numbers."""
@@ -134,5 +158,7 @@ class Run:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise self._nonfinite(f"{name} holds inf or nan", self.updates)
 
-    def _nonfinite(self, what: str, update: int, why: str = ADVICE) -> NonFiniteLossError:
-        return NonFiniteLossError(f"Trainer: {what} at update {update:,}{why}; {self.folder}")
+    def _nonfinite(
+        self, what: str, update: int, why: str = ADVICE, more: str = ""
+    ) -> NonFiniteLossError:
+        return NonFiniteLossError(f"Trainer: {what} at update {update:,}{why}; {self.folder}{more}")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.optim import Optimizer
 from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.training.again import Repeat
 from tinygrad_rnn.training.arguments import (
     check_functions,
     check_numbers,
@@ -20,14 +21,12 @@ from tinygrad_rnn.training.arguments import (
     limits,
     plain_settings,
 )
-from tinygrad_rnn.training.checkpoint import Checkpoint
 from tinygrad_rnn.training.epochs import Batches, Epochs
 from tinygrad_rnn.training.folder import RunFolder
 from tinygrad_rnn.training.interruption import interruption
 from tinygrad_rnn.training.metrics import MetricsFile
 from tinygrad_rnn.training.progress import ProgressBar
-from tinygrad_rnn.training.run import Run
-from tinygrad_rnn.training.snapshot import named_parts, restore, take
+from tinygrad_rnn.training.saved_run import SavedRun
 
 Ending = Literal["finished", "interrupted", "time limit", "stopped"]
 
@@ -56,7 +55,7 @@ class Callback:
         """``fit`` ends: with what it returns, or with ``"failed"`` where an error ends it."""
 
 
-class Trainer(Run):
+class Trainer(SavedRun):
     """Trains a model of any kind: recurrent with a state from batch to batch, or without.
 
     One update is: loss, backward, optimizer step, a row in ``metrics.csv``; at times an
@@ -95,6 +94,9 @@ class Trainer(Run):
         text: part of the checkpoint, and compared before one is resumed.
     describe : the loss of a batch as what is shown and recorded, such as bits per character.
     tokens : the number of tokens in a batch, to show and record tokens per second.
+    repeat : called where a loss, or a gradient that the optimizer refuses, is not finite, with a
+        function that makes that batch's loss and gradient once more, all else being as it was. What
+        it returns, an exception, a text or None, is added to the error; ``repeat=lab.explain``.
     progress : whether to show a progress bar.
 
     Attributes
@@ -122,11 +124,12 @@ class Trainer(Run):
         settings: Mapping[str, Any] | None = None,
         describe: Callable[[float], Mapping[str, float]] = lambda loss: {"loss": loss},
         tokens: Callable[[Any], int] | None = None,
+        repeat: Repeat | None = None,
         progress: bool = True,
     ) -> None:
         check_parts(model, optimizer, callbacks, Callback)
         check_functions(loss=loss, describe=describe)
-        check_functions(optional=True, schedule=schedule, evaluate=evaluate, tokens=tokens)
+        check_functions(True, schedule=schedule, evaluate=evaluate, tokens=tokens, repeat=repeat)
         check_numbers("Trainer", 1, accumulate=accumulate, evaluate_every=evaluate_every)
         check_numbers("Trainer", 1, checkpoint_every=checkpoint_every, keep=keep)
         self.model, self.optimizer, self.loss = model, optimizer, loss
@@ -134,10 +137,8 @@ class Trainer(Run):
         self.folder = RunFolder(folder, keep)
         self.schedule, self.evaluate, self.callbacks = schedule, evaluate, list(callbacks)
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
-        self.describe, self.tokens, self.progress = describe, tokens, progress
+        self.describe, self.tokens, self.repeat, self.progress = describe, tokens, repeat, progress
         self.settings = plain_settings(settings or {})
-        self._saved = 0
-        self._unwritten: dict[str, float] | None = None  # the last row, until it is in the file
         self._stopping = False
 
     def fit(
@@ -228,36 +229,6 @@ class Trainer(Run):
         """End ``fit`` after the update that is under way, with a checkpoint: for callbacks."""
         self._stopping = True
 
-    def checkpoint(self) -> Checkpoint:
-        """All that the rest of the run depends on, copied."""
-        return take(self, self._parts())
-
-    def resume(
-        self, checkpoint: Checkpoint | str | os.PathLike[str], may_differ: Sequence[str] = ()
-    ) -> None:
-        """Continue where a checkpoint was made: the next ``fit`` goes on from there.
-
-        Raises
-        ------
-        CheckpointError
-            where it is damaged, or of a run with another model, optimizer, text or other setting
-            than this one, those in ``may_differ`` excepted. Nothing has been changed then.
-        """
-        name = "the checkpoint"
-        if not isinstance(checkpoint, Checkpoint):
-            name, checkpoint = f"the checkpoint {str(checkpoint)!r}", Checkpoint.load(checkpoint)
-        before, self._broken_off = self._broken_off, "resume()"
-        try:
-            restore(self, self._parts(), checkpoint, name, may_differ)
-        except Exception:  # it has changed nothing
-            self._broken_off = before
-            raise
-        self._saved, self._broken_off = self.updates, ""
-        self._unwritten, self._best_is_due = None, False
-
-    def _parts(self) -> dict[str, Any]:
-        return named_parts(self.schedule, *self.callbacks)
-
     def _reason(
         self, epochs: float, updates: float, seconds: float, interrupted: bool
     ) -> Ending | None:
@@ -273,24 +244,3 @@ class Trainer(Run):
     def _due(self, every: int | None) -> bool:
         """Whether something happens now, after ``every`` so many updates or after each epoch."""
         return self.batch == 0 if every is None else self.updates % every == 0
-
-    def _keep(self, metrics: MetricsFile) -> None:
-        """Write the row of the last update and, where it is the best, its checkpoint."""
-        if self._unwritten is not None:
-            metrics.append(self._unwritten)
-            self._unwritten = None
-        if self._best_is_due:
-            self._save(best=True)
-
-    def _save(self, best: bool = False) -> None:
-        """Write a checkpoint, unless it is not worth keeping."""
-        checkpoint = self.checkpoint()
-        self._check_finite(checkpoint.model)
-        if best:
-            path = self.folder.save_best(checkpoint)
-            self._best_is_due = False
-        else:
-            path = self.folder.save(checkpoint)
-            self._saved = self.updates
-        for callback in self.callbacks:
-            callback.on_checkpoint(self, path)

@@ -14,7 +14,15 @@ import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.backends import Array, Backend
-from tinygrad_rnn.replay.emit.common import CompiledLoop, CompiledStep, Fallback, StepAt, view
+from tinygrad_rnn.replay.emit.common import (
+    CompiledLoop,
+    CompiledStep,
+    Fallback,
+    StepAt,
+    accumulated,
+    variable,
+    view,
+)
 from tinygrad_rnn.replay.passes.strides import contiguous
 from tinygrad_rnn.replay.program.loop import (
     Call,
@@ -48,6 +56,18 @@ def one_step(loop: Loop, backend: Backend) -> Fallback:
         return bound
 
     return fallback
+
+
+def source(loop: Loop, backend: Backend) -> tuple[list[str], list[list[str]], list[Ref]]:
+    """The text of the function: all lines, those of each step, and what its views are."""
+    writer = _Writer(loop, backend)
+    steps: list[list[str]] = []
+    for step in loop.steps:
+        first = len(writer.body)
+        writer.step(step)
+        steps.append(writer.body[first:])
+    lines, refs = writer.text()
+    return lines, steps, refs
 
 
 class _Function:
@@ -120,8 +140,8 @@ class _Writer:
     def step(self, step: Step) -> None:
         """The lines of a step."""
         if isinstance(step, Kernel):
-            for phase in step.phases:
-                _PhaseWriter(self, (*step.lead, phase.width), phase).write()
+            for k, phase in enumerate(step.phases):
+                _PhaseWriter(self, k, (*step.lead, phase.width), phase).write()
         elif isinstance(step, Product):
             a, b, out = map(self.view, (step.a, step.b, step.out))
             name = "matmul_wide" if step.wide else "matmul"
@@ -151,7 +171,14 @@ class _Writer:
         self.body.append(f"{name}({', '.join(arguments)})")
 
     def function(self) -> tuple[Callable[..., None], list[Ref]]:
-        """The function, and the Refs whose views it takes: fixed ones first, then stacked ones."""
+        """The function, and the Refs whose views it takes."""
+        lines, refs = self.text()
+        scope = dict(self.names)
+        exec(compile("\n".join(lines), "<replayed loop>", "exec"), scope)
+        return scope["run"], refs
+
+    def text(self) -> tuple[list[str], list[Ref]]:
+        """Its text, and the Refs: fixed ones first, then stacked ones."""
         fixed = [(name, ref) for ref, name in self.views.items() if ref.time is None]
         stacked = [(name, ref) for ref, name in self.views.items() if ref.time is not None]
         lines = ["def run(times, views, buffers):"]
@@ -163,16 +190,14 @@ class _Writer:
             f"        {name} = s{name}[t{'' if ref.shape else ', ...'}]" for name, ref in stacked
         ]
         lines += [f"        {text}" for text in self.body] or ["        pass"]
-        scope = dict(self.names)
-        exec(compile("\n".join(lines), "<replayed loop>", "exec"), scope)
-        return scope["run"], [ref for _, ref in (*fixed, *stacked)]
+        return lines, [ref for _, ref in (*fixed, *stacked)]
 
 
 class _PhaseWriter:
     """Writes one phase: each line into a place that it is written to, or into a buffer."""
 
-    def __init__(self, writer: _Writer, shape: tuple[int, ...], phase: Phase) -> None:
-        self.writer, self.shape, self.phase = writer, shape, phase
+    def __init__(self, writer: _Writer, k: int, shape: tuple[int, ...], phase: Phase) -> None:
+        self.writer, self.k, self.shape, self.phase = writer, k, shape, phase
         self.names = {name: writer.view(ref) for name, ref in phase.reads}
         self.dtypes = {name: writer.arrays[ref.array].dtype for name, ref in phase.reads}
 
@@ -189,13 +214,17 @@ class _PhaseWriter:
                 late.remove(safe[0])
             else:
                 out = buffers[line.target] = writer.buffer(self.shape, line.dtype)
+            first = len(writer.body)
             self.line(line, out)
+            said = f"  # {variable(line.target, self.k)}"
+            writer.body[first:] = [f"{text}{said}" for text in writer.body[first:]]
             self.names[line.target], self.dtypes[line.target] = out, line.dtype
             done = [x for x in dict.fromkeys(line.operands) if x in buffers and last[x] == k]
             writer.free += [buffers.pop(x) for x in done]
-        for name, reduction, ref in phase.reduces:
+        for k, (name, reduction, ref) in enumerate(phase.reduces):
             out = writer.view(ref._replace(shape=(*self.shape[:-1], 1)))
             writer.call(reduction, [self.names[name], "axis=-1", "keepdims=True"], out)
+            writer.body[-1] += f"  # {accumulated(k, self.k)}"
         for value, ref in sorted(late, key=lambda write: write[0] in buffers):
             name = self.names[value] if isinstance(value, str) else writer.number(value)
             writer.copy(name, writer.view(ref))

@@ -36,14 +36,23 @@ def has_numba() -> bool:
 def emit(loop: Loop, backend: Backend, chosen: Extras) -> CompiledLoop:
     """The loop's function, by the best emitter that is there and may be used."""
     one_step = array_calls.one_step(loop, backend)
-    if backend.xp is np and chosen.jit and has_numba():
+    emitter = emitter_of(loop, backend, chosen)
+    if emitter == "Numba":
         try:
-            return _numba_emitter().compile_loop(loop, one_step, packed=chosen.packed)
+            return numba_emitter().compile_loop(loop, one_step, packed=chosen.packed)
         except Unusable as failure:
             warnings.warn(f"loops run as NumPy calls: {failure}", RuntimeWarning, stacklevel=2)
-    if not _why_no_kernels(loop, backend):
+    if emitter == "CUDA":
         return cuda_emitter.compile_loop(loop, backend, one_step, chosen.cublas, chosen.graph)
     return array_calls.compile_loop(loop, backend)
+
+
+def emitter_of(loop: Loop, backend: Backend, chosen: Extras | None = None) -> str:
+    """The best emitter that is there and may be used: ``Numba``, ``CUDA`` or ``NumPy``."""
+    chosen = extras() if chosen is None else chosen
+    if backend.xp is np and chosen.jit and has_numba():
+        return "Numba"
+    return "NumPy" if _why_no_kernels(loop, backend) else "CUDA"
 
 
 def loop_reasons(loop: Loop, backend: Backend, made: CompiledLoop | None = None) -> list[str]:
@@ -61,7 +70,7 @@ def loop_reasons(loop: Loop, backend: Backend, made: CompiledLoop | None = None)
     missing = why_not()
     if missing is not None:
         return [f"runs as NumPy calls, since {missing}"]
-    reasons = [_numba_emitter().reason(step, loop) for step in loop.steps]
+    reasons = [numba_emitter().reason(step, loop) for step in loop.steps]
     why = list(dict.fromkeys(f"{text}, run by NumPy at each step" for text in reasons if text))
     return why or ["the loop is one compiled function"]
 
@@ -84,7 +93,7 @@ def _why_no_kernels(loop: Loop, backend: Backend) -> list[str]:
     return []
 
 
-def _numba_emitter() -> Any:
+def numba_emitter() -> Any:
     """Its files are imported when they are needed, with no fork meanwhile."""
     with undivided():
         from tinygrad_rnn.replay.emit.numba import emitter

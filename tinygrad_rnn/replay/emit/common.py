@@ -65,6 +65,16 @@ def rounded(number: float | int | bool, dtype: DType) -> Any:
         return np.asarray(number).astype(dtype)[()]
 
 
+def variable(name: str, phase: int) -> str:
+    """What a name of a kernel's phase is in the source: "v3.1" of the first phase is v3_1_0."""
+    return f"{name.replace('.', '_')}_{phase}"
+
+
+def accumulated(number: int, phase: int) -> str:
+    """What holds a reduction of a kernel's phase in the source."""
+    return f"a{number}_{phase}"
+
+
 def identity(reduction: Literal["sum", "max", "min"], dtype: DType) -> float | int | bool:
     """What a reduction of nothing gives, and every other begins with."""
     if reduction == "sum":

@@ -119,7 +119,7 @@ def _renamed(op: Op, given: set[Value]) -> Op:
     if given.isdisjoint(op.outputs):
         return op
     outputs = [Value(y.shape, y.dtype) if y in given else y for y in op.outputs]
-    return Op(op.primitive, op.inputs, op.params, outputs, op.origin)
+    return Op(op.primitive, op.inputs, op.params, outputs, [op], op.origin)
 
 
 def _is_cheap(op: Op) -> bool:
@@ -160,7 +160,8 @@ def _differentiated(
         return Tensor(backend.from_host(host, device), needs_grad and v.dtype.kind == "f")
 
     since = tape.next_position()
-    with tape.enable_grad(), tape.tracing(_Unread()), np.errstate(all="ignore"):
+    quiet, forward = np.errstate(all="ignore"), tape.with_origin(forward=None)
+    with tape.enable_grad(), tape.tracing(_Unread()), tape.look(), forward, quiet:
         consts = [leaf(v, w) for v, w in zip(program.consts, wanted.consts, strict=True)]
         xs = [leaf(v, w) for v, w in zip(program.xs, wanted.xs, strict=True)]
         state = [leaf(v, wanted.state) for v in program.state]
@@ -216,5 +217,23 @@ def _differentiated(
         for v, x in known.items()
         if tape.key_of(x) in values and x.record is not None
     }
+    _say_origins(program, joint, known, found)
     zeros = [x.array if isinstance(x, Tensor) else x for x in captured]
     return Backward(joint, zeros, [], want_xs, want_consts), found
+
+
+def _say_origins(
+    program: Program, joint: Program, known: dict[Value, Any], found: dict[Value, Value]
+) -> None:
+    """Say of each joint line which line of the program it is, or is the gradient of."""
+    at: dict[int, Op] = {}
+    of_value = {found[y]: op for op in program.ops for y in op.outputs if y in found}
+    for op in program.ops:
+        record = known[op.outputs[0]].record
+        if record is not None:
+            at[record.position] = op
+    for op in joint.ops:
+        line = of_value.get(op.outputs[0])
+        if line is None and op.origin is not None and op.origin.forward is not None:
+            line = at.get(op.origin.forward)
+        op.made_of = (line,) if line else ()

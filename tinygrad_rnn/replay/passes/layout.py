@@ -53,7 +53,8 @@ class Layout:
     def copied(self, v: Value, at: int | None = None) -> Value:
         """A copy of a value, computed after it or at a place of the list of lines."""
         y = Value(v.shape, v.dtype)
-        op = Op(COPY, [v], {}, [y])
+        source = self.producers.get(v)
+        op = Op(COPY, [v], {}, [y], [source] if source else [])
         self.lines.insert(len(self.lines) if at is None else at, op)
         self.producers[y] = op
         return y
@@ -80,7 +81,7 @@ class Layout:
             self.claimed.add(x)
 
     def replace(self, op: Op, inputs: Sequence[Any]) -> Op:
-        new = Op(op.primitive, inputs, op.params, op.outputs, op.origin)
+        new = Op(op.primitive, inputs, op.params, op.outputs, [op])
         self.lines[self.lines.index(op)] = new
         self.producers.update(dict.fromkeys(op.outputs, new))
         return new

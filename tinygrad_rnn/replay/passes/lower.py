@@ -11,7 +11,8 @@ import numpy as np
 from tinygrad_rnn import ops
 from tinygrad_rnn.ops import primitives as P
 from tinygrad_rnn.replay.passes.plain import FILL, HALF, SLICE
-from tinygrad_rnn.replay.program.program import Op, Program, Rewriter, Value, rewrite
+from tinygrad_rnn.replay.program.program import Op, Program, Value
+from tinygrad_rnn.replay.program.rewrite import Rewriter, rewrite
 from tinygrad_rnn.replay.program.trace import DETACH
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 from tinygrad_rnn.tape import Primitive

@@ -35,9 +35,15 @@ class Plan:
     ``inputs`` says which arrays hold constants and inputs, ``state`` which one holds each state
     (None for one that stays as it was), ``crossing`` where the values lie that the loop leaves
     behind: an array, and whether they are its first T rows, its last, or all of them.
+
+    ``ops`` are the lines of each step of the loop, of a step that copies a state to its place none;
+    ``why`` says why it is a step of its own. ``places`` are where values lie.
     """
 
     loop: Loop
+    ops: list[tuple[Op, ...]]
+    why: list[str]
+    places: dict[Value, Ref]
     inputs: dict[Value, int]
     state: list[int | None]
     crossing: dict[Value, tuple[int, slice]]
@@ -45,6 +51,8 @@ class Plan:
     def verify(self, parts: Parts, *_: Any) -> None:
         """Inputs and states have their arrays, and what leaves the loop is written."""
         arrays, program = self.loop.arrays, parts.program
+        if len(self.ops) != len(self.loop.steps):
+            raise PassError("the lines of the steps are not those of the loop")
         changing = {ref.array for step in self.loop.steps for ref in written(step)}
         needed = {ref.array for step in self.loop.steps for ref in read(step)}
         for k in needed - changing - {*self.inputs.values(), *self.state}:
@@ -72,18 +80,22 @@ class Planner:
         self.schedule = fuse(layout.lines)
         self.readers = consumers(layout.lines)
 
-    def steps(self) -> list[Step]:
-        steps: list[Step] = []
+    def steps(self) -> list[tuple[Step, tuple[Op, ...], str]]:
+        """The steps, the lines that are in each, and why each is a step of its own."""
+        steps: list[tuple[Step, tuple[Op, ...], str]] = []
         for task in self.schedule.tasks:
-            if isinstance(task, Group):
-                phase = self.phase(task)
-                last = steps[-1] if steps else None
-                if isinstance(last, Kernel) and last.lead == task.lead and _is_local(last, phase):
-                    steps[-1] = last._replace(phases=(*last.phases, phase))
-                else:
-                    steps.append(Kernel(task.lead, (phase,)))
+            if not isinstance(task, Group):
+                alone = "its operands are there" if is_product(task) else "no kernel is made of it"
+                steps.append((self.single(task), (task,), alone))
+                continue
+            phase = self.phase(task)
+            last, ops, why = steps[-1] if steps else (None, (), "")
+            begun = _why_begun(last, task, phase)
+            if begun is None and isinstance(last, Kernel):
+                longer = last._replace(phases=(*last.phases, phase))
+                steps[-1] = longer, (*ops, *task.ops), why
             else:
-                steps.append(self.single(task))
+                steps.append((Kernel(task.lead, (phase,)), (*task.ops,), begun or ""))
         return steps
 
     def single(self, op: Op) -> Step:
@@ -162,6 +174,16 @@ def _is_local(kernel: Kernel, phase: Phase) -> bool:
     )
 
 
+def _why_begun(last: Step | None, group: Group, phase: Phase) -> str | None:
+    """Why a phase begins a kernel; None where it is one more of the kernel before."""
+    if not isinstance(last, Kernel):
+        before = "the steps before" if last else "the inputs of the loop"
+        return f"all elementwise lines that {before} are enough for"
+    if last.lead != group.lead:
+        return f"it runs over {group.lead}, the kernel before over {last.lead}"
+    return None if _is_local(last, phase) else "it reads other rows than the kernel before writes"
+
+
 @verified(Plan.verify)
 def plan(parts: Parts, reverse: bool, brief: bool) -> Plan:
     """Where everything lies, and the loop.
@@ -170,6 +192,10 @@ def plan(parts: Parts, reverse: bool, brief: bool) -> Plan:
     own order at each; in a ``brief`` loop that would not pay.
     """
     layout = Layout(parts, reverse, brief)
-    steps = Planner(layout).steps()
-    loop = in_place(Loop(tuple(layout.arrays), tuple(steps), reverse), layout.overwritten())
-    return Plan(loop, layout.inputs, layout.state, layout.crossing)
+    found = Planner(layout).steps()
+    steps = tuple(step for step, _, _ in found)
+    loop = in_place(Loop(tuple(layout.arrays), steps, reverse), layout.overwritten())
+    copies = len(loop.steps) - len(steps)
+    lines = [ops for _, ops, _ in found] + [()] * copies
+    why = [why for _, _, why in found] + ["a state is brought to its place"] * copies
+    return Plan(loop, lines, why, layout.homes, layout.inputs, layout.state, layout.crossing)

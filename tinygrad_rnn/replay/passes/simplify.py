@@ -11,15 +11,8 @@ from typing import Any
 
 from tinygrad_rnn.replay.passes.lower import Lowering
 from tinygrad_rnn.replay.passes.plain import SLICE, is_elementwise
-from tinygrad_rnn.replay.program.program import (
-    Op,
-    Program,
-    Rewriter,
-    Value,
-    canonical,
-    consumers,
-    rewrite,
-)
+from tinygrad_rnn.replay.program.program import Op, Program, Value, canonical, consumers
+from tinygrad_rnn.replay.program.rewrite import Rewriter, rewrite
 from tinygrad_rnn.replay.program.verify import verified, verify_rewritten
 
 
@@ -39,6 +32,7 @@ def merge_equal(program: Program) -> Program:
         if first is op:
             return False
         rewriter.replacement.update(zip(op.outputs, first.outputs, strict=True))
+        rewriter.stands_for(first.outputs[0])
         return True
 
     return rewrite(program, rule)
@@ -64,7 +58,9 @@ def raise_slices(program: Program) -> Program:
         if (start, stop) == (0, x.shape[axis]):
             return x
         key = (x, axis, start, stop)
-        if key not in known:
+        if key in known:
+            r.stands_for(known[key])
+        else:
             known[key] = _sliced(r, x, axis, start, stop)
         return known[key]
 
@@ -75,7 +71,7 @@ def raise_slices(program: Program) -> Program:
         inputs = [operand(r, w, axis - len(x.shape), start, stop) for w in op.inputs]
         shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
         y = r.emit(op.primitive, inputs, shape, x.dtype, **op.params)
-        producers[y] = r.ops[-1]
+        producers[y] = r.ops[-1] = Op(op.primitive, inputs, op.params, [y], [op])
         return y
 
     def operand(r: Rewriter, w: Any, axis: int, start: int, stop: int) -> Any:
@@ -90,9 +86,7 @@ def raise_slices(program: Program) -> Program:
         if op.primitive is not SLICE:
             if is_elementwise(op):
                 inputs = [rewriter.current(x) for x in op.inputs]
-                producers[op.outputs[0]] = Op(
-                    op.primitive, inputs, op.params, op.outputs, op.origin
-                )
+                producers[op.outputs[0]] = Op(op.primitive, inputs, op.params, op.outputs, [op])
             return False
         x = rewriter.current(op.inputs[0])
         part = rewriter.replacement[op.outputs[0]] = sliced(rewriter, x, **op.params)

@@ -27,7 +27,10 @@ from tinygrad_rnn.replay.program.verify import (
 
 @dataclass
 class Parts:
-    """The ops of a program by when they are run; ``reasons`` say why some could not be moved."""
+    """The ops of a program by when they are run, and of each why it is run then.
+
+    ``reasons`` say why some could not be moved.
+    """
 
     program: Program
     once: list[Op]
@@ -36,6 +39,7 @@ class Parts:
     after: list[Op]
     varying: set[Value]
     reasons: list[str]
+    why: dict[Op, str]
 
     @property
     def crossing(self) -> list[Value]:
@@ -75,6 +79,7 @@ def split(program: Program, brief: bool = False) -> Parts:
     once = [op for op in program.ops if op.outputs[0] not in varying]
     rest = [op for op in program.ops if op.outputs[0] in varying]
     reasons: list[str] = []
+    why = dict.fromkeys(once, "it depends on constants alone")
 
     def batchable(op: Op) -> bool:
         return can_batch(op.primitive, [x in varying for x in op.inputs])
@@ -96,18 +101,24 @@ def split(program: Program, brief: bool = False) -> Parts:
     before = needed_ops(
         [op for op in rest if op.outputs[0] in free], [y for op in heavy for y in op.outputs]
     )
-    hoisted = set(before)
-    rest = [op for op in rest if op not in hoisted]
+    why |= dict.fromkeys(before, "what is made before the loop reads it")
+    why |= dict.fromkeys(heavy, "it needs no state, and pays for all T at once")
+    rest = [op for op in rest if op not in why]
 
     # After: what neither the state nor an op that must be in the loop waits for
     bound = [v for op in rest if not batchable(op) for v in op.outputs]
     must = set(needed_ops(rest, [*program.next_state, *bound]))
+    why |= dict.fromkeys(rest, "it costs little beside what the next state needs")
+    why |= dict.fromkeys(must, "it has no batching rule, or what has none reads it")
+    why |= dict.fromkeys(needed_ops(rest, program.next_state), "the next state needs it")
     sunk: set[Op] = set()
     moved: set[Value] = set()
     for op in rest:
         if op not in must and (not stays(op) or any(x in moved for x in op.values())):
             sunk.add(op)
             moved.update(op.outputs)
+            late = "it reads what is made after the loop"
+            why[op] = late if stays(op) else "no state waits for it, and it pays for all T at once"
     readers = consumers(rest)
     outputs = set(program.ys) | set(program.totals)
     there = set(program.xs) | set(program.state) | {y for op in before for y in op.outputs}
@@ -120,6 +131,7 @@ def split(program: Program, brief: bool = False) -> Parts:
         if all(f in sunk for f in followers) and (op.primitive in VIEWS or stored):
             sunk.add(op)
             there.update(op.values())
+            why[op] = "only what is made after the loop reads it"
     reasons += [
         f"{op.primitive.name}: has no batching rule, stays in the loop"
         for op in rest
@@ -127,7 +139,7 @@ def split(program: Program, brief: bool = False) -> Parts:
     ]
     loop = [op for op in rest if op not in sunk]
     after = [op for op in rest if op in sunk]
-    return Parts(program, once, before, loop, after, varying, list(dict.fromkeys(reasons)))
+    return Parts(program, once, before, loop, after, varying, [*dict.fromkeys(reasons)], why)
 
 
 def _verify_rounded(found: tuple[Program, list[int]], before: Program) -> None:
@@ -160,7 +172,8 @@ def rounded_ahead(program: Program) -> tuple[Program, list[int]]:
         end = program.next_state[k]
         if end not in halves:
             halves[end] = Value(end.shape, HALF)
-            lines.append(Op(P.cast, [end], {"dtype": HALF}, [halves[end]]))
+            casts = [op for op in program.ops if op.outputs[0] is halves[program.state[k]]]
+            lines.append(Op(P.cast, [end], {"dtype": HALF}, [halves[end]], casts))
         following.append(halves[end])
     state = [*program.state, *(halves[program.state[k]] for k in which)]
     ends = [*program.next_state, *following]
@@ -192,7 +205,7 @@ def summed_inside(program: Program) -> tuple[Program, list[bool]]:
     for v, flag in zip(program.totals, flags, strict=True):
         if flag:
             start, end = Value(v.shape, v.dtype), Value(v.shape, v.dtype)
-            lines.append(Op(ops.add, [start, v], {}, [end]))
+            lines.append(Op(ops.add, [start, v], {}, [end], [producers[v]]))
             state.append(start)
             following.append(end)
     totals = [v for v, flag in zip(program.totals, flags, strict=True) if not flag]

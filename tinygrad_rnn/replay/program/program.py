@@ -5,8 +5,7 @@ Every pass takes a program and gives a program, and each can be printed.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
@@ -14,7 +13,15 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from tinygrad_rnn.replay.program.loop import DType
-from tinygrad_rnn.tape import Origin, Primitive, current_modes, current_place, in_place
+from tinygrad_rnn.tape import (
+    Origin,
+    Primitive,
+    current_modes,
+    current_place,
+    html_paragraph,
+    html_table,
+    in_place,
+)
 
 
 class Value:
@@ -36,9 +43,12 @@ class Op:
     ``origin`` is that of the record which it came from, where somebody looked when this program was
     traced. It is no part of what a program is: another layer may use the same one, compiled, and
     has its own origins (:attr:`Origin.inside` of its record).
+
+    ``made_of`` are the lines that a pass wrote it for; none where it stands as it was traced. So
+    every line of a compiled step can be followed back to the lines of its cell (lineage.py).
     """
 
-    __slots__ = ("inputs", "origin", "outputs", "params", "primitive")
+    __slots__ = ("inputs", "made_of", "origin", "outputs", "params", "primitive")
 
     def __init__(
         self,
@@ -46,9 +56,11 @@ class Op:
         inputs: Sequence[Operand],
         params: dict[str, Any],
         outputs: Sequence[Value],
+        made_of: Sequence[Op] = (),
         origin: Origin | None = None,
     ) -> None:
         self.primitive = primitive
+        self.made_of = tuple(made_of)
         self.origin = origin
         self.inputs = tuple(inputs)
         self.params = params
@@ -84,7 +96,7 @@ def no_values() -> list[Value]:
     return []
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """(consts, x_t, state_{t-1}) -> (y_t, state_t, totals), where totals are summed over time.
 
@@ -107,8 +119,14 @@ class Program:
         """The op that computes each value."""
         return {y: op for op in self.ops for y in op.outputs}
 
+    def __repr__(self) -> str:
+        return f"step of {len(self.ops)} operations"
+
     def __str__(self) -> str:
         return Names(self).program()
+
+    def _repr_html_(self) -> str:
+        return Names(self).html()
 
 
 def evaluate(
@@ -182,54 +200,6 @@ def substituted(program: Program, replacement: dict[Value, Value], ops: list[Op]
     )
 
 
-class Rewriter:
-    """Goes through a program's ops in order and collects their replacements."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.ops: list[Op] = []
-        self.replacement: dict[Value, Value] = {}
-
-    def current(self, x: Any) -> Any:
-        """What stands for a value now."""
-        return self.replacement.get(x, x) if isinstance(x, Value) else x
-
-    def emit(
-        self,
-        primitive: Primitive,
-        inputs: Sequence[Operand],
-        shape: Sequence[int],
-        dtype: DType,
-        /,
-        **params: Any,
-    ) -> Value:
-        """Append an op with one output."""
-        y = Value(shape, dtype)
-        self.ops.append(Op(primitive, inputs, params, [y]))
-        return y
-
-    def keep(self, op: Op) -> None:
-        """Append an op as it is, on current values."""
-        inputs = tuple(self.current(x) for x in op.inputs)
-        same = all(map(operator.is_, inputs, op.inputs))
-        new = op if same else Op(op.primitive, inputs, op.params, op.outputs, op.origin)
-        self.ops.append(new)
-
-    def result(self) -> Program:
-        """The new program, without what nothing needs."""
-        program = substituted(self.program, self.replacement, self.ops)
-        return replace(program, ops=needed_ops(program.ops, program.outputs))
-
-
-def rewrite(program: Program, rule: Callable[[Rewriter, Op], bool]) -> Program:
-    """Apply ``rule(rewriter, op)`` to every op; where it returns False the op is kept."""
-    rewriter = Rewriter(program)
-    for op in program.ops:
-        if not rule(rewriter, op):
-            rewriter.keep(op)
-    return rewriter.result()
-
-
 class Names:
     """Names of the values of a program, for printing."""
 
@@ -246,20 +216,37 @@ class Names:
         return self.of.setdefault(x, f"%{sum(n.startswith('%') for n in self.of.values())}")
 
     def line(self, op: Op) -> str:
+        outputs, kinds, call = self.parts(op)
+        return f"{outputs} = {call}   {kinds}"
+
+    def parts(self, op: Op) -> tuple[str, str, str]:
+        """What a line defines, of what kinds, by which call."""
         arguments = [self.operand(x) for x in op.inputs]
         arguments += [f"{name}={value}" for name, value in op.params.items()]
         kinds = dict.fromkeys(f"{y.dtype} {y.shape}" for y in op.outputs)
         outputs = ", ".join(self.operand(y) for y in op.outputs)
-        return f"{outputs} = {op.primitive.name}({', '.join(arguments)})   {' / '.join(kinds)}"
+        return outputs, " / ".join(kinds), f"{op.primitive.name}({', '.join(arguments)})"
+
+    def html(self) -> str:
+        """The program as a table for notebooks, under what it is given and over what it gives."""
+        head, body, tail = self.sections()
+        table = html_table(("name", "kind", "operation"), map(self.parts, body), code=2)
+        return "".join((*map(html_paragraph, head), table, *map(html_paragraph, tail)))
 
     def program(self) -> str:
+        head, body, tail = self.sections()
+        return "\n".join([*head, *(f"  {self.line(op)}" for op in body), *tail])
+
+    def sections(self) -> tuple[list[str], list[Op], list[str]]:
+        """What the program is given, its lines, and what it gives."""
         p = self.program_
         head = [
             f"{role}: " + ", ".join(f"{self.operand(v)} {v.dtype} {v.shape}" for v in values)
             for role, values in (("constant", p.consts), ("inputs", p.xs), ("state", p.state))
             if values
         ]
-        body = [self.line(op) for op in p.ops]
+        for op in p.ops:
+            self.parts(op)  # gives the values their names
         tail = [
             f"{role}: " + ", ".join(self.operand(v) for v in values)
             for role, values in (
@@ -269,7 +256,7 @@ class Names:
             )
             if values
         ]
-        return "\n".join([*head, *(f"  {line}" for line in body), *tail])
+        return head, p.ops, tail
 
 
 def replace_outputs(program: Program, ys: list[Value]) -> Program:

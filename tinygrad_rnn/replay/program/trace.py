@@ -226,7 +226,7 @@ def program_of(
             return v
         if v not in cut:
             cut[v] = Value(v.shape, v.dtype)
-            lines.append(Op(DETACH, [v], {}, [cut[v]], record.origin))
+            lines.append(Op(DETACH, [v], {}, [cut[v]], origin=record.origin))
         return cut[v]
 
     def recorded_value(x: Any) -> Value:
@@ -254,7 +254,7 @@ def program_of(
         for slot, y in enumerate(results):
             known[(record, slot) if slot else record] = y
         primitive = cast("Primitive", record.primitive)
-        lines.append(Op(primitive, inputs, record.params, results, record.origin))
+        lines.append(Op(primitive, inputs, record.params, results, origin=record.origin))
     found = [value_of(y) for y in outputs]
     extra = [known[key] for key in captured]
     first, second = len(ys), len(ys) + len(next_state)

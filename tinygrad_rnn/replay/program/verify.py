@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from tinygrad_rnn.backends import Switch
+from tinygrad_rnn.replay.program.lineage import Lineage
 from tinygrad_rnn.replay.program.loop import DType
 from tinygrad_rnn.replay.program.program import Names, Op, Program, Value, canonical
 from tinygrad_rnn.tape import Primitive
@@ -85,6 +86,10 @@ def verify_rewritten(program: Program, before: Program) -> None:
         if getattr(program, role) != getattr(before, role):
             raise PassError(f"{role} are not those of the program before")
     verify(program, before.ops, ys=before.ys, totals=before.totals)
+    lineage = Lineage(before)
+    for op in program.ops:
+        if not lineage.numbers(op):
+            raise fault(program, op, "is not made of any line of the program before")
 
 
 def verify_order(program: Program, given: Sequence[Value], ops: Iterable[Op]) -> set[Value]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,11 +12,8 @@ from tinygrad_rnn.backends import Array, Backend, extras
 from tinygrad_rnn.ops import cast
 from tinygrad_rnn.replay.emit import choice
 from tinygrad_rnn.replay.emit.common import CompiledLoop
-from tinygrad_rnn.replay.passes.lower import lower
+from tinygrad_rnn.replay.passes.pipeline import passed
 from tinygrad_rnn.replay.passes.plain import HALF, VIEWS, is_light, is_product
-from tinygrad_rnn.replay.passes.plan import plan
-from tinygrad_rnn.replay.passes.simplify import simplify
-from tinygrad_rnn.replay.passes.split import Parts, rounded_ahead, split, summed_inside
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
 from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, states_at
 from tinygrad_rnn.replay.run.memory import Lease
@@ -24,6 +21,17 @@ from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
 Found: TypeAlias = tuple[list[Array], list[Array], list[Array]]
 """Outputs over time, the last state, and what is summed over time."""
+
+
+class Ready(NamedTuple):
+    """A loop that can begin: its arrays, states at both ends, and what is known around it."""
+
+    arrays: list[Any]
+    start: list[Any]
+    ends: list[Any]
+    single: dict[Value, Array]
+    stacked: dict[Value, Array]
+    scratch: Lease  # which holds the memory that goes when the run is over
 
 
 class Compiled:
@@ -35,16 +43,20 @@ class Compiled:
     reverse : whether time runs from T-1 to 0.
     given : how many of the outputs ``ys`` are handed to a user; the others are residuals.
     brief : whether it is meant for a few steps only, as when a stream is followed.
+
+    Attributes
+    ----------
+    passed : what each pass made of the program.
+    used_once : what depends on constants alone, as far as anything reads it.
     """
 
     def __init__(
         self, program: Program, reverse: bool, given: int, backend: Backend, brief: bool = False
     ) -> None:
         self.backend, self.reverse = backend, reverse
-        plainer, self.rounded = rounded_ahead(simplify(lower(program)))
-        self.program, self.summed = summed_inside(plainer)
-        self.parts: Parts = split(self.program, brief)
-        self.plan = plan(self.parts, reverse, brief)
+        self.passed = passed(program, reverse, brief)
+        self.program, self.parts, self.plan = self.passed.settled, *self.passed[-2:]
+        self.rounded, self.summed = self.passed.rounded, self.passed.summed
         self.given = self.program.ys[:given]
         around = [*self.parts.before, *self.parts.after]
         self.used_once = needed_ops(
@@ -102,6 +114,19 @@ class Compiled:
         steps: int,
         lease: Lease | None,
     ) -> Found:
+        ready = self.prepared(consts, xs, state, steps, lease)
+        compiled(ready.arrays, steps)
+        return self.finished(ready, steps)
+
+    def prepared(
+        self,
+        consts: Sequence[Array],
+        xs: Sequence[Array],
+        state: Sequence[Array],
+        steps: int,
+        lease: Lease | None,
+    ) -> Ready:
+        """What is done once and before the loop."""
         scratch = Lease(self.backend)
         lease = scratch if lease is None else lease
         single = self._once(consts)
@@ -115,18 +140,26 @@ class Compiled:
         for place, s in zip(states_at(self.plan, arrays, first), start, strict=True):
             if place is not None:
                 place[...] = s
+        ends = states_at(self.plan, arrays, last)
+        return Ready(arrays, start, ends, single, stacked, scratch)
 
-        compiled(arrays, steps)
-
+    def finished(self, ready: Ready, steps: int) -> Found:
+        """What is done after the loop, and what comes of all."""
+        after = self.after(ready, steps)
         ends: list[Array] = []
-        for place, s in zip(states_at(self.plan, arrays, last), start, strict=True):
+        for place, s in zip(ready.ends, ready.start, strict=True):
             ends.append((s if place is None else place).copy())
+        given = len(ends) - len(self.rounded) - sum(self.summed)
+        return self._outputs(after), ends[:given], self._totals(after, ends)
+
+    def after(self, ready: Ready, steps: int) -> OverTime:
+        """Values of all time steps once the loop has run."""
+        stacked, arrays = {**ready.stacked}, ready.arrays
         for v, (k, rows) in self.plan.crossing.items():
             if self.plan.loop.arrays[k].stacked:
                 stacked[v] = arrays[k][rows]
         empty = self.backend.xp.empty
-        after = OverTime(self.backend, steps, single, stacked, self._producers, empty)
-        return self._outputs(after), ends[: len(state)], self._totals(after, ends)
+        return OverTime(self.backend, steps, ready.single, stacked, self._producers, empty)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""

@@ -68,7 +68,7 @@ class Replay:
         self._backward: dict[tuple[Wanted, Wanted], tuple[Backward, Compiled]] = {}
 
     def __repr__(self) -> str:
-        return f"step of {len(self.program.ops)} operations"
+        return repr(self.program)
 
     def inference(self, steps: int = MANY) -> Compiled:
         """The forward program without residuals."""

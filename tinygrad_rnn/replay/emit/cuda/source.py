@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.replay.emit.common import Unsupported, identity
+from tinygrad_rnn.replay.emit.common import Unsupported, accumulated, identity, variable
 from tinygrad_rnn.replay.emit.cuda.expressions import (
     cast,
     line_text,
@@ -80,7 +80,6 @@ class _Writer:
         self.numbers: list[int] = []
         self.pointers: dict[tuple[Any, ...], str] = {}
         self.scratch: set[str] = set()
-        self.accumulators = 0
         self.lead = [self.number(size) for size in kernel.lead]
         self.widths = [self.number(phase.width) for phase in kernel.phases]
         self.body = self._flat() if self.flat else self._by_run()
@@ -131,15 +130,15 @@ class _Writer:
             "const long long stride = (long long)gridDim.x * blockDim.x;",
             "const long long start = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
             "for (long long i = start; i < count; i += stride) {",
-            *_indented(indices + self._pointers([phase]) + self._element(phase)),
+            *_indented(indices + self._pointers([phase]) + self._element(0, phase)),
             "}",
         ]
 
     def _by_run(self) -> list[str]:
         lines = self._unravelled("run", self.lead, self._axes())
         lines += self._pointers(self.kernel.phases)
-        for phase, width in zip(self.kernel.phases, self.widths, strict=True):
-            lines += ["{", *_indented(self._phase(phase, width)), "}", "__syncthreads();"]
+        for k, (phase, width) in enumerate(zip(self.kernel.phases, self.widths, strict=True)):
+            lines += ["{", *_indented(self._phase(k, phase, width)), "}", "__syncthreads();"]
         return [
             f"const long long runs = {' * '.join(self.lead) or '1'};",
             "for (long long run = blockIdx.x; run < runs; run += gridDim.x) {",
@@ -194,11 +193,9 @@ class _Writer:
 
     # The body
 
-    def _phase(self, phase: Phase, width: str) -> list[str]:
-        first, totals = self.accumulators, len(phase.reduces)
-        self.accumulators += totals
+    def _phase(self, k: int, phase: Phase, width: str) -> list[str]:
         dtypes = self._dtypes(phase)
-        names = [f"total{first + k}" for k in range(totals)]
+        names = [accumulated(number, k) for number in range(len(phase.reduces))]
         starts: list[str] = []
         ends: list[str] = []
         for name, (value, how, ref) in zip(names, phase.reduces, strict=True):
@@ -208,7 +205,7 @@ class _Writer:
             starts.append(f"{kind} {name} = {literal(identity(how, accumulator), accumulator)};")
             ends.append(f"{name} = loop_reduce<loop_{how}>({name}, {_scratch(kind)});")
             ends.append(f"if (threadIdx.x == 0) {self._store(ref, name, accumulator)}")
-        element = self._element(phase, names)
+        element = self._element(k, phase, names)
         loop = f"for (long long j = threadIdx.x; j < {width}; j += blockDim.x) {{"
         return [*starts, loop, *_indented(element), "}", *ends]
 
@@ -216,22 +213,22 @@ class _Writer:
         read = {name: self.arrays[ref.array].dtype for name, ref in phase.reads}
         return read | {line.target: line.dtype for line in phase.lines}
 
-    def _element(self, phase: Phase, totals: Sequence[str] = ()) -> list[str]:
+    def _element(self, k: int, phase: Phase, totals: Sequence[str] = ()) -> list[str]:
         """Read, compute, write and accumulate one element of the run."""
         lines: list[str] = []
         values: dict[str, tuple[str, DType]] = {}
 
-        def define(name: str, text: str, dtype: DType) -> None:
-            new = f"v{len(lines)}"
+        def define(name: str, new: str, text: str, dtype: DType) -> None:
             lines.append(f"const {value_type(dtype)} {new} = {text};")
             values[name] = new, dtype
 
         for name, ref in phase.reads:
             dtype = self.arrays[ref.array].dtype
             at = self._at(ref)
-            define(name, f"loop_from_half({at})" if dtype == np.float16 else at, dtype)
+            text = f"loop_from_half({at})" if dtype == np.float16 else at
+            define(name, f"r{len(lines)}_{k}", text, dtype)
         for line in phase.lines:
-            define(line.target, line_text(line, values), line.dtype)
+            define(line.target, variable(line.target, k), line_text(line, values), line.dtype)
         for value, ref in phase.writes:
             to = self.arrays[ref.array].dtype
             text, dtype = values[value] if isinstance(value, str) else (literal(value, to), to)

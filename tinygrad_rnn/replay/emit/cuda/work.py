@@ -35,12 +35,12 @@ def work_of(loop: Loop) -> Work:
         len(products),
         sum(isinstance(step, Call) for step in loop.steps),
         sum(prod(product.out.shape) * product.a.shape[1] for product in products),
-        sum(_bytes(loop, read(step)) for step in (*kernels, *products)),
-        sum(_bytes(loop, written(step)) for step in (*kernels, *products)),
+        sum(moved_bytes(loop, read(step)) for step in (*kernels, *products)),
+        sum(moved_bytes(loop, written(step)) for step in (*kernels, *products)),
     )
 
 
-def _bytes(loop: Loop, refs: Iterable[Ref]) -> int:
+def moved_bytes(loop: Loop, refs: Iterable[Ref]) -> int:
     """The bytes of all places that are named, each place once."""
     places: dict[Any, int] = {}
     for ref in refs:

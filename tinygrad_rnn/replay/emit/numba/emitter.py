@@ -33,9 +33,11 @@ Part: TypeAlias = Table | CompiledStep
 
 def reason(step: Step, loop: Loop) -> str | None:
     """Why a step of the loop cannot be compiled, None where it can."""
-    missing = why_not()
-    if missing is not None:
-        return missing
+    return why_not() or why_no_source(step, loop)
+
+
+def why_no_source(step: Step, loop: Loop) -> str | None:
+    """The same, where Numba can be used."""
     try:
         if isinstance(step, Kernel):
             kernel_source(step, loop.arrays)

@@ -94,12 +94,13 @@ class Statements:
         self.numbers: list[tuple[int, str]] = []
         self.count = 0
 
-    def name(self, text: str) -> str:
-        """A variable that holds ``text``; a name stays itself."""
-        if text.isidentifier():
+    def name(self, text: str, name: str | None = None) -> str:
+        """A variable that holds ``text``, of that ``name``; without one, a name stays itself."""
+        if name is None and text.isidentifier():
             return text
-        self.count += 1
-        name = f"v{self.count}"
+        if name is None:
+            self.count += 1
+            name = f"t{self.count}"
         self.lines.append(f"{name} = {text}")
         return name
 

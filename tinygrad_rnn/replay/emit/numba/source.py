@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tinygrad_rnn.replay.emit.common import Unsupported, identity
+from tinygrad_rnn.replay.emit.common import Unsupported, accumulated, identity, variable
 from tinygrad_rnn.replay.emit.numba.expressions import CODES, Statements, cast, code_of, constant
 from tinygrad_rnn.replay.program.loop import (
     ArraySpec,
@@ -158,17 +158,17 @@ class _KernelWriter:
         loaded: dict[Ref, str] = {}
         inner: list[str] = []
         for name, ref in phase.reads:
-            variable = f"r{k}_{len(values)}"
+            held = f"r{k}_{len(values)}"
             if place(ref) in loaded:
-                variable = loaded[place(ref)]
+                held = loaded[place(ref)]
             else:
-                loaded[place(ref)] = variable
-                text = f"{variable} = load({self.access(k, phase, ref)})"
+                loaded[place(ref)] = held
+                text = f"{held} = load({self.access(k, phase, ref)})"
                 if known_stride(ref) == 0:
                     self.add(depth, text)
                 else:
                     inner.append(text)
-            values[name] = variable, self.code(ref)
+            values[name] = held, self.code(ref)
         self.statements.lines = inner
         for line in phase.lines:
             code, result = code_of(line.compute), code_of(line.dtype)
@@ -179,13 +179,13 @@ class _KernelWriter:
             text = self.statements.apply(line.function, operands, code)
             if line.function == "cast":
                 text = cast(text, code, result)
-            values[line.target] = self.statements.name(text), result
+            values[line.target] = self.statements.name(text, variable(line.target, k)), result
         for value, ref in phase.writes:
             code = self.code(ref)
             text = self.operand(value, values, code)
             inner.append(f"store({self.access(k, phase, ref)}, {text})")
         for number, (name, kind, ref) in enumerate(phase.reduces):
-            code, total = self.code(ref), f"a{k}_{number}"
+            code, total = self.code(ref), accumulated(number, k)
             self.add(depth, f"{total} = {constant(identity(kind, CODES[code]), code)}")
             text = self.statements.apply(kind, [total, self.operand(name, values, code)], code)
             inner.append(f"{total} = {text}")
@@ -193,7 +193,7 @@ class _KernelWriter:
         for statement in inner:
             self.add(depth + 1, statement)
         for number, (_, _, ref) in enumerate(phase.reduces):
-            self.add(depth, f"store({self.access(k, phase, ref)}, a{k}_{number})")
+            self.add(depth, f"store({self.access(k, phase, ref)}, {accumulated(number, k)})")
 
     def operand(
         self, x: str | float | int | bool, values: dict[str, tuple[str, str]], code: str

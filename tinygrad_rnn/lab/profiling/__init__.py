@@ -1,0 +1,56 @@
+"""Where time and memory go: ``lab.profile``. Read watch.py and memory.py first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from tinygrad_rnn.backends import Switch
+from tinygrad_rnn.lab.profiling.inside import LoopPart, Loops
+from tinygrad_rnn.lab.profiling.memory import Kind, Peak
+from tinygrad_rnn.lab.profiling.profile import Profile, Row
+from tinygrad_rnn.lab.profiling.watch import Span, Watch
+from tinygrad_rnn.tape import Modes, current_modes
+
+__all__ = ["Kind", "LoopPart", "Loops", "Peak", "Profile", "Row", "Span", "profile"]
+
+
+def profile() -> Switch[Modes, Profile]:
+    """Measure where the time and the memory of a block go: ``with lab.profile() as p:``.
+
+    Behind the block ``print(p)`` shows them by layer and by operation, forward and backward, and
+    the peak of memory with what was alive then; ``print(p.inside())`` looks into replayed loops.
+    All numbers are there, too, in seconds and bytes: see :class:`Profile`.
+
+    Time is clock time between before and after each record, as an observer sees it; the rest, that
+    lies between records, is told apart, so that the parts add up to the wall time. Being observed
+    costs 10 to 20 us a record: half of it is measured and called "the profile itself", the other
+    half, in which the record looks up where it comes from, is part of the record. Recurrent layers
+    are traced at each call meanwhile, which is found between records. On a GPU each record waits
+    until the device is done, so that a profile takes longer than the block would by itself.
+
+    Run the block once before: what is compiled at the first call would be measured.
+
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn import lab
+    >>> model, x = tg.nn.Linear(3, 4), tg.ones((5, 3))
+    >>> with lab.profile() as p:
+    ...     model(x).sum().backward()
+    >>> for row in sorted(p.by_operation()):
+    ...     print(row.name, row.records, row.nbytes)
+    linear 4 144
+    sum 2 4
+    """
+    found = Profile()
+
+    def begin(_: Modes) -> Profile:
+        found.begin(Watch())
+        return found
+
+    def watched(modes: Modes) -> Modes:
+        return replace(modes, observers=(*modes.observers, found.watch), looking=True)
+
+    switch = Switch("profile", current_modes, watched, begin)
+    # Behind the block C restores the modes first, then the profile is finished.
+    switch.close = partial(next, map(found.finish, iter(switch.close, found)))
+    return switch

@@ -15,8 +15,8 @@ from tinygrad_rnn.backends import Array
 from tinygrad_rnn.lab.measured import Found, of_a_pass, of_flow, of_parameters
 from tinygrad_rnn.lab.monitor_page import Row, page
 from tinygrad_rnn.lab.undisturbed import undisturbed
+from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import check_size
-from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.training import Callback, MetricsFile, Trainer
 
@@ -169,13 +169,7 @@ class Monitor(Callback):
             ending or "The run goes on; this page is loaded again by itself.",
         ]
         text = page(f"{trainer.folder.path.name}: monitor", said, self._rows, not ending)
-        path = self._folder / "monitor.html"
-        try:
-            write_atomically(path, text.encode())
-        except OSError as error:
-            raise OSError(
-                f"Monitor: cannot write {str(path)!r}: {error.strerror or error}"
-            ) from error
+        write_text(self._folder / "monitor.html", text, "Monitor")
 
 
 def _scale(trainer: Trainer) -> float:

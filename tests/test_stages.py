@@ -195,6 +195,15 @@ def test_stages_say_what_a_pass_did_and_why() -> None:
     assert legend[3:5] == ["x3 is the cotangent of %15", "x4 is %7, stored"]
 
 
+@pytest.mark.usefixtures("by_numpy")
+def test_a_state_that_is_rounded_ahead_is_said() -> None:
+    with tg.matmul_precision("float16"):
+        (found,) = lab.stages(rnn.GRUCell(I, H)).loops.values()
+    check(found)
+    notes = [way.stage("simplified").notes for way in found.ways]
+    assert notes == [("%27 is a state too: s0 as the step before has rounded it",), ()]
+
+
 def test_why_a_kernel_is_not_a_part_of_the_one_before() -> None:
     class Turned(rnn.Cell):
         """Each row reads other rows: what a kernel of rows cannot do at once."""

@@ -16,7 +16,7 @@ from tinygrad_rnn.replay.explain import as_run, bytes_of, directions, notes, ste
 from tinygrad_rnn.replay.passes.gradient import Backward, Wanted
 from tinygrad_rnn.replay.passes.plain import SLICE, is_moved, is_reduction
 from tinygrad_rnn.replay.program.lineage import Lineage
-from tinygrad_rnn.replay.program.loop import Kernel, Phase
+from tinygrad_rnn.replay.program.loop import Kernel, Line, Step
 from tinygrad_rnn.replay.program.program import Names, Op, Program, Value
 from tinygrad_rnn.replay.program.stage import Row, Rows, Section, Stage, Stages, Way
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -38,7 +38,8 @@ ABOUT = {
     "split": "By what depends on what, each line goes to one of four places: what can be done "
     "once, or for all time steps at once, has no place in the loop.",
     "fused": "A product comes as soon as its operands are there; all elementwise lines that can be "
-    "computed by then are one kernel, which reads and writes each element once.",
+    "computed by then are one kernel, which reads and writes each element once. A reduction ends a "
+    "phase of it, and the next phase reads the result.",
     "planned": "Every value that something outside its kernel reads has its place in an array; "
     "slices, transposes and joins are strides. Nothing is allocated within the loop.",
     "emitted": "The loop is data by now. Each emitter writes it as source of its own kind.",
@@ -201,8 +202,14 @@ def _fused(compiled: Compiled, rows: Rows) -> Iterator[Section]:
     """The steps of the loop with their lines, and the lines that are none."""
     plan = compiled.plan
     for k, (step, ops, why) in enumerate(zip(plan.loop.steps, plan.ops, plan.why, strict=True)):
-        kind = type(step).__name__.lower()
-        yield Section(f"step {k}, {kind} ({why}):", (*map(rows.line, ops),), f"step {k}")
+        kind, phases = type(step).__name__.lower(), _by_phase(step, ops)
+        several = len(phases) > 1
+        lines = [
+            rows.line(op, f"phase {n}" if several else "")
+            for n, of_phase in enumerate(phases)
+            for op in of_phase
+        ]
+        yield Section(f"step {k}, {kind} ({why}):", (*lines,), f"step {k}")
     moved = [op for op in compiled.parts.loop if is_moved(op)]
     if moved:
         title = "no step, as they only say where values lie:"
@@ -233,7 +240,7 @@ def _emitted(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
     for text in sorted(texts(plan.loop, compiled.backend), key=lambda text: text.emitter != used):
         sections: list[Section] = []
         for k, (step, ops) in enumerate(zip(plan.loop.steps, plan.ops, strict=True)):
-            of = _ops_of_variables(step.phases, ops) if isinstance(step, Kernel) else {}
+            of = _ops_of_variables(step, ops)
             found = [
                 rows.row(line, [of[key] for key in variables(line) if key in of] if of else ops)
                 for line in text.steps[k]
@@ -245,14 +252,30 @@ def _emitted(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
         yield Stage(f"emitted, {text.emitter}", about, (*sections,))
 
 
-def _ops_of_variables(phases: Sequence[Phase], ops: Sequence[Op]) -> dict[tuple[str, int], Op]:
+def _by_phase(step: Step, ops: Sequence[Op]) -> list[Sequence[Op]]:
+    """The lines of a step, those of a kernel by its phases."""
+    if not isinstance(step, Kernel) or not ops:
+        return [ops]
+    waiting, found = [*ops], list[Sequence[Op]]()
+    for phase in step.phases:
+        count = len({_name(line) for line in phase.lines}) + len(phase.reduces)
+        found.append(waiting[:count])
+        del waiting[:count]
+    return found
+
+
+def _name(line: Line) -> str:
+    """The name that the lines of one op have in common."""
+    return line.target.partition(".")[0]
+
+
+def _ops_of_variables(step: Step, ops: Sequence[Op]) -> dict[tuple[str, int], Op]:
     """Which op a variable of a kernel's source belongs to, by its name and phase."""
     found: dict[tuple[str, int], Op] = {}
-    waiting = [*ops]
-    for k, phase in enumerate(phases):
-        names = dict.fromkeys(line.target.partition(".")[0] for line in phase.lines)
-        of_phase = waiting[: len(names) + len(phase.reduces)]
-        del waiting[: len(of_phase)]
+    if not isinstance(step, Kernel) or not ops:
+        return found
+    for k, (phase, of_phase) in enumerate(zip(step.phases, _by_phase(step, ops), strict=True)):
+        names = dict.fromkeys(map(_name, phase.lines))
         reductions = [op for op in of_phase if is_reduction(op)]
         elementwise = [op for op in of_phase if not is_reduction(op)]
         found.update(zip([(name, k) for name in names], elementwise, strict=True))

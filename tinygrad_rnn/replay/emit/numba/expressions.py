@@ -95,8 +95,8 @@ class Statements:
         self.count = 0
 
     def name(self, text: str, name: str | None = None) -> str:
-        """A variable that holds ``text``; a name stays itself."""
-        if text.isidentifier():
+        """A variable that holds ``text``, of that ``name``; without one, a name stays itself."""
+        if name is None and text.isidentifier():
             return text
         if name is None:
             self.count += 1

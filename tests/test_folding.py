@@ -208,6 +208,23 @@ def test_the_steps_of_a_backward_pass() -> None:
     assert [group.count for group in found] == [T - 1, 1]
 
 
+def test_loops_with_nothing_between_them() -> None:
+    """Whose outputs nobody wants, so that on the tape one follows the other at once."""
+    layer = randomise(rnn.Recurrent(Leaky(), unroll=True))
+    ways = randomise(rnn.Bidirectional(*(rnn.Recurrent(Leaky(), unroll=True) for _ in "ab")))
+    with lab.look():
+        _, h = layer(draw(T, B, I))
+        again = tg.Tape.of(layer(draw(T, B, I), h)[1])
+        first, second = ways(draw(T, B, I))[1]
+        both = tg.Tape.of(first, second)
+    (cell,) = check(again).repetition()
+    assert outline(cell) == [((0, T - 1), LEAKY)] * 2
+    assert outline(check(both)) == [
+        ("forward_layer.cell", [((0, T - 1), LEAKY)]),
+        ("backward_layer.cell", [((T - 1, 0), LEAKY)]),
+    ]
+
+
 def test_loops_within_loops() -> None:
     def inner(x: Any, h: Any) -> Any:
         return h, tg.sin(h) + x
@@ -286,6 +303,20 @@ def test_what_is_connected_otherwise_is_not_the_same() -> None:
     assert chain(lambda a, b: a * b) == [12]
     counts = chain(lambda a, b: b * a)
     assert (counts[0], max(counts[1:]), len(counts)) == (7, 4, 6)
+
+
+def test_time_steps_that_are_connected_otherwise_stand_by_themselves() -> None:
+    steps = iter(range(T))
+
+    def step(x: Any, h: Any) -> Any:
+        a, b = tg.sin(h), tg.cos(h)
+        h = x + (b * a if next(steps) == 3 else a * b)
+        return h, h
+
+    with lab.look():
+        tape = tg.Tape.of(tg.scan(step, draw(T, H), draw(H, requires_grad=True), unroll=True)[1])
+    found = [group.steps for group in check(tape).repetition()]
+    assert found == [(0, 2), (3, 3), (4, 5)]
 
 
 def test_other_results_of_one_operation_are_not_the_same() -> None:

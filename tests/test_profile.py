@@ -439,6 +439,8 @@ def test_chrome_opens_the_trace(tmp_path: Path) -> None:
     assert max(event["ts"] + event["dur"] for event in slices) <= 1e6 * p.seconds + 1e-3
     records = [event for event in slices if "scaled" not in event["args"]]
     assert [event["name"] for event in records] == [span.operation for span in p.spans]
+    times = [(1e-6 * event["ts"], 1e-6 * event["dur"]) for event in records]
+    np.testing.assert_allclose(times, [(span.start, span.seconds) for span in p.spans], atol=1e-8)
     parts = [event for event in slices if "scaled" in event["args"]]
     scans = [event for event in records if event["name"] == "scan"]
     for part in parts:

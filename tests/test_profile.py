@@ -395,6 +395,32 @@ def test_parts_of_a_loop_have_their_lines(jit: bool) -> None:
     assert max(map(len, str(loops).splitlines())) <= 110
 
 
+def test_gradients_keep_their_names_where_one_is_summed_in_the_loop() -> None:
+    back = tg.primitive("back", lambda xp, g, x: (g * x).sum(0))
+    gain = tg.primitive(  # without a batching rule it stays in the loop, and so does its gradient
+        "gain", lambda xp, x, w: x * w, [lambda g, y, x, w: g * w, lambda g, y, x, w: back(g, x)]
+    )
+
+    class Gained(Leaky):
+        def __init__(self) -> None:
+            self.gain = nn.Parameter(np.ones(H))
+            super().__init__()
+
+        def step(self, x: Any, state: Any) -> Any:
+            return super().step(x, gain(state, self.gain))
+
+    p = profiled_layer(randomise(rnn.Recurrent(Gained())))
+    parts = [part for part in p.inside().parts if part.phase == "backward"]
+    assert {part.of for part in parts} == {"cell.w", "cell.v", ""}
+    assert [part.what for part in parts if part.kind == "call"].count("back") == 1
+
+
+def profiled_layer(layer: nn.Module) -> lab.Profile:
+    with lab.profile() as p:
+        layer(draw(T, B, I))[0].sum().backward()
+    return p
+
+
 def compiled_programs() -> list[tuple[Any, ...]]:
     return [
         (len(known._inference), len(known._training), len(known._backward))

@@ -256,7 +256,7 @@ def picture(found: dict[tuple[str, str], np.ndarray], inside: Held) -> lab.Pictu
             axes.axhline(GUESSED[kind], color="gray", linestyle=":", label="a guess")
             axes.set(xlabel="words from the deciding one", ylabel="share of last words right")
             axes.set_ylim(0, 1.05)
-            axes.legend(loc="lower left")
+            axes.legend(loc="center", bbox_to_anchor=(0.5, 0.75))
 
         at_end = ", ".join(
             f"{name} {100 * found[name, kind][:, -1].mean():.0f} %" for name in CELLS

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backends import Array, to_host
+from tinygrad_rnn.lab.flow import gradient_flow
 from tinygrad_rnn.lab.inner import Inner, inner_values
-from tinygrad_rnn.nn import Parameter
+from tinygrad_rnn.nn import Module, Parameter
 from tinygrad_rnn.optim.norms import norms
 from tinygrad_rnn.tape import Observer, Record, observe
 
 Found = list[tuple[str, str, float]]
 
-CLOSED, OPEN = 0.1, 0.9
-"""A gate below the one or above the other is saturated (Karpathy, Johnson, Fei-Fei 2015)."""
+CLOSED, OPEN, FAR = 0.1, 0.9, 0.8
+"""A gate below the first or above the second is saturated, as is a tanh beyond the third on either
+side, which is the same of its argument but for a factor of 2 (Karpathy, Johnson, Fei-Fei 2015)."""
 
 
 def of_parameters(
@@ -75,6 +78,25 @@ def of_a_pass(run: Callable[[], Any]) -> Found:
     return found + of_inner(inner)
 
 
+def of_flow(model: Module, loss: Callable[[], Any]) -> Found:
+    """The norms of dL/ds over the distance from the end, at 0, 1, 2, 4, 8, ... steps, and the last.
+
+    Nothing for a model in which no recurrent layer is to be seen.
+    """
+    found: Found = []
+    with contextlib.suppress(ValueError):
+        for layer in gradient_flow(model, loss, row=None).layers.values():
+            back, norms = layer.back, layer.norms
+            last = int(back.max())
+            chosen = {0, last, *(2**k for k in range(last.bit_length()))}
+            for name, series in norms.items():
+                for t in np.argsort(back, kind="stable"):
+                    if int(back[t]) in chosen:
+                        at = f"{layer.name} {name} @ {back[t]}"
+                        found.append(("flow", at, float(series[t])))
+    return found
+
+
 def of_inner(inner: Mapping[str, Inner]) -> Found:
     """Ranges of states; of gates the shares that are closed and open; of others, near +-1."""
     found: Found = []
@@ -88,6 +110,6 @@ def of_inner(inner: Mapping[str, Inner]) -> Found:
                 found.append(("saturation", f"{called} < {CLOSED}", float(np.mean(x < CLOSED))))
                 found.append(("saturation", f"{called} > {OPEN}", float(np.mean(x > OPEN))))
             elif low >= -1 and high <= 1:
-                share = float(np.mean(np.abs(x) > OPEN))
-                found.append(("saturation", f"|{called}| > {OPEN}", share))
+                share = float(np.mean(np.abs(x) > FAR))
+                found.append(("saturation", f"|{called}| > {FAR}", share))
     return found

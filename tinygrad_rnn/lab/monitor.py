@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.measured import Found, of_a_pass, of_parameters
+from tinygrad_rnn.lab.measured import Found, of_a_pass, of_flow, of_parameters
 from tinygrad_rnn.lab.monitor_page import Row, page
 from tinygrad_rnn.lab.undisturbed import undisturbed
+from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import check_size
-from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.training import Callback, MetricsFile, Trainer
 
@@ -36,9 +36,10 @@ class Monitor(Callback):
       parameter; ``weight norm``; ``update / weight``, the norm of the change by that of the
       parameter (a thousandth is usual);
     - ``saturation``: of every gate the share that is below 0.1 and that above 0.9, of other noted
-      values between -1 and 1 the share beyond +-0.9;
+      values between -1 and 1 the share beyond +-0.8;
     - ``range``: smallest and largest value of every layer's states and results;
-    - ``flow``: the norm of dL/dh over the distance from the end;
+    - ``flow``: the norm of dL/dh and dL/dc over the steps back from the end, by
+      :func:`gradient_flow`;
     - ``share of updates`` since the look before that were clipped, and that were skipped;
     - ``training``: what metrics.csv says, and ``cost``: the seconds spent on looking so far.
 
@@ -55,6 +56,8 @@ class Monitor(Callback):
     share : the share of training time that it may take. The next look is put off until what all
         looks have taken, and one more like the last, is less than that; only the first is taken
         whatever it takes. With 1 nothing is put off.
+    flow : whether to follow gradients over distance, which takes most of a look's time, and the
+        memory of the batch's tape with its loops unrolled.
 
     Attributes
     ----------
@@ -62,11 +65,11 @@ class Monitor(Callback):
     looks : how many looks it has taken.
     """
 
-    def __init__(self, every: int = 20, share: float = 0.05) -> None:
+    def __init__(self, every: int = 20, share: float = 0.05, flow: bool = True) -> None:
         check_size("Monitor", every=every)
         if not isinstance(share, int | float) or not 0 < share <= 1:
             raise ValueError(f"Monitor: share must be a number above 0, at most 1, got {share!r}")
-        self.every, self.share = int(every), float(share)
+        self.every, self.share, self.flow = int(every), float(share), flow
         self.seconds, self.looks = 0.0, 0
         self._rows: list[Row] = []
 
@@ -127,6 +130,9 @@ class Monitor(Callback):
         batch, state = trainer.epochs.following()[0], trainer.state
         with undisturbed(trainer.model), no_grad(), np.errstate(all="ignore"):
             self._found = of_a_pass(lambda: trainer.loss(batch, state))
+        if self.flow:
+            with undisturbed(trainer.model), np.errstate(all="ignore"):
+                self._found += of_flow(trainer.model, lambda: trainer.loss(batch, state)[0])
         self._before = [p.array.copy() for p in trainer.optimizer.parameters]
         self._scale = _scale(trainer)  # the update may change it
 
@@ -163,13 +169,7 @@ class Monitor(Callback):
             ending or "The run goes on; this page is loaded again by itself.",
         ]
         text = page(f"{trainer.folder.path.name}: monitor", said, self._rows, not ending)
-        path = self._folder / "monitor.html"
-        try:
-            write_atomically(path, text.encode())
-        except OSError as error:
-            raise OSError(
-                f"Monitor: cannot write {str(path)!r}: {error.strerror or error}"
-            ) from error
+        write_text(self._folder / "monitor.html", text, "Monitor")
 
 
 def _scale(trainer: Trainer) -> float:

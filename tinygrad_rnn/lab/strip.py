@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
-from tinygrad_rnn.nn.disk import write_atomically
+from tinygrad_rnn.lab.written import write_text
 
 SIGNS = "=-.+#"
 """From a value near -1 to one near 1."""
@@ -121,14 +121,7 @@ class Strip:
             '<meta name="viewport" content="width=device-width">'
             f"<title>{escape(self.name)}</title>{self._repr_html_()}</html>"
         )
-        path = Path(path)
-        try:
-            write_atomically(path, page.encode())
-        except OSError as error:
-            raise OSError(
-                f"Strip.to_html: cannot write {str(path)!r}: {error.strerror or error}"
-            ) from error
-        return path
+        return write_text(path, page, "Strip.to_html")
 
     def panel(self, title: str | None = None, name: str = "unit") -> Panel:
         """The strip as a panel: bars over words, rows of cells for a long text."""
@@ -144,6 +137,7 @@ class Strip:
         colours = [COLOURS["orange"] if v > 0 else COLOURS["blue"] for v in self.values]
         axes.bar(places, self.values, color=colours, width=0.9)
         axes.axhline(0, color="black", linewidth=1)
+        axes.set_axisbelow(True)
         shown = [SHOWN.get(t, t) for t in self.tokens]
         axes.set_xticks(places, shown, rotation=0 if max(map(len, shown)) == 1 else 90)
         axes.set(ylabel=self.name, ylim=(0, 1) if self.gate else (-self.scale, self.scale))

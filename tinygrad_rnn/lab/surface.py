@@ -17,8 +17,8 @@ from tinygrad_rnn.lab.directions import Directions, as_point, positions, random_
 from tinygrad_rnn.lab.picture import Picture
 from tinygrad_rnn.lab.surface_picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
+from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module, check_size
-from tinygrad_rnn.nn.disk import write_atomically
 from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.tensor import Tensor
@@ -91,14 +91,7 @@ class Surface:
             writer.writerow([*self.names, "loss"])
             for y, row in zip(self.y.tolist(), self.loss.tolist(), strict=True):
                 writer.writerows([x, y, value] for x, value in zip(self.x.tolist(), row))  # noqa: B905
-        path = Path(path)
-        try:
-            write_atomically(path, text.getvalue().encode())
-        except OSError as error:
-            raise OSError(
-                f"Surface.to_csv: cannot write {str(path)!r}: {error.strerror or error}"
-            ) from error
-        return path
+        return write_text(path, text.getvalue(), "Surface.to_csv")
 
     def picture(
         self,

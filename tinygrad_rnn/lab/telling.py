@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.lab.inner import Inner
-from tinygrad_rnn.nn.disk import write_atomically
+from tinygrad_rnn.lab.written import write_text
 
 
 class Unit(NamedTuple):
@@ -71,14 +71,7 @@ class Telling:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(Unit._fields)
         writer.writerows(self.units)
-        path = Path(path)
-        try:
-            write_atomically(path, text.getvalue().encode())
-        except OSError as error:
-            raise OSError(
-                f"Telling.to_csv: cannot write {str(path)!r}: {error.strerror or error}"
-            ) from error
-        return path
+        return write_text(path, text.getvalue(), "Telling.to_csv")
 
 
 def most_telling(

@@ -217,6 +217,98 @@ def test_jacobians_are_those_of_the_masks_that_were_drawn(wrap: Any, training: b
             np.testing.assert_allclose(g[t - 1], flow.jacobians[t].T @ g[t], atol=1e-12)
 
 
+CELLS = [
+    lambda: rnn.JordanCell(I, H, 2),
+    lambda: rnn.ClockworkRNNCell(I, H, (1, 2)),
+    lambda: rnn.CoupledLSTMCell(I, H),
+    lambda: rnn.LSTMCell(I, H, proj_size=2),
+    lambda: rnn.PeepholeLSTMCell(I, H, full=True),
+    lambda: rnn.SCRNCell(I, H, 2),
+    lambda: rnn.LayerNormLSTMCell(I, H),
+    lambda: Counting(I, H),
+    lambda: Nested(I, H),
+]
+
+
+class Counting(rnn.Cell):
+    """A cell with a plain dict for a state, in which an integer counts."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.w = nn.Parameter(tg.zeros((hidden_size, input_size)))
+
+    def initial_state(self, batch_size: int) -> Any:
+        steps = tg.tensor(np.zeros((batch_size, 1), np.int64))
+        return {"steps": steps, "a": self.zeros(batch_size, 3, 2), "b": self.zeros(batch_size, H)}
+
+    def step(self, x: Any, state: Any) -> Any:
+        b = tg.tanh(tg.linear(x, self.w) + state["b"] * 0.5 + tg.sum(state["a"], (1, 2))[:, None])
+        a = state["a"] * 0.9 + tg.reshape(tg.concat([b, b[:, :2]], -1), (-1, 3, 2))
+        return b, {"a": a, "b": b, "steps": state["steps"] + 1}
+
+
+class Nested(rnn.Cell):
+    """A cell that calls another."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.inner = rnn.GRUCell(input_size, hidden_size)
+
+    def step(self, x: Any, h: Any) -> Any:
+        _, new = self.inner(x, h)
+        return new, 0.5 * h + new
+
+
+@pytest.mark.parametrize("make", CELLS)
+def test_jacobians_carry_the_gradient_of_the_last_state(make: Any) -> None:
+    """What ``probe=`` gives at step t is what the Jacobians after t make of the last gradient."""
+    layer = randomise(rnn.Recurrent(make()))
+    x, state = draw(T, B, I), layer.initial_state(B)
+    floats = [s for s in leaves(state) if s.dtype.kind == "f"]
+    weights = [draw(*s.shape, seed=k) for k, s in enumerate(floats)]
+
+    def loss(**options: Any) -> Any:
+        last = [s for s in leaves(layer(x, **options)[1]) if s.dtype.kind == "f"]
+        return sum(tg.sum(s * w) for s, w in zip(last, weights, strict=True))
+
+    flow = lab.gradient_flow(layer, loss, row=1)["cell"]
+    zeros = [tg.zeros((T, *s.shape), s.dtype) for s in leaves(state)]
+    for zero in zeros:
+        zero.requires_grad = zero.dtype.kind == "f"
+    loss(probe=rebuild(state, zeros)).backward()
+    probed = [zero.grad.numpy()[:, 1].reshape(T, -1) for zero in zeros if zero.requires_grad]
+    expected = np.concatenate(probed, axis=1)
+    g = np.concatenate([w.numpy()[1].ravel() for w in weights])
+    for t in reversed(range(T)):
+        np.testing.assert_allclose(g, expected[t], rtol=1e-10, atol=1e-14)
+        g = flow.jacobians[t].T @ g
+    assert all(np.isfinite(n).all() for n in flow.norms.values())
+    assert str(lab.gradient_flow(layer, loss))
+
+
+def test_what_is_seen_and_what_is_not() -> None:
+    layer = randomise(rnn.GRU(I, H, batch_first=True))
+    x = draw(B, T, I)
+    whole = lab.gradient_flow(layer, lambda: total(layer(x)[0]))["l0"]
+    assert whole.gradients["h"].shape == (T, B, H)
+    alone = lab.gradient_flow(layer, lambda: total(layer(x[1])[0]))["l0"]
+    np.testing.assert_allclose(alone.gradients["h"][:, 0], whole.gradients["h"][:, 1], rtol=1e-10)
+
+    cell = rnn.GRUCell(I, H)
+
+    def by_steps() -> Any:
+        h = cell.initial_state(B)
+        for t in range(T):
+            _, h = cell.step(X[t], h)
+        return total(h)
+
+    with pytest.raises(ValueError, match=r"cell\(x, state\) are, cell\.step\(x, state\) is not"):
+        lab.gradient_flow(cell, by_steps)
+    assert lab.contributions(cell, by_steps, "weight_hh").values.shape == (T, 3 * H, H)
+    with pytest.raises(ValueError, match="runs no recurrent layer that can be seen"):
+        lab.gradient_flow(layer, lambda: total(tg.checkpoint(layer)(x)[0]))
+
+
 class Normed(rnn.Cell):
     """A cell whose rows meet, and that says it is pure."""
 

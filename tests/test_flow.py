@@ -259,10 +259,11 @@ class Nested(rnn.Cell):
         return new, 0.5 * h + new
 
 
+@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("make", CELLS)
-def test_jacobians_carry_the_gradient_of_the_last_state(make: Any) -> None:
+def test_jacobians_carry_the_gradient_of_the_last_state(make: Any, reverse: bool) -> None:
     """What ``probe=`` gives at step t is what the Jacobians after t make of the last gradient."""
-    layer = randomise(rnn.Recurrent(make()))
+    layer = randomise(rnn.Recurrent(make(), reverse=reverse))
     x, state = draw(T, B, I), layer.initial_state(B)
     floats = [s for s in leaves(state) if s.dtype.kind == "f"]
     weights = [draw(*s.shape, seed=k) for k, s in enumerate(floats)]
@@ -271,7 +272,7 @@ def test_jacobians_carry_the_gradient_of_the_last_state(make: Any) -> None:
         last = [s for s in leaves(layer(x, **options)[1]) if s.dtype.kind == "f"]
         return sum(tg.sum(s * w) for s, w in zip(last, weights, strict=True))
 
-    flow = lab.gradient_flow(layer, loss, row=1)["cell"]
+    flow = lab.gradient_flow(layer, loss, row=1)["cell" + " reversed" * reverse]
     zeros = [tg.zeros((T, *s.shape), s.dtype) for s in leaves(state)]
     for zero in zeros:
         zero.requires_grad = zero.dtype.kind == "f"
@@ -279,7 +280,7 @@ def test_jacobians_carry_the_gradient_of_the_last_state(make: Any) -> None:
     probed = [zero.grad.numpy()[:, 1].reshape(T, -1) for zero in zeros if zero.requires_grad]
     expected = np.concatenate(probed, axis=1)
     g = np.concatenate([w.numpy()[1].ravel() for w in weights])
-    for t in reversed(range(T)):
+    for t in range(T) if reverse else reversed(range(T)):
         np.testing.assert_allclose(g, expected[t], rtol=1e-10, atol=1e-14)
         g = flow.jacobians[t].T @ g
     assert all(np.isfinite(n).all() for n in flow.norms.values())
@@ -305,8 +306,16 @@ def test_what_is_seen_and_what_is_not() -> None:
     with pytest.raises(ValueError, match=r"cell\(x, state\) are, cell\.step\(x, state\) is not"):
         lab.gradient_flow(cell, by_steps)
     assert lab.contributions(cell, by_steps, "weight_hh").values.shape == (T, 3 * H, H)
+
+    def again() -> Any:
+        return total(tg.checkpoint(layer)(x)[0])
+
     with pytest.raises(ValueError, match="runs no recurrent layer that can be seen"):
-        lab.gradient_flow(layer, lambda: total(tg.checkpoint(layer)(x)[0]))
+        lab.gradient_flow(layer, again)
+    found = lab.contributions(layer, again, "weight_hh_l0")
+    expected = lab.contributions(layer, lambda: total(layer(x)[0]), "weight_hh_l0")
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(found.values.sum(0), found.gradient, rtol=1e-10)
 
 
 class Normed(rnn.Cell):

@@ -11,7 +11,7 @@ from networks import draw, randomise, total
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, nn, rnn
-from tinygrad_rnn.ops import generator_state
+from tinygrad_rnn.ops import generator_state, identity
 from tinygrad_rnn.rnn.known_calls import memory_of
 from tinygrad_rnn.tape import leaves, rebuild
 
@@ -146,7 +146,7 @@ class Model(nn.Module):
 
 
 class Leaky(rnn.Cell):
-    """A cell that notes nothing: h_t = 0.5 h_{t-1} + tanh(W x_t + V h_{t-1})."""
+    """A cell that notes nothing and uses a weight twice: h = 0.5 h + tanh(W x + V h - V h^2)."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -154,7 +154,8 @@ class Leaky(rnn.Cell):
         self.v = nn.Parameter(tg.zeros((hidden_size, hidden_size)))
 
     def step(self, x: Any, h: Any) -> Any:
-        h = 0.5 * h + tg.tanh(tg.linear(x, self.w) + tg.linear(h, self.v))
+        twice = tg.linear(h, self.v) - tg.linear(tg.square(h), self.v)
+        h = 0.5 * h + tg.tanh(tg.linear(x, self.w) + twice)
         return h, h
 
 
@@ -197,6 +198,8 @@ def test_a_stack_in_both_directions(unroll: bool, lengths: Any) -> None:
         for label, norms in found.norms.items():
             sizes = np.linalg.norm(found.parts[label].reshape(len(norms), -1), axis=1)
             np.testing.assert_allclose(norms, sizes)
+            if label in NAMES:
+                np.testing.assert_allclose(flow[label].contributions[name], norms, rtol=1e-10)
     if lengths is not None:  # past the end of a sequence nothing flows, and the state stays
         assert not flow["lstm.l1"].gradients["h"][3:, 1].any()
         one = lab.gradient_flow(model, loss, row=1)["lstm.l1"].jacobians
@@ -358,6 +361,42 @@ def test_saturation() -> None:
         np.testing.assert_allclose(gate.low[:2], np.mean(values[:2] < low, axis=(1, 2)))
         np.testing.assert_allclose(gate.high[2:], np.mean(values[2:, 0] > high, axis=1))
     assert flow.saturation["f"].high.any()
+
+
+def test_a_loss_of_inner_values() -> None:
+    """What ``record=`` gives belongs to the tape as ever."""
+    layer = randomise(rnn.LSTM(I, H))
+    x = draw(T, B, I)
+
+    def loss() -> Any:
+        _, _, inner = layer(x, record=["f", "c"])
+        return total(inner["f"], inner["c"])
+
+    found = lab.contributions(layer, loss, "weight_hh_l0")
+    loss().backward()
+    np.testing.assert_allclose(found.values.sum(0), layer.weight_hh_l0.grad.numpy(), rtol=1e-10)
+    last = layer(x, record=["c"])[2]["c"].numpy()[0, -1]
+    flow = lab.gradient_flow(layer, loss)["l0"]
+    np.testing.assert_allclose(flow.gradients["c"][-1], 2 * last, rtol=1e-10)
+
+
+def test_a_weight_that_is_made_of_another() -> None:
+    """What a parameter adds through a value made of it, outside the loop, is one use of that."""
+    cell = randomise(rnn.RNNCell(I, H))
+    scale = nn.Parameter(np.ones((H, H)))
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.scale = scale
+
+        def forward(self, x: Any) -> Any:
+            w = identity(self.scale)
+            return tg.scan(lambda x, h: ((h := tg.tanh(x + h @ w)), h), x, cell.zeros(B, H))[0]
+
+    model, x = Scaled(), draw(T, B, H)
+    found = lab.contributions(model, lambda: total(model(x)), scale)
+    assert {name: len(part) for name, part in found.parts.items()} == {"model": 1}
+    np.testing.assert_allclose(found.values[0], found.gradient)
 
 
 def test_weights_that_are_shared() -> None:

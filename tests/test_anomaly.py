@@ -325,6 +325,12 @@ def test_data_of_which_tensors_were_made() -> None:
     assert error.came_in in ("the argument targets of mse_loss", "the variable targets of <lambda>")
     w = tg.ones(H, requires_grad=True)
     assert found(lambda: (w * tg.tensor(targets[0, 1])).sum().backward()).came_in == "an operand"
+
+    def weighed(rows: Any) -> None:
+        (w * tg.tensor(rows["first"])).sum().backward()
+
+    error = found(lambda: weighed({"first": targets[0, 1]}))
+    assert error.came_in == "the variable rows['first'] of weighed"
     gain = nn.Parameter([1.0, math.nan])
     error = found(lambda: (gain * 2).sum().backward())
     assert str(error).startswith("the variable gain of <lambda> holds nan: float32")
@@ -522,6 +528,18 @@ def test_within_the_handling_of_an_error_and_as_a_decorator() -> None:
             wrong(tg.tensor(-1.0))
     assert wrong(tg.tensor(1.0)).item() == 0
     assert not tg.tape.current_modes.get().observers
+
+
+def test_a_function_that_it_decorates_and_that_calls_itself() -> None:
+    """What the outer call is about to choose from is no business of the inner one."""
+
+    @lab.detect_anomaly()
+    def deep(depth: int) -> Any:
+        y = tg.log(tg.tensor([0.0, 1.0]))
+        inner = deep(depth - 1) if depth else 0.0
+        return tg.where(tg.isfinite(y), y, 1.0) + inner
+
+    assert deep(2).tolist() == [3.0, 0.0]
 
 
 def test_after_an_error_the_block_goes_on() -> None:

@@ -71,6 +71,10 @@ def explain(run_again: Callable[[], Any]) -> AnomalyError | None:
     modules, recurrent state and random numbers (those of this package; NumPy's own generators go
     on). It returns an exception, a text, or None for nothing.
 
+    What a Trainer keeps for that, and only where it is given such a function, are the batches of
+    the update that is under way, and for each of them the recurrent state, the state of the
+    generator, the attributes of the modules, and copies of the buffers.
+
     An error of arithmetic that ``run_again`` raises is passed over; any other one is passed on.
     """
     try:

@@ -153,6 +153,8 @@ def of_rule(
     operands = _operands(record, gs)
     dirty = sorted({one.holds for one in operands if one.holds})
     of = f"of operands that hold {' and '.join(dirty)}" if dirty else "of finite operands"
+    if dirty and is_fault_of_rule(record, gs, made):
+        of = "where its operands are finite"
     name = record.primitive.name
     case = Case(held.holds, at_elements(record, bad), operands, record.params, str(made.dtype))
     hint = hint_for(name, True, case)

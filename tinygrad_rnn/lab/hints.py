@@ -73,7 +73,7 @@ def _divide(case: Case) -> str | None:
     top, below = case.first(0), case.first(1)
     if below == 0:
         what = "0 / 0" if top == 0 else "division by 0"
-        row = ", as where a mask counts nothing in a row" if top == 0 else ""
+        row = ", as where a mask counts nothing in a row, or a norm is 0" if top == 0 else ""
         return f"{what}{row}: divide by tg.where(b == 0, 1, b), or by b + 1e-8"
     if math.isinf(top) and math.isinf(below):
         return "inf / inf is nan: both have overflowed; take tg.softmax or tg.sigmoid of the scores"

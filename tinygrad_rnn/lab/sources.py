@@ -25,6 +25,7 @@ from tinygrad_rnn.lab.ranges import (
     range_of,
     spread_out,
 )
+from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.tape import Origin, Record
 
 MADE, CAME_IN, MASKED, MEANT = range(4)
@@ -177,7 +178,7 @@ def handed_in(value: Any, record: Record, replayed: bool) -> Source:
         result=held if is_array else None,
         index=first_index(bad),
     )
-    if held.nan or parameter:
+    if held.nan or isinstance(value, Parameter):
         return Source(finding, MADE)
     return Source(finding, CAME_IN if held.inf and held.dtype else MEANT)
 

@@ -25,7 +25,8 @@ from tinygrad_rnn.replay.emit import array_calls
 from tinygrad_rnn.replay.emit.choice import has_numba
 from tinygrad_rnn.replay.emit.cuda.preamble import PREAMBLE
 from tinygrad_rnn.replay.emit.numba import emitter
-from tinygrad_rnn.replay.program.program import Op, Rewriter, rewrite
+from tinygrad_rnn.replay.program.program import Op
+from tinygrad_rnn.replay.program.rewrite import Rewriter, rewrite
 from tinygrad_rnn.replay.program.verify import PassError, verified, verify_rewritten
 
 I, H, B, T = 3, 4, 2, 5

@@ -46,8 +46,8 @@ main {display: grid; gap: 1.5rem;
 h1 {font-size: 1.4rem} h2 {font-size: 1.1rem; margin: 0 0 .4rem}
 svg {width: 100%; font-size: 15px; fill: currentColor} svg path {fill: none; stroke-width: 2.2}
 svg .grid {stroke: var(--line); stroke-width: 1} .key {width: 28px; height: 12px}
-ul {list-style: none; margin: .3rem 0; padding: 0; columns: 2; font-size: .9rem}
-li {overflow-wrap: anywhere}
+ul {list-style: none; margin: .3rem 0; padding: 0; columns: 17rem 2; font-size: .9rem}
+li {overflow-wrap: anywhere; break-inside: avoid}
 .stands ul {columns: 1; font-size: 1rem; list-style: disc inside}
 div.wide {overflow-x: auto} table {border-collapse: collapse; font-variant-numeric: tabular-nums}
 td, th {padding: .15rem .7rem; text-align: right; border-bottom: 1px solid var(--line)}
@@ -116,10 +116,10 @@ def remarks(by: Mapping[str, Mapping[str, Points]]) -> list[str]:
 
 
 def _largest(series: Mapping[str, Points]) -> str:
-    """Which value is the largest now."""
+    """Which value is now the furthest from 0."""
     last = {name: points[-1][1] for name, points in series.items()}
     name = max(last, key=lambda name: (not math.isfinite(last[name]), abs(last[name])))
-    return f": now {last[name]:.3g} at most, {name}" if len(last) > 1 else ""
+    return f": furthest from 0 is {name}, {last[name]:.3g}" if len(last) > 1 else ""
 
 
 def _chosen(series: Mapping[str, Points]) -> dict[str, Points]:
@@ -140,13 +140,15 @@ def _chosen(series: Mapping[str, Points]) -> dict[str, Points]:
 
 
 def _by_distance(series: Mapping[str, Points]) -> dict[str, Points]:
-    """Of the first and the last look: a line over the distance for every layer.
+    """Of the last look a line over the distance for every state; of few, of the first look, too.
 
-    Names are ``layer @ distance``.
+    Names are ``layer state @ distance``.
     """
     looks = sorted({update for points in series.values() for update, _ in points})
+    states = {name.rpartition(" @ ")[0] for name in series}
     found: dict[str, list[tuple[float, float]]] = {}
-    for update in dict.fromkeys((looks[-1], looks[0])):
+    chosen = {looks[-1], looks[0]} if 2 * len(states) <= LINES else {looks[-1]}
+    for update in sorted(chosen, reverse=True):
         for name, points in series.items():
             layer, _, distance = name.rpartition(" @ ")
             for at, value in points:

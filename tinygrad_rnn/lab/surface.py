@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +13,7 @@ import numpy as np
 
 from tinygrad_rnn.lab.directions import Directions, as_point, positions, random_directions
 from tinygrad_rnn.lab.picture import Picture
+from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.surface_picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
 from tinygrad_rnn.lab.written import write_text
@@ -82,16 +81,14 @@ class Surface:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write a row for each point: x, y (on a plane) and the loss."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         if self.y is None:
-            writer.writerow([self.names[0], "loss"])
-            writer.writerows(zip(self.x.tolist(), self.loss.tolist(), strict=True))
+            points = [*zip(self.x.tolist(), self.loss.tolist(), strict=True)]
         else:
-            writer.writerow([*self.names, "loss"])
-            for y, row in zip(self.y.tolist(), self.loss.tolist(), strict=True):
-                writer.writerows([x, y, value] for x, value in zip(self.x.tolist(), row))  # noqa: B905
-        return write_text(path, text.getvalue(), "Surface.to_csv")
+            pairs = zip(self.y.tolist(), self.loss.tolist(), strict=True)
+            points = [
+                (x, y, v) for y, row in pairs for x, v in zip(self.x.tolist(), row, strict=True)
+            ]
+        return write_text(path, csv_text([*self.names, "loss"], points), "Surface.to_csv")
 
     def picture(
         self,

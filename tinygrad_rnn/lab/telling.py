@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.lab.inner import Inner
+from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.written import write_text
 
 
@@ -67,11 +66,7 @@ class Telling:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write a row for each unit."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Unit._fields)
-        writer.writerows(self.units)
-        return write_text(path, text.getvalue(), "Telling.to_csv")
+        return write_text(path, csv_text(Unit._fields, self.units), "Telling.to_csv")
 
 
 def most_telling(

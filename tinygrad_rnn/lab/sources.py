@@ -142,7 +142,7 @@ class Book:
         for spread in self._unread.values():
             self._leave(spread)
         found, self._left, self._unread = self._left, [], {}
-        return found[-failed].worst() if found else None
+        return found[-1 if failed else 0].worst() if found else None
 
 
 def ranges_of(record: Record) -> tuple[Range, ...]:

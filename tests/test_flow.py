@@ -568,6 +568,6 @@ def test_contributions_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_jacobians_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinygrad_rnn.lab.flow.LIMIT", 1000)
+    monkeypatch.setattr("tinygrad_rnn.lab.flow.gradient_flow.LIMIT", 1000)
     with pytest.raises(MemoryError, match=r"the Jacobians of l0 take 1\.5 KiB, more than 1000 B"):
         lab.gradient_flow(LAYER, lambda: LAYER(X)[0].sum())

@@ -1,4 +1,4 @@
-"""What units do over a sequence: lab/units.py, lab/inner.py, lab/telling.py, lab/strip.py."""
+"""What units do over a sequence: lab/activations."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.flow_of_layer import LayerFlow
-from tinygrad_rnn.lab.flow_picture import flow_panels
-from tinygrad_rnn.lab.followed import Followed, Run
-from tinygrad_rnn.lab.gates import saturation_of
+from tinygrad_rnn.lab.flow.followed import Followed, Run
+from tinygrad_rnn.lab.flow.gates import saturation_of
+from tinygrad_rnn.lab.flow.layer_flow import LayerFlow
+from tinygrad_rnn.lab.flow.panels import flow_panels
+from tinygrad_rnn.lab.flow.step_jacobians import step_jacobians
+from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.step_jacobians import step_jacobians
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tape import format_bytes, observe

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.flow_of_layer import LayerFlow
+from tinygrad_rnn.lab.flow.layer_flow import LayerFlow
 from tinygrad_rnn.lab.picture import COLOURS, Panel
 
 ORDER = ("blue", "vermilion", "green", "orange", "purple", "sky", "black")

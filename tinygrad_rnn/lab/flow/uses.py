@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import to_host
-from tinygrad_rnn.lab.followed import Followed
+from tinygrad_rnn.lab.flow.followed import Followed
 from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun

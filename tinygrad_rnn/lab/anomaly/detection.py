@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Switch
-from tinygrad_rnn.lab.detector import Detector
-from tinygrad_rnn.lab.finding import AnomalyError
+from tinygrad_rnn.lab.anomaly.detector import Detector
+from tinygrad_rnn.lab.anomaly.finding import AnomalyError
 from tinygrad_rnn.tape import Modes, current_modes
 
 
@@ -56,7 +56,7 @@ def detect_anomaly() -> Detection:
     >>> with lab.detect_anomaly():
     ...     tg.scan(lambda x, h: (h, tg.log(h - 1.0)), tg.ones(5), tg.tensor(8.0))
     Traceback (most recent call last):
-    tinygrad_rnn.lab.finding.AnomalyError: log in a replayed loop, time step 2: gives nan ...
+    tinygrad_rnn.lab.anomaly.finding.AnomalyError: log in a replayed loop, time step 2: ...
     """
     return Detection()
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.lab.ranges import Range
+from tinygrad_rnn.lab.anomaly.ranges import Range
 
 HALF = "float16 holds no more than 65504: compute this in float32, or scale by a LossScale"
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.came_in import called
-from tinygrad_rnn.lab.finding import Finding, at_place
-from tinygrad_rnn.lab.hints import Case, hint_for
-from tinygrad_rnn.lab.ranges import (
+from tinygrad_rnn.lab.anomaly.came_in import called
+from tinygrad_rnn.lab.anomaly.finding import Finding, at_place
+from tinygrad_rnn.lab.anomaly.hints import Case, hint_for
+from tinygrad_rnn.lab.anomaly.ranges import (
     Range,
     array_of,
     bad_elements,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.ranges import array_of, host
+from tinygrad_rnn.lab.anomaly.ranges import array_of, host
 from tinygrad_rnn.nn import Buffer, Module, Parameter
 from tinygrad_rnn.tape import Traced, current_place
 

@@ -1,5 +1,6 @@
 """Looking inside: what a network does and where it goes wrong. Nothing to the left imports it."""
 
+from tinygrad_rnn.lab.activations.inner import Inner
 from tinygrad_rnn.lab.activations.strip import Strip
 from tinygrad_rnn.lab.activations.telling import Telling, Unit
 from tinygrad_rnn.lab.activations.units import Units, units
@@ -27,6 +28,7 @@ __all__ = [
     "Contributions",
     "Finding",
     "GradientFlow",
+    "Inner",
     "LayerFlow",
     "Loops",
     "Monitor",

@@ -1,10 +1,12 @@
 """A training that jitters and ends in NaN, the same one clipped, and what else helps.
 
 Elman's network has to say a waveform of 100 values, told nothing. W_hh begins as a rotation, so
-gradients reach far, and plain gradient descent has a rate at which it learns quickly. As it learns,
-W_hh grows, until the gradient is suddenly thousands of times as long: one update throws the weights
-far away, and some of these throws end the training. Beside it stand the remedies, each of which
-changes one thing, with the same waveforms, the same rate and the same random starts:
+gradients reach far. As it learns, the largest eigenvalue of W_hh grows from 1 to about 1.5, and now
+and then a gradient is ten times as long as the others, which throws the loss up. One of these
+throws drives the units to their limits, from 0.5 to 1 in the mean of |h|. For these the rate is too
+large: from there on every update overshoots by more than the one before, for 23 updates with seed
+1, until the loss is infinite. Beside it stand the remedies, each of which changes one thing, with
+the same waveforms, the same rate and the same random starts:
 
     python examples/exploding.py                    every remedy with 5 seeds, and pictures
     python examples/exploding.py --quick            one seed, in a few seconds
@@ -18,6 +20,12 @@ largest eigenvalue of W_hh falls from 1 to 0.44 (median). Gradients that travel 
 save four, 0.17, and recurrent weights as they are drawn one. An LSTM always lasts, but learns
 nothing at this rate, 0.18. To skip the updates that are not finite saves none: the weights were
 thrown away before.
+
+The rate was chosen so that all end: at 0.1 one of five does, at 0.25 all within 30 updates. The
+limits, the small rate and Adam's are what was best of two or three each on seeds 1 to 3 (1,000
+updates): clipped at a norm of 1 or elements of 0.1, with a third of the rate, or Adam at 0.01,
+these runs last too, and learn little or nothing (0.14 to 0.29). With weight decay of 0.003 all
+three end.
 
 The file reads from top to bottom: the waveform, the remedies, training, the picture, and `main`,
 which is the story. Letters: T steps, H units. cliff.py shows the wall in the error surface that

@@ -259,13 +259,16 @@ def test_what_it_costs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     trainer = a_trainer(tmp_path, Slow(), monitor, kind=Plain)
-    trainer.fit(updates=100)
+    trainer.fit(updates=250)
     looks = sorted({update for update, *_ in rows(tmp_path)})
     assert looks[0] == 5
-    assert np.diff(looks).min() >= 17
-    assert monitor.looks == len(looks) >= 5
+    assert looks[1] > 100  # of the second it is thought that it takes six times as long: with flow
+    assert np.diff(looks).min() >= 5
+    for k, update in enumerate(looks[1:], 2):
+        assert 2 * k <= 0.1 * (update + 2 * k)
+    assert monitor.looks == len(looks) >= 10
     assert monitor.seconds == pytest.approx(2 * len(looks))
-    assert monitor.seconds <= 0.1 * trainer.seconds + 2
+    assert monitor.seconds <= 0.1 * trainer.seconds
 
 
 def test_a_run_that_is_resumed_goes_on(tmp_path: Path) -> None:

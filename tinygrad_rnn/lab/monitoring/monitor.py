@@ -22,6 +22,8 @@ from tinygrad_rnn.training import Callback, MetricsFile, Trainer
 
 KNOWN = ("update", "epoch", "seconds", "tokens_per_second", "learning_rate", "gradient_norm")
 """What metrics.csv says of every run; the rest is told as ``training``."""
+FLOW = 6
+"""How much longer a look takes that follows gradients, about; known once there was one."""
 COLUMNS = ("update", "quantity", "name", "value")
 
 
@@ -54,8 +56,8 @@ class Monitor(Callback):
     ----------
     every : look at every so many updates at most.
     share : the share of training time that it may take. The next look is put off until what all
-        looks have taken, and one more like the last, is less than that; only the first is taken
-        whatever it takes. With 1 nothing is put off.
+        looks have taken, and one more like the last, is less than that; only the first, which
+        leaves flow out, is taken whatever it takes. With 1 nothing is put off.
     flow : whether to follow gradients over distance, which takes most of a look's time, and the
         memory of the batch's tape with its loops unrolled.
 
@@ -82,7 +84,7 @@ class Monitor(Callback):
         looks = sorted({update for update, quantity, *_ in self._rows if quantity == "cost"})
         self.looks, self._latest = len(looks), max(looks, default=0)
         self.seconds = next((v for _, q, _, v in reversed(self._rows) if q == "cost"), 0.0)
-        self._took = self.seconds / max(self.looks, 1)
+        self._took = self.seconds / max(self.looks, 1) * (FLOW if self.looks == 1 else 1)
         self._began_for = 0.0
         self._found: Found = []
         self._before: list[Array] | None = None
@@ -99,8 +101,9 @@ class Monitor(Callback):
             self._counted["clipped"] += report.clipped
             self._counted["skipped"] += report.skipped
         if self._before is not None:
+            more = FLOW if self.flow and not self._is_flow_due() else 1  # of the next look
             self._finish(trainer, row)
-            self._took = self._began_for + time.perf_counter() - began
+            self._took = more * (self._began_for + time.perf_counter() - began)
         self.seconds += time.perf_counter() - began
         self._begin_if_due(trainer)
 
@@ -125,12 +128,16 @@ class Monitor(Callback):
             self._began_for = time.perf_counter() - began
             self.seconds += self._began_for
 
+    def _is_flow_due(self) -> bool:
+        """Whether this look follows gradients; the first, which is not put off, does not."""
+        return self.flow and (self.looks > 0 or self.share == 1)
+
     def _begin(self, trainer: Trainer) -> None:
         """Before an update: what its batch does in the network."""
         batch, state = trainer.epochs.following()[0], trainer.state
         with undisturbed(trainer.model), no_grad(), np.errstate(all="ignore"):
             self._found = of_a_pass(lambda: trainer.loss(batch, state))
-        if self.flow:
+        if self._is_flow_due():
             with undisturbed(trainer.model), np.errstate(all="ignore"):
                 self._found += of_flow(trainer.model, lambda: trainer.loss(batch, state)[0])
         self._before = [p.array.copy() for p in trainer.optimizer.parameters]

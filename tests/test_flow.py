@@ -571,3 +571,23 @@ def test_jacobians_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinygrad_rnn.lab.flow.gradient_flow.LIMIT", 1000)
     with pytest.raises(MemoryError, match=r"the Jacobians of l0 take 1\.5 KiB, more than 1000 B"):
         lab.gradient_flow(LAYER, lambda: LAYER(X)[0].sum())
+
+
+def test_on_a_device(device: str) -> None:
+    """All that comes back is on the host."""
+    layer = randomise(rnn.LSTM(I, H, bidirectional=True)).to(device)
+    x = draw(T, B, I, device=device)
+
+    def loss() -> Any:
+        return total(layer(x, lengths=[T, 3])[0])
+
+    flow = lab.gradient_flow(layer, loss)
+    found = lab.contributions(layer, loss, "weight_hh_l0_reverse")
+    layer.to("cpu")
+    expected = lab.gradient_flow(layer, lambda: total(layer(x.to("cpu"), lengths=[T, 3])[0]))
+    for name, there in flow.layers.items():
+        here = expected[name]
+        np.testing.assert_allclose(there.gradients["c"], here.gradients["c"], rtol=1e-10)
+        np.testing.assert_allclose(there.jacobians, here.jacobians, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(there.saturation["f"].low, here.saturation["f"].low)
+    np.testing.assert_allclose(found.values.sum(0), found.gradient, rtol=1e-10)

@@ -153,7 +153,7 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
                     )
             axes.axhline(100 / SYMBOLS, color="black", linewidth=1, label="a guess")
             axes.set(xlabel="updates (a line for each seed)", ylabel="said right, %", ylim=(0, 103))
-            axes.legend(loc="center right")
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
         return draw
 
@@ -162,12 +162,11 @@ def picture(runs: dict[str, list[Run]], delay: int) -> lab.Picture:
         for row, name in enumerate(names):
             axes.plot(last[name], [row] * len(last[name]), "o", color=lab.COLOURS["blue"],
                       alpha=0.6, markersize=11)  # fmt: skip
-        axes.axvline(100 / SYMBOLS, color="black", linewidth=1, label="a guess")
+        axes.axvline(100 / SYMBOLS, color="black", linewidth=1)
         shares = {name: f"\nkeeps {kept(CELLS[name], delay):.1g}" for name in gated}
         axes.set_yticks(range(len(names)), [name + shares.get(name, "") for name in names])
         axes.set_xlim(0, 103)
-        axes.set_xlabel("said right after training, % (a dot for each seed)")
-        axes.legend(loc="center")
+        axes.set_xlabel("said right after training, % (a dot for each seed; line: a guess)")
 
     gated = [name for name in runs if CELLS[name].bias is not None]
     parts = {

@@ -15,9 +15,9 @@ or more. Through 100 layers that share one matrix the length of a gradient is an
 3e-24, a GRU 9e-21, an LSTM 7e-21: by default gates are half open. 99 % of dL/dW_hh then come from
 the 10 nearest steps. Where the gates begin with a bias of 5 that holds the state, 0.3 to 0.55 is
 kept, as by an IRNN (0.3), and 23 to 58 % of dL/dW_hh come from more than 50 steps back. That is an
-LSTM's dL/dh; its dL/dc, by all paths, is 9 times as large at the first step as at the last. The
+LSTM's dL/dh; its dL/dc, by all paths, is 9 times as large at the first step as at the last. Its
 cell path never explodes, since its factors are below 1: in none of 200 starts, with W_hh up to 8
-times the default. Its other paths do, in 117 of them, with a forget bias of 5 in 176; of Elman's
+times the default. The others do, in 117 of them, with a forget bias of 5 in 176; of Elman's
 networks 198 do.
 
 The file reads from top to bottom, a function for each part, and `main` is the story. Letters: T
@@ -292,7 +292,11 @@ def short(value: float) -> str:
     >>> short(0.00004), short(27.0)
     ('4e-5', '27')
     """
-    return f"{value:.0e}".replace("e-0", "e-") if not 0.01 < value < 1000 else f"{value:.2g}"
+    return (
+        f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        if not 0.01 < value < 1000
+        else f"{value:.2g}"
+    )
 
 
 def time_picture(results: Results) -> lab.Picture:

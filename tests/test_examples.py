@@ -12,6 +12,10 @@ from programs import EXAMPLES, run_python
 
 each = pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 
+DRAWING = [
+    path for path in sorted(EXAMPLES.glob("*.py")) if "draw_picture(" in path.read_text("utf-8")
+]
+
 
 @each
 def test_help_says_what_is_to_be_seen(example: Path) -> None:
@@ -24,10 +28,8 @@ def test_help_says_what_is_to_be_seen(example: Path) -> None:
     assert f"python examples/{example.name}" in document
 
 
-@each
+@pytest.mark.parametrize("example", DRAWING, ids=lambda path: path.stem)
 def test_what_draws_takes_the_options_of_a_picture(example: Path) -> None:
-    if "lab.draw_picture(" not in example.read_text("utf-8"):
-        pytest.skip("draws nothing")
     said = run_python("-W", "error", example, "--help").stdout
     assert "--panels" in said
     assert "--format" in said

@@ -11,7 +11,7 @@ from networks import draw, randomise, total
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, nn, rnn
-from tinygrad_rnn.ops import generator_state
+from tinygrad_rnn.ops import generator_state, identity
 from tinygrad_rnn.rnn.known_calls import memory_of
 from tinygrad_rnn.tape import leaves, rebuild
 
@@ -146,7 +146,7 @@ class Model(nn.Module):
 
 
 class Leaky(rnn.Cell):
-    """A cell that notes nothing: h_t = 0.5 h_{t-1} + tanh(W x_t + V h_{t-1})."""
+    """A cell that notes nothing and uses a weight twice: h = 0.5 h + tanh(W x + V h - V h^2)."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -154,7 +154,8 @@ class Leaky(rnn.Cell):
         self.v = nn.Parameter(tg.zeros((hidden_size, hidden_size)))
 
     def step(self, x: Any, h: Any) -> Any:
-        h = 0.5 * h + tg.tanh(tg.linear(x, self.w) + tg.linear(h, self.v))
+        twice = tg.linear(h, self.v) - tg.linear(tg.square(h), self.v)
+        h = 0.5 * h + tg.tanh(tg.linear(x, self.w) + twice)
         return h, h
 
 
@@ -197,6 +198,8 @@ def test_a_stack_in_both_directions(unroll: bool, lengths: Any) -> None:
         for label, norms in found.norms.items():
             sizes = np.linalg.norm(found.parts[label].reshape(len(norms), -1), axis=1)
             np.testing.assert_allclose(norms, sizes)
+            if label in NAMES:
+                np.testing.assert_allclose(flow[label].contributions[name], norms, rtol=1e-10)
     if lengths is not None:  # past the end of a sequence nothing flows, and the state stays
         assert not flow["lstm.l1"].gradients["h"][3:, 1].any()
         one = lab.gradient_flow(model, loss, row=1)["lstm.l1"].jacobians
@@ -215,6 +218,107 @@ def test_jacobians_are_those_of_the_masks_that_were_drawn(wrap: Any, training: b
         g = flow.gradients["h"][:, row]
         for t in range(1, T):
             np.testing.assert_allclose(g[t - 1], flow.jacobians[t].T @ g[t], atol=1e-12)
+
+
+CELLS = [
+    lambda: rnn.JordanCell(I, H, 2),
+    lambda: rnn.ClockworkRNNCell(I, H, (1, 2)),
+    lambda: rnn.CoupledLSTMCell(I, H),
+    lambda: rnn.LSTMCell(I, H, proj_size=2),
+    lambda: rnn.PeepholeLSTMCell(I, H, full=True),
+    lambda: rnn.SCRNCell(I, H, 2),
+    lambda: rnn.LayerNormLSTMCell(I, H),
+    lambda: Counting(I, H),
+    lambda: Nested(I, H),
+]
+
+
+class Counting(rnn.Cell):
+    """A cell with a plain dict for a state, in which an integer counts."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.w = nn.Parameter(tg.zeros((hidden_size, input_size)))
+
+    def initial_state(self, batch_size: int) -> Any:
+        steps = tg.tensor(np.zeros((batch_size, 1), np.int64))
+        return {"steps": steps, "a": self.zeros(batch_size, 3, 2), "b": self.zeros(batch_size, H)}
+
+    def step(self, x: Any, state: Any) -> Any:
+        b = tg.tanh(tg.linear(x, self.w) + state["b"] * 0.5 + tg.sum(state["a"], (1, 2))[:, None])
+        a = state["a"] * 0.9 + tg.reshape(tg.concat([b, b[:, :2]], -1), (-1, 3, 2))
+        return b, {"a": a, "b": b, "steps": state["steps"] + 1}
+
+
+class Nested(rnn.Cell):
+    """A cell that calls another."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.inner = rnn.GRUCell(input_size, hidden_size)
+
+    def step(self, x: Any, h: Any) -> Any:
+        _, new = self.inner(x, h)
+        return new, 0.5 * h + new
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("make", CELLS)
+def test_jacobians_carry_the_gradient_of_the_last_state(make: Any, reverse: bool) -> None:
+    """What ``probe=`` gives at step t is what the Jacobians after t make of the last gradient."""
+    layer = randomise(rnn.Recurrent(make(), reverse=reverse))
+    x, state = draw(T, B, I), layer.initial_state(B)
+    floats = [s for s in leaves(state) if s.dtype.kind == "f"]
+    weights = [draw(*s.shape, seed=k) for k, s in enumerate(floats)]
+
+    def loss(**options: Any) -> Any:
+        last = [s for s in leaves(layer(x, **options)[1]) if s.dtype.kind == "f"]
+        return sum(tg.sum(s * w) for s, w in zip(last, weights, strict=True))
+
+    flow = lab.gradient_flow(layer, loss, row=1)["cell" + " reversed" * reverse]
+    zeros = [tg.zeros((T, *s.shape), s.dtype) for s in leaves(state)]
+    for zero in zeros:
+        zero.requires_grad = zero.dtype.kind == "f"
+    loss(probe=rebuild(state, zeros)).backward()
+    probed = [zero.grad.numpy()[:, 1].reshape(T, -1) for zero in zeros if zero.requires_grad]
+    expected = np.concatenate(probed, axis=1)
+    g = np.concatenate([w.numpy()[1].ravel() for w in weights])
+    for t in range(T) if reverse else reversed(range(T)):
+        np.testing.assert_allclose(g, expected[t], rtol=1e-10, atol=1e-14)
+        g = flow.jacobians[t].T @ g
+    assert all(np.isfinite(n).all() for n in flow.norms.values())
+    assert str(lab.gradient_flow(layer, loss))
+
+
+def test_what_is_seen_and_what_is_not() -> None:
+    layer = randomise(rnn.GRU(I, H, batch_first=True))
+    x = draw(B, T, I)
+    whole = lab.gradient_flow(layer, lambda: total(layer(x)[0]))["l0"]
+    assert whole.gradients["h"].shape == (T, B, H)
+    alone = lab.gradient_flow(layer, lambda: total(layer(x[1])[0]))["l0"]
+    np.testing.assert_allclose(alone.gradients["h"][:, 0], whole.gradients["h"][:, 1], rtol=1e-10)
+
+    cell = rnn.GRUCell(I, H)
+
+    def by_steps() -> Any:
+        h = cell.initial_state(B)
+        for t in range(T):
+            _, h = cell.step(X[t], h)
+        return total(h)
+
+    with pytest.raises(ValueError, match=r"cell\(x, state\) are, cell\.step\(x, state\) is not"):
+        lab.gradient_flow(cell, by_steps)
+    assert lab.contributions(cell, by_steps, "weight_hh").values.shape == (T, 3 * H, H)
+
+    def again() -> Any:
+        return total(tg.checkpoint(layer)(x)[0])
+
+    with pytest.raises(ValueError, match="runs no recurrent layer that can be seen"):
+        lab.gradient_flow(layer, again)
+    found = lab.contributions(layer, again, "weight_hh_l0")
+    expected = lab.contributions(layer, lambda: total(layer(x)[0]), "weight_hh_l0")
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(found.values.sum(0), found.gradient, rtol=1e-10)
 
 
 class Normed(rnn.Cell):
@@ -257,6 +361,42 @@ def test_saturation() -> None:
         np.testing.assert_allclose(gate.low[:2], np.mean(values[:2] < low, axis=(1, 2)))
         np.testing.assert_allclose(gate.high[2:], np.mean(values[2:, 0] > high, axis=1))
     assert flow.saturation["f"].high.any()
+
+
+def test_a_loss_of_inner_values() -> None:
+    """What ``record=`` gives belongs to the tape as ever."""
+    layer = randomise(rnn.LSTM(I, H))
+    x = draw(T, B, I)
+
+    def loss() -> Any:
+        _, _, inner = layer(x, record=["f", "c"])
+        return total(inner["f"], inner["c"])
+
+    found = lab.contributions(layer, loss, "weight_hh_l0")
+    loss().backward()
+    np.testing.assert_allclose(found.values.sum(0), layer.weight_hh_l0.grad.numpy(), rtol=1e-10)
+    last = layer(x, record=["c"])[2]["c"].numpy()[0, -1]
+    flow = lab.gradient_flow(layer, loss)["l0"]
+    np.testing.assert_allclose(flow.gradients["c"][-1], 2 * last, rtol=1e-10)
+
+
+def test_a_weight_that_is_made_of_another() -> None:
+    """What a parameter adds through a value made of it, outside the loop, is one use of that."""
+    cell = randomise(rnn.RNNCell(I, H))
+    scale = nn.Parameter(np.ones((H, H)))
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.scale = scale
+
+        def forward(self, x: Any) -> Any:
+            w = identity(self.scale)
+            return tg.scan(lambda x, h: ((h := tg.tanh(x + h @ w)), h), x, cell.zeros(B, H))[0]
+
+    model, x = Scaled(), draw(T, B, H)
+    found = lab.contributions(model, lambda: total(model(x)), scale)
+    assert {name: len(part) for name, part in found.parts.items()} == {"model": 1}
+    np.testing.assert_allclose(found.values[0], found.gradient)
 
 
 def test_weights_that_are_shared() -> None:
@@ -428,6 +568,26 @@ def test_contributions_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_jacobians_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinygrad_rnn.lab.flow.LIMIT", 1000)
+    monkeypatch.setattr("tinygrad_rnn.lab.flow.gradient_flow.LIMIT", 1000)
     with pytest.raises(MemoryError, match=r"the Jacobians of l0 take 1\.5 KiB, more than 1000 B"):
         lab.gradient_flow(LAYER, lambda: LAYER(X)[0].sum())
+
+
+def test_on_a_device(device: str) -> None:
+    """All that comes back is on the host."""
+    layer = randomise(rnn.LSTM(I, H, bidirectional=True)).to(device)
+    x = draw(T, B, I, device=device)
+
+    def loss() -> Any:
+        return total(layer(x, lengths=[T, 3])[0])
+
+    flow = lab.gradient_flow(layer, loss)
+    found = lab.contributions(layer, loss, "weight_hh_l0_reverse")
+    layer.to("cpu")
+    expected = lab.gradient_flow(layer, lambda: total(layer(x.to("cpu"), lengths=[T, 3])[0]))
+    for name, there in flow.layers.items():
+        here = expected[name]
+        np.testing.assert_allclose(there.gradients["c"], here.gradients["c"], rtol=1e-10)
+        np.testing.assert_allclose(there.jacobians, here.jacobians, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(there.saturation["f"].low, here.saturation["f"].low)
+    np.testing.assert_allclose(found.values.sum(0), found.gradient, rtol=1e-10)

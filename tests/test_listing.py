@@ -107,6 +107,26 @@ def test_unfolding_one_layer_shows_each_of_its_steps() -> None:
     assert sum("multiply(" in line for line in lines) == 3 * (1 + T + 1)
 
 
+def test_unfolding_all_layers_below_one() -> None:
+    def way() -> Any:
+        return rnn.Residual(rnn.Recurrent(rnn.RNNCell(H, H), unroll=True))
+
+    model = randomise(rnn.Stacked([way(), rnn.Bidirectional(way(), way())]))
+    with lab.look():
+        tape = tg.Tape.of(model(draw(T, B, H))[0].sum())
+
+    def steps(unfold: Any) -> int:
+        return len(re.findall(r"^ +step \d+$", tape.listing(unfold), re.M))
+
+    assert steps(False) == 0
+    assert steps("layers.0") == steps("layers.0.layer.cell") == T
+    assert steps("layers.1.forward_layer.layer") == T
+    assert steps("layers.1") == 2 * T
+    assert steps("layers") == 3 * T
+    with pytest.raises(ValueError, match=r"no layer 'layers\.1\.forward', only"):
+        steps("layers.1.forward")
+
+
 def test_unfolding_all_is_a_line_for_each_value() -> None:
     tape = lstm()
     lines = tape.listing(unfold=True).splitlines()
@@ -182,7 +202,7 @@ def test_what_is_not_finite_is_counted() -> None:
     assert re.search(r"0 +1\.5 +3 +20% +1 nan, 2 inf +leaf", text)
     counts = tg.tensor([[True, False], [True, True]])
     y = tg.where(counts, tg.ones((2, 2), requires_grad=True), 0.0)
-    assert re.search(r"0 +0\.75 +1 +25% +leaf", tg.Tape.of(y).listing(columns=["values"]))
+    assert re.search(r"0 +0\.75 +1 +25% +leaf", tg.Tape.of(y).listing(columns="values"))
 
 
 def test_lines_of_equations_and_of_the_user() -> None:

@@ -1,4 +1,4 @@
-"""A monitor beside training: lab/monitor.py, its measures, its page."""
+"""A monitor beside training: lab/monitoring, its measures, its page."""
 
 from __future__ import annotations
 
@@ -373,7 +373,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 def test_a_chart_of_what_is_not_finite_or_not_positive() -> None:
     """Crosses for inf and nan; 0 at the lower edge of a logarithmic axis; nothing at all."""
-    from tinygrad_rnn.lab.line_chart import line_chart
+    from tinygrad_rnn.lab.monitoring.line_chart import line_chart
 
     nan, inf = float("nan"), float("inf")
     series = {"a": [(1, 1.0), (2, inf), (3, 0.0), (4, nan), (5, 1e-9)], "b": [(1, nan)], "c": []}
@@ -388,7 +388,7 @@ def test_a_chart_of_what_is_not_finite_or_not_positive() -> None:
 
 
 def test_many_parameters_are_not_dropped_silently() -> None:
-    from tinygrad_rnn.lab.monitor_page import page
+    from tinygrad_rnn.lab.monitoring.report import page
 
     found = [(u, "weight norm", f"p{k}", 1.0 + k * u) for u in (1, 2, 3) for k in range(40)]
     text = page("run", [], found, going_on=False)

@@ -127,6 +127,11 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     for panels in ([], [lab.Panel("a", "", lines(1)), lab.Panel("a", "", lines(2))]):
         with pytest.raises(ValueError, match=r"^Picture: panels must be one or more"):
             lab.Picture(panels)
+    for name in ("", "layers/0", "layers\\0"):
+        with pytest.raises(ValueError, match=r"^Picture: a panel's name ends that of a file, got "):
+            lab.Picture([lab.Panel(name, "", lines(1))])
+    with pytest.raises(ValueError, match=r"^Picture: columns must be at least 1, got 0$"):
+        picture(columns=0)
 
 
 def test_the_options_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,36 @@ def test_the_batch_of_several_that_make_an_update(tmp_path: Path, where: str) ->
     assert len(calls) == (6 if where == "loss" else 8)  # 3, 4, 5 and 3, 4 again
 
 
+def test_all_is_left_as_it_was(tmp_path: Path) -> None:
+    """The random numbers, and the gradients of all batches of the update, of which some were made
+    once more; also where the repetition is broken off.
+    """
+
+    class Stop(tg.Observer):
+        def after_forward(self, record: Any) -> None:
+            if record.primitive.name == "multiply":
+                raise RuntimeError("stop")
+
+    def broken_off(run_again: Callable[[], None]) -> Any:
+        with pytest.raises(RuntimeError, match="stop"), tg.observe(Stop()):
+            run_again()
+        return "broken off"
+
+    found: list[Any] = []
+    for name, repeat in (("a", None), ("b", lab.explain), ("c", broken_off)):
+        run = Run(
+            tmp_path / name,
+            accumulate=3,
+            repeat=repeat,
+            sabotage=lambda run, loss: loss + tg.sqrt(tg.maximum(loss * 0.0, 0.0)),
+        )
+        with pytest.raises(optim.NonFiniteGradientError):
+            run.trainer.fit(epochs=1)
+        gradients = [p.grad.numpy().tobytes() for p in run.model.parameters() if p.grad is not None]
+        found.append((tg.ops.generator_state(), gradients))
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_gradient_that_the_optimizer_refuses(tmp_path: Path) -> None:
     def sabotage(run: Run, loss: Any) -> Any:
         return loss + tg.sqrt(0.0 * loss)

@@ -1,4 +1,4 @@
-"""The loss over a line or a plane of parameters: lab/surface.py and lab/directions.py."""
+"""The loss over a line or a plane of parameters: lab/surfaces."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from programs import run_python
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import lab, ops, replay
-from tinygrad_rnn.backends import extras
+from tinygrad_rnn.backends import Switch, extras
 
 
 class Notebook(tg.Observer):
@@ -198,6 +199,29 @@ def test_what_is_switched_elsewhere() -> None:
     with ops.blocks_of_steps(blocks) as around, ops.blocks_of_steps(blocks) as inner:
         assert around is None
         assert inner is blocks
+
+
+def test_what_follows_a_block() -> None:
+    """It is called when the state is as before, also behind an error, and may raise itself."""
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+    seen: list[Any] = []
+
+    def after(_: None) -> None:
+        seen.append((variable.get(), sys.exc_info()[0]))
+        if len(seen) == 4:
+            raise LookupError("after")
+
+    switch = Switch("switch", variable, lambda before: before + 1, after=after)
+    with switch:
+        with switch:
+            assert variable.get() == 2
+        assert seen == [(1, None)]
+    with pytest.raises(ValueError, match="within"), switch:
+        raise ValueError("within")
+    with pytest.raises(LookupError, match="after"):
+        switch(lambda: None)()
+    assert seen == [(1, None), (0, None), (0, ValueError), (0, None)]
+    assert variable.get() == 0
 
 
 STORM = """

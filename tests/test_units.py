@@ -1,4 +1,4 @@
-"""What units do over a sequence: lab/units.py, lab/inner.py, lab/telling.py, lab/strip.py."""
+"""What units do over a sequence: lab/activations."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def planted(steps: int = 12, batch: int = 40) -> tuple[lab.Units, np.ndarray]:
     h = RNG.standard_normal((steps, batch, 6))
     h[:, :, 3] = np.where(labels, -1.0, 0.5) + 0.1 * RNG.standard_normal((steps, batch))
     h[:4, :, 3] = RNG.standard_normal((4, batch))  # the label is not known before step 4
-    inner = lab.inner.Inner("layer", False, {"f": 1 / (1 + np.exp(-h[..., :2])), "h": h})
+    inner = lab.Inner("layer", False, {"f": 1 / (1 + np.exp(-h[..., :2])), "h": h})
     tokens = tuple(tuple("abcdefghijkl") for _ in range(batch))
     return lab.Units({"layer": inner}, tokens), labels
 
@@ -127,7 +127,7 @@ def test_accuracy_is_that_of_the_best_threshold_on_other_data() -> None:
     """Against a search over all thresholds, one unit at a time; ties, and labels over time."""
     found, _ = planted(steps=9, batch=6)
     values = np.round(found.array("h"), 1)
-    inner = lab.inner.Inner("layer", False, {"h": values})
+    inner = lab.Inner("layer", False, {"h": values})
     units = lab.Units({"layer": inner}, found.tokens)
     labels = values[:, :, 0] + RNG.standard_normal((9, 6)) > 0
     for unit in units.telling(labels, count=6):
@@ -148,7 +148,7 @@ def test_accuracy_is_that_of_the_best_threshold_on_other_data() -> None:
 def test_one_sequence_is_judged_on_its_later_half() -> None:
     h = RNG.standard_normal((40, 1, 2))
     labels = h[:, :, 1] > 0.3
-    found = lab.Units({"l": lab.inner.Inner("l", False, {"h": h})}, (tuple("x" * 40),))
+    found = lab.Units({"l": lab.Inner("l", False, {"h": h})}, (tuple("x" * 40),))
     assert found.telling(labels)[0][:3] == ("l", "h", 1)
     assert found.telling(labels)[0].accuracy > 0.9
 

@@ -110,7 +110,14 @@ class Picture:
     def __post_init__(self) -> None:
         names = [panel.name for panel in self.panels]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"Picture: panels must be one or more, each of its own name; {names}")
+            raise ValueError(
+                f"Picture: panels must be one or more, each of its own name, got {names}"
+            )
+        unfit = [name for name in names if not name or "/" in name or "\\" in name]
+        if unfit:
+            raise ValueError(f"Picture: a panel's name ends that of a file, got {unfit[0]!r}")
+        if self.columns is not None and self.columns < 1:
+            raise ValueError(f"Picture: columns must be at least 1, got {self.columns}")
 
     def save(self, path: str | os.PathLike[str], panels: bool = False) -> list[Path]:
         """Write the picture and say where it lies; folders that are missing are made.

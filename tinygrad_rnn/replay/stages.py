@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from linecache import getline
 from pathlib import Path
 
-from tinygrad_rnn.replay.emit.choice import emitter_of
-from tinygrad_rnn.replay.emit.texts import texts, variables
-from tinygrad_rnn.replay.explain import as_run, bytes_of, directions, notes, step_text
+from tinygrad_rnn.replay.emitted import by_phase, emitted
+from tinygrad_rnn.replay.explain import as_run, bytes_of, directions, notes
 from tinygrad_rnn.replay.passes.gradient import Backward, Wanted
-from tinygrad_rnn.replay.passes.plain import SLICE, is_moved, is_reduction
+from tinygrad_rnn.replay.passes.plain import SLICE, is_moved
 from tinygrad_rnn.replay.program.lineage import Lineage
-from tinygrad_rnn.replay.program.loop import Kernel, Phase
 from tinygrad_rnn.replay.program.program import Names, Op, Program, Value
 from tinygrad_rnn.replay.program.stage import Row, Rows, Section, Stage, Stages, Way
 from tinygrad_rnn.replay.run.compiled import Compiled
@@ -38,10 +36,10 @@ ABOUT = {
     "split": "By what depends on what, each line goes to one of four places: what can be done "
     "once, or for all time steps at once, has no place in the loop.",
     "fused": "A product comes as soon as its operands are there; all elementwise lines that can be "
-    "computed by then are one kernel, which reads and writes each element once.",
+    "computed by then are one kernel, which reads and writes each element once. A reduction ends a "
+    "phase of it, and the next phase reads the result.",
     "planned": "Every value that something outside its kernel reads has its place in an array; "
     "slices, transposes and joins are strides. Nothing is allocated within the loop.",
-    "emitted": "The loop is data by now. Each emitter writes it as source of its own kind.",
 }  # fmt: skip
 
 
@@ -71,7 +69,7 @@ def stages_of(
             back, _ = replay.backward_program(wanted, wanted)
             of_forward, rows = rows, Rows(Names(back.program), back.program, program)
             first = [_differentiated(replay, wanted, back, rows, of_forward)]
-        used, *others = _emitted(compiled, rows)
+        used, *others = emitted(compiled, rows)
         ways.append(Way(title, (*first, *_passes(compiled, rows), used), (*others,)))
     return Stages(traced, (*ways,), (*origins,))
 
@@ -154,7 +152,8 @@ def _passes(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
         for y in (y for op in after.ops for y in op.outputs):
             rows.names.operand(y)
         lines = Section("", (*map(rows.line, after.ops),))
-        yield Stage(name, ABOUT[name], (lines,), (*_moves(before, after, rows),))
+        said = _more_states(compiled, rows) if after is found.settled else ()
+        yield Stage(name, ABOUT[name], (lines,), (*_moves(before, after, rows),), (*said,))
         before = after
     parts = found.parts
     places = {"once": parts.once, "before": parts.before, "loop": parts.loop, "after": parts.after}
@@ -167,6 +166,17 @@ def _passes(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
     yield Stage("fused", ABOUT["fused"], (*_fused(compiled, rows),))
     sections = [_arrays(compiled, rows), *as_run(compiled, rows)]
     yield Stage("planned", ABOUT["planned"], (*sections,), notes=(*notes(compiled),))
+
+
+def _more_states(compiled: Compiled, rows: Rows) -> Iterator[str]:
+    """The states that a loop has besides those of the step."""
+    found, name = compiled.passed, rows.names.operand
+    states = found.settled.state[len(found.given.state) :]
+    for k, state in zip(found.rounded, states, strict=False):
+        of = name(found.given.state[k])
+        yield f"{name(state)} is a state too: {of} as the step before has rounded it"
+    for state in states[len(found.rounded) :]:
+        yield f"{name(state)} is a state too: what has no batching rule is summed within the loop"
 
 
 def _moves(before: Program, after: Program, rows: Rows) -> Iterator[Row]:
@@ -201,8 +211,14 @@ def _fused(compiled: Compiled, rows: Rows) -> Iterator[Section]:
     """The steps of the loop with their lines, and the lines that are none."""
     plan = compiled.plan
     for k, (step, ops, why) in enumerate(zip(plan.loop.steps, plan.ops, plan.why, strict=True)):
-        kind = type(step).__name__.lower()
-        yield Section(f"step {k}, {kind} ({why}):", (*map(rows.line, ops),), f"step {k}")
+        kind, phases = type(step).__name__.lower(), by_phase(step, ops)
+        several = len(phases) > 1
+        lines = [
+            rows.line(op, f"phase {n}" if several else "")
+            for n, of_phase in enumerate(phases)
+            for op in of_phase
+        ]
+        yield Section(f"step {k}, {kind} ({why}):", (*lines,), f"step {k}")
     moved = [op for op in compiled.parts.loop if is_moved(op)]
     if moved:
         title = "no step, as they only say where values lie:"
@@ -225,39 +241,6 @@ def _arrays(compiled: Compiled, rows: Rows) -> Section:
         text += f": {', '.join(said for _, said in values)}" if values else ""
         found.append(rows.row(text, [producers[v] for v, _ in values if v in producers]))
     return Section("arrays of the loop:", (*found,))
-
-
-def _emitted(compiled: Compiled, rows: Rows) -> Iterator[Stage]:
-    """What each emitter writes for each step of the loop, first the one that runs it here."""
-    plan, used = compiled.plan, emitter_of(compiled.plan.loop, compiled.backend)
-    for text in sorted(texts(plan.loop, compiled.backend), key=lambda text: text.emitter != used):
-        sections: list[Section] = []
-        for k, (step, ops) in enumerate(zip(plan.loop.steps, plan.ops, strict=True)):
-            of = _ops_of_variables(step.phases, ops) if isinstance(step, Kernel) and ops else {}
-            found = [
-                rows.row(line, [of[key] for key in variables(line) if key in of] if of else ops)
-                for line in text.steps[k]
-            ]
-            sections.append(Section(f"step {k}: {step_text(step, plan.loop)}", (*found,)))
-        sections.append(Section("around the steps:", (*map(Row, text.around),)))
-        runs = "runs" if text.emitter == used else "does not run"
-        about = f"{ABOUT['emitted']} {text.emitter} {runs} it here."
-        yield Stage(f"emitted, {text.emitter}", about, (*sections,))
-
-
-def _ops_of_variables(phases: Sequence[Phase], ops: Sequence[Op]) -> dict[tuple[str, int], Op]:
-    """Which op a variable of a kernel's source belongs to, by its name and phase."""
-    found: dict[tuple[str, int], Op] = {}
-    waiting = [*ops]
-    for k, phase in enumerate(phases):
-        names = dict.fromkeys(line.target.partition(".")[0] for line in phase.lines)
-        of_phase = waiting[: len(names) + len(phase.reduces)]
-        del waiting[: len(of_phase)]
-        reductions = [op for op in of_phase if is_reduction(op)]
-        elementwise = [op for op in of_phase if not is_reduction(op)]
-        found.update(zip([(name, k) for name in names], elementwise, strict=True))
-        found.update({(f"a{n}", k): op for n, op in enumerate(reductions)})
-    return found
 
 
 def equation(origin: Origin) -> str:

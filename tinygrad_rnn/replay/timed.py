@@ -114,7 +114,7 @@ class _Timed:
 
         asked = [_Asked(v) for v in compiled.plan.inputs if v in producers]
         whole = self.best(lambda: compiled.prepared(*self.inputs, self.steps, Lease(self.backend)))
-        rest = "weights and states brought into place"
+        rest = "weights, states in place"
         yield from self._around("before", over_time, asked, early, whole, rest)
 
     def _loop(self, ready: Ready) -> Iterator[Part]:

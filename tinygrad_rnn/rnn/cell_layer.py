@@ -170,11 +170,13 @@ class CellLayer(Module):
         """A call that is known, on ``bare`` arrays where nobody records or looks."""
         x, state = given.x, leaves(given.state)
         probe = [] if given.probe is None else leaves(given.probe)
-        valid = layout.valid_steps(self._called(), given.lengths, x)
+        masks: list[Any] = []
+        if given.lengths is not None:
+            masks.append(layout.valid_steps(self._called(), given.lengths, x))
         if bare:
-            x, state, probe = x.array, [s.array for s in state], [p.array for p in probe]
-            valid = None if valid is None else valid.array
-        x, masks = layout.enter(x), [] if valid is None else [valid]
+            x, state = x.array, [s.array for s in state]
+            probe, masks = [p.array for p in probe], [mask.array for mask in masks]
+        x = layout.enter(x)
         probes = self._parts(layout, probe, 1) if probe else None
         if given.state is None:
             starts = [leaves(cell.initial_state(x.shape[1])) for cell in self.cells()]
@@ -188,7 +190,7 @@ class CellLayer(Module):
             step, inputs = known.steps[k], [*(probes[k] if probes else ()), *masks, x]
             return over_time_again(step, inputs, starts[k], self.checkpoint, bare)
 
-        found = self._through(given, x, valid, len(starts), run)
+        found = self._through(given, x, masks[0] if masks else None, len(starts), run)
         return self._results(layout, known.steps[0].state_of, *found, bare)
 
     def _parts(

@@ -102,7 +102,7 @@ class Rows:
             yield self._folded_record(group.start, depth, layer, around, twins, opened)
             return
         below = group.repetition()
-        opened = opened or group.layer == self._unfold
+        opened = opened or (group.layer is not None and self._is_unfolded(group.layer))
         if group.kind == "layer":
             layer = group.layer or ""
             if len(below) == 1 and below[0].kind == "repeat" and len(below[0].repetition()) == 1:
@@ -132,10 +132,12 @@ class Rows:
             yield from self._group(one, depth + 1, layer, around, twins, opened)
 
     def _holds_unfolded(self, group: Group) -> bool:
-        wanted = self._unfold
-        return isinstance(wanted, str) and any(
-            f"{total.layer}.".startswith(f"{wanted}.") for total in group.totals()
+        return isinstance(self._unfold, str) and any(
+            self._is_unfolded(total.layer or "") for total in group.totals()
         )
+
+    def _is_unfolded(self, layer: str) -> bool:
+        return f"{layer}.".startswith(f"{self._unfold}.")
 
     def _leaf(self, value: Traced) -> Row:
         array, record = value.array, value.record

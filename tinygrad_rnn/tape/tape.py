@@ -87,7 +87,7 @@ class Tape:
         return self._listing().html()
 
     def listing(
-        self, unfold: str | bool = False, columns: Sequence[str] = ("kind", "bytes")
+        self, unfold: str | bool = False, columns: str | Sequence[str] = ("kind", "bytes")
     ) -> str:
         """The tape as text: every value, or, of a long tape, what repeats once.
 
@@ -124,6 +124,7 @@ class Tape:
           %2:  20   20  20    0%     1      1     1      0%   sum(%1, axis=(0,), keepdims=False)
         result: %2
         """
+        columns = (columns,) if isinstance(columns, str) else columns
         for column in columns:
             if column not in COLUMNS:
                 raise ValueError(

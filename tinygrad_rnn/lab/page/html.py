@@ -18,8 +18,8 @@ from tinygrad_rnn.tape import Record, Tape
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = (
-    "data", "formats", "outline", "wires", "tree", "steps", "charts", "details", "stages", "search",
-    "main",
+    "data", "formats", "outline", "wires", "tree", "steps", "charts", "cards", "details",
+    "stages", "search", "main",
 )  # fmt: skip
 
 

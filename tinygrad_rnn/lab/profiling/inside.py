@@ -91,7 +91,7 @@ class Loops:
             layer, phase = ("", "") if (p.layer, p.phase) == last else (p.layer, p.phase)
             last = p.layer, p.phase
             what = f"gradient of {p.of.rpartition('.')[2]}" if p.of else p.what
-            what, lines = shortened(what, 32), shortened(_lines(p.lines), 14)
+            what, lines = shortened(what, 30), shortened(_lines(p.lines), 20)
             time = format_seconds(p.seconds)
             cells.append((shortened(layer, 20), phase, p.kind, what, lines, time, share))
         if len(self.parts) > len(shown):
@@ -157,11 +157,14 @@ def _scaled(
 
 
 def _lines(lines: tuple[str, ...]) -> str:
-    """Lines of one file together: ``lstm.py:41, 42``."""
-    texts: list[str] = []
-    last = ""
+    """The lines of each file from the first to the last: ``lstm.py:97-101``."""
+    numbers: dict[str, list[int]] = {}
     for line in lines:
         file, _, number = line.rpartition(":")
-        texts.append(number if file == last else line)
-        last = file
-    return ", ".join(filter(None, texts))
+        if file:
+            numbers.setdefault(file, []).append(int(number))
+    texts: list[str] = []
+    for file, found in numbers.items():
+        first, last = min(found), max(found)
+        texts.append(f"{file}:{first}" if first == last else f"{file}:{first}-{last}")
+    return ", ".join(texts)

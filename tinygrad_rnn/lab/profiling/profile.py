@@ -191,6 +191,8 @@ class Profile:
 
         If :meth:`inside` was asked for before, a panel says what it found.
         """
+        if not self.spans:
+            raise ValueError("Profile.picture: no record ran in the block; call the model in it")
         return profile_picture(
             self.seconds,
             {"layer": self.by_layer(), "operation": self.by_operation()},

@@ -53,7 +53,7 @@ class Layout:
     def copied(self, v: Value, at: int | None = None) -> Value:
         """A copy of a value, computed after it or at a place of the list of lines."""
         y = Value(v.shape, v.dtype)
-        source = self.producers.get(v)
+        source = self.producers.get(v) or self.program.producers().get(v)
         op = Op(COPY, [v], {}, [y], [source] if source else [])
         self.lines.insert(len(self.lines) if at is None else at, op)
         self.producers[y] = op

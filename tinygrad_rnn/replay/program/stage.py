@@ -130,19 +130,19 @@ class Stages:
     origins: tuple[Origin, ...] = ()
 
     def __str__(self) -> str:
-        head = ["", "the step, as traced", *(way.title.partition(",")[0] for way in self.ways), ""]
-        table = [head]
-        for row in self.traced.rows():
-            ran = [
-                ", ".join(place for number in row.equations for place in way.places(number))
-                for way in self.ways
-            ]
-            table.append([ranges(row.equations), row.text, *ran, row.why])
+        first, lines, last = self.traced.sections
+        table = [["", "the step, as traced", *(way.title.partition(",")[0] for way in self.ways)]]
+        for row in lines.rows:
+            ran = [", ".join(p for k in row.equations for p in way.places(k)) for way in self.ways]
+            table.append([ranges(row.equations), row.text, *ran])
         wide = [max(map(len, column)) for column in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join(f"{cell:<{w}}" for cell, w in zip(line, wide, strict=True)).rstrip()
-            for line in table
-        )
+        why = ["", *(row.why for row in lines.rows)]
+        why = [new * (new != old) for old, new in zip(["", *why], why, strict=False)]
+        shown = [
+            "  ".join([*(f"{x:<{w}}" for x, w in zip(cells, wide, strict=True)), said]).rstrip()
+            for cells, said in zip(table, why, strict=True)
+        ]
+        return "\n".join([row.text for row in first.rows] + shown + [row.text for row in last.rows])
 
 
 class Rows:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.lab.inner import Inner
+from tinygrad_rnn.lab.activations.inner import Inner
 from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.written import write_text
 

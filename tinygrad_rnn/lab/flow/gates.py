@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.backends import to_host
-from tinygrad_rnn.lab.followed import Run, Step
+from tinygrad_rnn.lab.flow.followed import Run, Step
 from tinygrad_rnn.tape import Record, collect
 
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}

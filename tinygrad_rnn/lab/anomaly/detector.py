@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab import gradients
-from tinygrad_rnn.lab.finding import AnomalyError, Finding
-from tinygrad_rnn.lab.ranges import all_finite, array_of, host, is_finite, range_of
-from tinygrad_rnn.lab.sources import (
+from tinygrad_rnn.lab.anomaly import gradients
+from tinygrad_rnn.lab.anomaly.finding import AnomalyError, Finding
+from tinygrad_rnn.lab.anomaly.ranges import all_finite, array_of, host, is_finite, range_of
+from tinygrad_rnn.lab.anomaly.sources import (
     CAME_IN,
     MOVING,
     Book,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from tinygrad_rnn.lab.line_chart import Points, line_chart
+from tinygrad_rnn.lab.monitoring.line_chart import Points, line_chart
 
 Row = tuple[int, str, str, float]
 """Update, quantity, name, value."""

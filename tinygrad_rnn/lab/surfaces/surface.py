@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.directions import Directions, as_point, positions, random_directions
 from tinygrad_rnn.lab.picture import Picture
 from tinygrad_rnn.lab.profiling.table import csv_text
-from tinygrad_rnn.lab.surface_picture import Plane, line_panel, plane_panel, relief_panel
+from tinygrad_rnn.lab.surfaces.directions import Directions, as_point, positions, random_directions
+from tinygrad_rnn.lab.surfaces.picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module, check_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_rnn.lab.ranges import Range
+from tinygrad_rnn.lab.anomaly.ranges import Range
 from tinygrad_rnn.tape import Origin
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import to_host
-from tinygrad_rnn.lab.followed import Followed
+from tinygrad_rnn.lab.flow.followed import Followed
 from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun
@@ -81,7 +81,7 @@ class Uses(Observer):
 
     def after_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
         used = [k for k, x in enumerate(record.inputs) if self._is_used(x, cotangents[k])]
-        if not used:
+        if not used or record.primitive.name == "checkpoint":  # what it runs again is seen itself
             return
         if is_replayed(record):
             self._look_inside(record)

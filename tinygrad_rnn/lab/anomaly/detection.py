@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Switch
-from tinygrad_rnn.lab.detector import Detector
-from tinygrad_rnn.lab.finding import AnomalyError
+from tinygrad_rnn.lab.anomaly.detector import Detector
+from tinygrad_rnn.lab.anomaly.finding import AnomalyError
 from tinygrad_rnn.tape import Modes, current_modes
 
 
@@ -56,7 +56,7 @@ def detect_anomaly() -> Detection:
     >>> with lab.detect_anomaly():
     ...     tg.scan(lambda x, h: (h, tg.log(h - 1.0)), tg.ones(5), tg.tensor(8.0))
     Traceback (most recent call last):
-    tinygrad_rnn.lab.finding.AnomalyError: log in a replayed loop, time step 2: gives nan ...
+    tinygrad_rnn.lab.anomaly.finding.AnomalyError: log in a replayed loop, time step 2: ...
     """
     return Detection()
 
@@ -70,6 +70,10 @@ def explain(run_again: Callable[[], Any]) -> AnomalyError | None:
     each call makes the loss and the gradient of that batch from the same parameters, attributes of
     modules, recurrent state and random numbers (those of this package; NumPy's own generators go
     on). It returns an exception, a text, or None for nothing.
+
+    What a Trainer keeps for that, and only where it is given such a function, are the batches of
+    the update that is under way, and for each of them the recurrent state, the state of the
+    generator, the attributes of the modules, and copies of the buffers.
 
     An error of arithmetic that ``run_again`` raises is passed over; any other one is passed on.
     """

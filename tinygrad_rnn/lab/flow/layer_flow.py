@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tinygrad_rnn.lab.gates import Saturation
+from tinygrad_rnn.lab.flow.gates import Saturation
 
 
 @dataclass(frozen=True)

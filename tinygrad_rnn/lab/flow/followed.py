@@ -111,7 +111,7 @@ class Followed:
     Attributes
     ----------
     loss : the loss, with its tape.
-    runs : the loops of its cells, in the order of their first steps.
+    runs : the loops of cells that it depends on, in the order of their first steps.
     """
 
     def __init__(self, who: str, model: Module, loss: Callable[[], Any]) -> None:
@@ -136,6 +136,12 @@ class Followed:
                 "call, outside of no_grad, from parameters that are not all frozen"
             )
         self.loss = value
+        reached = {*collect([value])}
+        self.runs = [
+            run
+            for run in self.runs
+            if any(s.record in reached for step in run.steps for s in step.after)
+        ]
         self._places = _nested(self.runs)
 
     def gradients(self, targets: list[Tensor]) -> list[np.ndarray]:

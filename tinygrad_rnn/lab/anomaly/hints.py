@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.lab.ranges import Range
+from tinygrad_rnn.lab.anomaly.ranges import Range
 
 HALF = "float16 holds no more than 65504: compute this in float32, or scale by a LossScale"
 
@@ -73,7 +73,7 @@ def _divide(case: Case) -> str | None:
     top, below = case.first(0), case.first(1)
     if below == 0:
         what = "0 / 0" if top == 0 else "division by 0"
-        row = ", as where a mask counts nothing in a row" if top == 0 else ""
+        row = ", as where a mask counts nothing in a row, or a norm is 0" if top == 0 else ""
         return f"{what}{row}: divide by tg.where(b == 0, 1, b), or by b + 1e-8"
     if math.isinf(top) and math.isinf(below):
         return "inf / inf is nan: both have overflowed; take tg.softmax or tg.sigmoid of the scores"
@@ -111,16 +111,9 @@ def _zero_times(case: Case) -> str | None:
 def _inf_less_inf(case: Case) -> str | None:
     a, b = case.first(0), case.first(1)
     if math.isinf(a) and math.isinf(b):
-        row = ""
-        if a < 0 and any(has_masked_row(r) for r in case.ranges):
-            row = ": all of a row is masked"
+        row = ": all of a row is masked" if a < 0 else ""
         return f"inf - inf is nan{row}; tg.softmax and tg.logsumexp take rows of -inf"
     return None
-
-
-def has_masked_row(one: Range) -> bool:
-    """Whether an operand holds -inf."""
-    return one.minus_inf > 0
 
 
 def _softmax(case: Case) -> str | None:
@@ -165,7 +158,7 @@ _FORWARD: dict[str, Hint] = {
     "expm1": _exp,
     "power": _power,
     "multiply": _zero_times,
-    "add": lambda case: _inf_less_inf(case),
+    "add": _inf_less_inf,
     "subtract": _inf_less_inf,
     "softmax": _softmax,
     "log_softmax": _softmax,

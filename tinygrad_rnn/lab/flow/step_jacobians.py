@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import to_host
-from tinygrad_rnn.lab.followed import Run, Step
+from tinygrad_rnn.lab.flow.followed import Run, Step
 from tinygrad_rnn.ops import broadcast_to, identity
 from tinygrad_rnn.tape import differentiate, enable_grad, leaves, rebuild
 from tinygrad_rnn.tensor import Tensor, tensor

@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.lab.multiply_adds import multiply_adds
 from tinygrad_rnn.lab.profiling.memory import bytes_by_layer
 from tinygrad_rnn.lab.profiling.table import aligned, csv_text
 from tinygrad_rnn.lab.profiling.watch import Watch
+from tinygrad_rnn.lab.sizes.multiply_adds import multiply_adds
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module, Parameter, tree

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.followed import Followed
+from tinygrad_rnn.lab.flow.followed import Followed
+from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module, Parameter
 from tinygrad_rnn.tape import observe

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.flow_of_layer import LayerFlow
-from tinygrad_rnn.lab.flow_picture import flow_panels
-from tinygrad_rnn.lab.followed import Followed, Run
-from tinygrad_rnn.lab.gates import saturation_of
+from tinygrad_rnn.lab.flow.followed import Followed, Run
+from tinygrad_rnn.lab.flow.gates import saturation_of
+from tinygrad_rnn.lab.flow.layer_flow import LayerFlow
+from tinygrad_rnn.lab.flow.panels import flow_panels
+from tinygrad_rnn.lab.flow.step_jacobians import step_jacobians
+from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.step_jacobians import step_jacobians
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tape import format_bytes, observe
@@ -98,6 +98,8 @@ def gradient_flow(model: Module, loss: Callable[[], Any], *, row: int | None = 0
     The model runs as it stands, once, with every loop unrolled, which gives the same numbers as
     replayed, to rounding; then the tape is walked once, and once more for every field of a state
     that has several. All is as it was afterwards: gradients, buffers, modes, the random generator.
+    For an LSTM of 256 units over 64 steps of 32 sequences that takes the time of some 10 updates on
+    two cores, with the Jacobians of 50; their products, for the picture, 50 more.
 
     Seen are the layers of this package over any cell, their steps one by one in a loop of your own
     (``layer.step(x, state)``), and a cell that is called (``cell(x, state)``). Not seen are

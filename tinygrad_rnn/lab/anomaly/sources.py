@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.came_in import called
-from tinygrad_rnn.lab.finding import Finding, at_place
-from tinygrad_rnn.lab.hints import Case, hint_for
-from tinygrad_rnn.lab.ranges import (
+from tinygrad_rnn.lab.anomaly.came_in import called
+from tinygrad_rnn.lab.anomaly.finding import Finding, at_place
+from tinygrad_rnn.lab.anomaly.hints import Case, hint_for
+from tinygrad_rnn.lab.anomaly.ranges import (
     Range,
     array_of,
     bad_elements,
@@ -25,6 +25,7 @@ from tinygrad_rnn.lab.ranges import (
     range_of,
     spread_out,
 )
+from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.tape import Origin, Record
 
 MADE, CAME_IN, MASKED, MEANT = range(4)
@@ -141,7 +142,7 @@ class Book:
         for spread in self._unread.values():
             self._leave(spread)
         found, self._left, self._unread = self._left, [], {}
-        return found[-failed].worst() if found else None
+        return found[-1 if failed else 0].worst() if found else None
 
 
 def ranges_of(record: Record) -> tuple[Range, ...]:
@@ -177,7 +178,7 @@ def handed_in(value: Any, record: Record, replayed: bool) -> Source:
         result=held if is_array else None,
         index=first_index(bad),
     )
-    if held.nan or parameter:
+    if held.nan or isinstance(value, Parameter):
         return Source(finding, MADE)
     return Source(finding, CAME_IN if held.inf and held.dtype else MEANT)
 

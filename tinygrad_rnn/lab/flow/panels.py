@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.lab.flow_of_layer import LayerFlow
+from tinygrad_rnn.lab.flow.layer_flow import LayerFlow
 from tinygrad_rnn.lab.picture import COLOURS, Panel
 
 ORDER = ("blue", "vermilion", "green", "orange", "purple", "sky", "black")
@@ -43,15 +43,18 @@ def _sorted(flow: LayerFlow, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _states(flows: Sequence[LayerFlow]) -> Panel:
     """The norms of dL/dh and dL/dc, and of dL/dc along c alone."""
     kept: dict[str, tuple[float, int]] = {}
+    level = True
     for flow in flows:
         _, norms = _sorted(flow, flow.norms[flow.fields[0]])
-        kept[flow.name] = float(norms[-1] / norms[0]) if norms[0] else 0.0, len(norms) - 1
+        shares = norms / (norms[0] or 1.0)
+        kept[flow.name] = float(shares[-1]), len(norms) - 1
+        level = level and bool(0.1 < shares.min() <= shares.max() < 10)
     least = min(kept, key=lambda name: kept[name][0])
     ratio, steps = kept[least]
     where = f"{least}: " if len(flows) > 1 else ""
     state = f"dL/d{flows[0].fields[0]}"
-    title = f"{where}{steps} steps back {state} is {ratio:.1g} times the last one"
-    if all(0.1 < share < 10 for share, _ in kept.values()):
+    title = f"{where}{steps} steps back {state} is {_short(ratio)} times the last one"
+    if level:
         title = f"{state} keeps its size over {steps} steps" + " in every layer" * (len(flows) > 1)
 
     def draw(axes: Any) -> None:
@@ -68,6 +71,11 @@ def _states(flows: Sequence[LayerFlow]) -> Panel:
         _legend(axes, len(flows))
 
     return Panel("states", title, draw)
+
+
+def _short(value: float) -> str:
+    """Two digits, and a power of ten where there are many zeros."""
+    return f"{value:.2g}" if value < 10 or value >= 1e4 else f"{value:.0f}"
 
 
 def _legend(axes: Any, count: int) -> None:
@@ -110,9 +118,11 @@ def _products(flows: Sequence[LayerFlow]) -> Panel:
         lengths = flow.product_lengths()
         found.append((flow.name, lengths, flow.products(*lengths)))
     largest, many = max((values[-1, 0], lengths[-1]) for _, lengths, values in found)
-    title = f"Of no small change of the state more than {largest:.1g} is left after {many} steps"
+    title = (
+        f"Of no small change of the state more than {_short(largest)} is left after {many} steps"
+    )
     if largest > 1:
-        title = f"A small change of the state can grow {largest:.1g} times in {many} steps"
+        title = f"A small change of the state can grow {_short(largest)} times in {many} steps"
 
     def draw(axes: Any) -> None:
         for k, (name, lengths, values) in enumerate(found):
@@ -147,7 +157,7 @@ def _gates(flow: LayerFlow) -> Panel:
             axes.plot(100 * gate.low, "--", color=_colour(k), label=f"{name} near its bottom")
         axes.set(xlabel="step t", ylabel="of the elements, %")
         axes.set_ylim(-0.5, min(102, max(10, 140 * highest)))
-        axes.legend(ncols=2)
+        _legend(axes, 2 * len(flow.saturation))
 
     return Panel("gates", title, draw)
 

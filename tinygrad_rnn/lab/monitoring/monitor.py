@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.measured import Found, of_a_pass, of_flow, of_parameters
-from tinygrad_rnn.lab.monitor_page import Row, page
+from tinygrad_rnn.lab.monitoring.measured import Found, of_a_pass, of_flow, of_parameters
+from tinygrad_rnn.lab.monitoring.report import Row, page
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import check_size

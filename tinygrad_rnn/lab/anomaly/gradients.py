@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tinygrad_rnn.lab.finding import Finding
-from tinygrad_rnn.lab.hints import Case, hint_for, safe_branch
-from tinygrad_rnn.lab.ranges import (
+from tinygrad_rnn.lab.anomaly.finding import Finding
+from tinygrad_rnn.lab.anomaly.hints import Case, hint_for, safe_branch
+from tinygrad_rnn.lab.anomaly.ranges import (
     Range,
     array_of,
     bad_elements,
@@ -18,7 +18,7 @@ from tinygrad_rnn.lab.ranges import (
     range_of,
     spread_out,
 )
-from tinygrad_rnn.lab.sources import (
+from tinygrad_rnn.lab.anomaly.sources import (
     Source,
     at_elements,
     fresh,
@@ -153,6 +153,8 @@ def of_rule(
     operands = _operands(record, gs)
     dirty = sorted({one.holds for one in operands if one.holds})
     of = f"of operands that hold {' and '.join(dirty)}" if dirty else "of finite operands"
+    if dirty and is_fault_of_rule(record, gs, made):
+        of = "where its operands are finite"
     name = record.primitive.name
     case = Case(held.holds, at_elements(record, bad), operands, record.params, str(made.dtype))
     hint = hint_for(name, True, case)

@@ -14,7 +14,7 @@ from tinygrad_rnn.tensor import Tensor
 Point = list[np.ndarray]
 """An array for every parameter."""
 Directions = Sequence[Any]
-"""Of a surface: see :func:`tinygrad_rnn.lab.surface`."""
+"""Of a surface: see :func:`tinygrad_rnn.lab.surfaces.surface`."""
 
 
 def as_point(who: str, weights: Weights, given: Any, start: Point | None = None) -> Point:

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.backends import Array
-from tinygrad_rnn.lab.ranges import array_of, host
+from tinygrad_rnn.lab.anomaly.ranges import array_of, host
 from tinygrad_rnn.nn import Buffer, Module, Parameter
-from tinygrad_rnn.tape import current_place
+from tinygrad_rnn.tape import Traced, current_place
 
 _PACKAGE = __name__.partition(".")[0]
 Test: TypeAlias = Callable[[Any], bool]
@@ -27,12 +27,12 @@ def called(value: Any, array: Array) -> tuple[str, str | None]:
     inwards, then the variables of the user's functions; at last for something with equal elements,
     as an array is of which a Tensor was made.
     """
-    if isinstance(value, Parameter):
-        name = value.name or _attribute(array) or "without a name"
-        return f"the parameter {name}", name
-    name = getattr(value, "name", None) or _attribute(array)
+    name = value.name if isinstance(value, Traced) else None
+    name = name or _attribute(array)
     if name:
-        return f"the {'buffer' if isinstance(value, Buffer) else 'Tensor'} {name}", None
+        is_parameter = isinstance(value, Parameter)
+        kind = "parameter" if is_parameter else "buffer" if isinstance(value, Buffer) else "Tensor"
+        return f"the {kind} {name}", name if is_parameter else None
 
     def is_it(held: Any) -> bool:
         return array_of(held) is array

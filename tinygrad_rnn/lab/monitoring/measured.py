@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backends import Array, to_host
-from tinygrad_rnn.lab.flow import gradient_flow
-from tinygrad_rnn.lab.inner import Inner, inner_values
+from tinygrad_rnn.lab.activations.inner import Inner, inner_values
+from tinygrad_rnn.lab.flow.gradient_flow import gradient_flow
 from tinygrad_rnn.nn import Module, Parameter
 from tinygrad_rnn.optim.norms import norms
 from tinygrad_rnn.tape import Observer, Record, observe

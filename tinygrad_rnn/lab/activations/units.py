@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.lab.inner import Inner, inner_values
+from tinygrad_rnn.lab.activations.inner import Inner, inner_values
+from tinygrad_rnn.lab.activations.strip import SHOWN, Strip
+from tinygrad_rnn.lab.activations.telling import Telling, Unit, most_telling
 from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
-from tinygrad_rnn.lab.strip import SHOWN, Strip
-from tinygrad_rnn.lab.telling import Telling, Unit, most_telling
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tape import no_grad

@@ -1,0 +1,1 @@
+"""What units and gates do over a sequence."""

@@ -1,0 +1,1 @@
+"""Where a gradient goes in time. Read followed.py first."""

@@ -1,0 +1,1 @@
+"""What goes on in a network while it is trained."""

@@ -1,0 +1,1 @@
+"""The loss on a line or a plane through the space of parameters."""

@@ -11,13 +11,22 @@ import numpy as np
 
 from tinygrad_rnn.lab.anomaly import gradients
 from tinygrad_rnn.lab.anomaly.finding import AnomalyError, Finding
-from tinygrad_rnn.lab.anomaly.ranges import all_finite, array_of, host, is_finite, range_of
+from tinygrad_rnn.lab.anomaly.ranges import (
+    all_finite,
+    array_of,
+    bad_elements,
+    host,
+    is_finite,
+    range_of,
+)
 from tinygrad_rnn.lab.anomaly.sources import (
     CAME_IN,
     MOVING,
+    PICKING,
     Book,
     Source,
     Spread,
+    at_elements,
     handed_in,
     made_by,
     place_of,
@@ -48,6 +57,7 @@ class Detector(Observer):
         self.book = Book()
         self.passed: list[tuple[Any, ...]] = []  # the gradients that arrived, of rules within rules
         self.last = -1  # the position of the record that the backward pass has come to
+        self.awaited: set[int] = set()  # the positions of those that it will come to
         self.unread: dict[int, str] = {}  # who does not read the results of records, by position
         self.uses: dict[int, tuple[Any, Finding]] = {}  # the leaves that were given gradients
 
@@ -64,7 +74,8 @@ class Detector(Observer):
             for k, x in enumerate(record.inputs):
                 if isinstance(x, Traced) and x.record is None and self.book.find(x) is None:
                     arrived += [one] if (one := self._spread_of(record, k)) else []
-            self._readers(record, arrived)
+            if record.primitive.name not in PICKING:
+                self._readers(record, arrived)
             if any(y.dtype.kind == "f" for y in record.results):
                 self._dropped(record, together(arrived))
             return
@@ -151,13 +162,16 @@ class Detector(Observer):
         begins = not self.passed and record.position > self.last
         if begins and self.loop is None:
             self.unread.clear()
+            self.awaited.clear()
             self.uses = {k: use for k, use in self.uses.items() if use[0]() is not None}
+        if not self.passed and record.position not in self.awaited and self.loop is None:
             for k, (y, g) in enumerate(zip(record.results, cotangents, strict=True)):
                 if g is not None and not is_finite(y):
                     self._raise(self._of_result(record, k))
         if not all_finite(cotangents):
             self._raise(gradients.arrived(record, cotangents, begins, self.loop is not None))
         self.last = record.position
+        self.awaited.discard(record.position)
         self.passed.append(cotangents)
         behind = self._behind(record)
         if record.primitive.name in gradients.CHOOSING:
@@ -183,31 +197,37 @@ class Detector(Observer):
         for x, g in zip(record.inputs, given, strict=True):
             if g is not None and x.record is None:
                 self.uses[id(x)] = weakref.ref(x), gradients.use(record)
+            elif g is not None:
+                self.awaited.add(x.record.position)
 
     def _blame(self, record: Record, arrived: Sequence[Any], k: int, made: Any) -> None:
         """Raise for the gradient of the operand k."""
         if is_replayed(record):
             with unseen(), observe(Detector(self, record)):
                 rerun(record, arrived)
-        source = self._spoilt(record)
+        source = self._spoilt(record, made)
         inside = self.loop is not None
         if (
             source is not None
             and source.rank <= CAME_IN
             and not gradients.is_fault_of_rule(record, arrived, made)
         ):
-            self._raise(gradients.of_source(source, record, inside))
+            self._raise(gradients.of_source(source, record, made, inside))
         if is_replayed(record):
             self._raise(gradients.of_steps(record, arrived, k, made))
         behind = self._behind(record)
         self._raise(gradients.of_rule(record, arrived, k, made, inside, behind))
 
-    def _spoilt(self, record: Record) -> Source | None:
+    def _spoilt(self, record: Record, made: Any) -> Source | None:
         """What is most to blame where an operand or a result of a record is not finite."""
         self._learn(record)
         seen = [self._spread_of(record, j) for j in range(len(record.inputs))]
         seen += [self.book.find(y) for y in record.results]
-        return together(filter(None, seen)).worst()
+        found = together(filter(None, seen))
+        there = at_elements(record, bad_elements(made), (*record.inputs, *record.results))
+        if found.inf and not any(np.isnan(one).any() for one in there):
+            found = Spread((), found.inf)  # the nan is at other elements
+        return found.worst()
 
     # What was made before anybody looked, and the end
 
@@ -235,7 +255,7 @@ class Detector(Observer):
     def finish(self, _: None) -> None:
         """At the end of the block, raise for what has not been raised."""
         error = sys.exc_info()[1]
-        error = None if error is self.entered else error
+        error, self.entered = None if error is self.entered else error, None
         if isinstance(error, AnomalyError):
             return
         source = self.book.end(isinstance(error, ArithmeticError))

@@ -41,10 +41,11 @@ def whole(g: Any, x: Any) -> Any:
         return g
     parts = [p for p in g.parts if hasattr(p, "dtype") and p.dtype.kind == "f"]
     wrong = next((p for p in parts if not is_finite(p)), None)
-    if wrong is not None or len(parts) < 2:
-        return wrong if wrong is not None else parts[0] if parts else None
+    if len(parts) < 2:
+        return parts[0] if parts else None
     like = array_of(x)
-    return g.combine(tuple(like.shape), like.dtype, [g.parts])
+    made = g.combine(tuple(like.shape), like.dtype, [g.parts])
+    return made if wrong is None or not is_finite(made) else wrong
 
 
 def _operands(record: Record, arrived: Sequence[Any]) -> tuple[Range, ...]:
@@ -129,18 +130,18 @@ def is_fault_of_rule(record: Record, gs: Sequence[Any], made: Any) -> bool:
     return bool(fresh(record, values, bad_elements(made)).any())
 
 
-def of_source(source: Source, record: Record, replayed: bool) -> Finding:
+def of_source(source: Source, record: Record, made: Any, replayed: bool) -> Finding:
     """A gradient that is not finite because of a value that is not."""
-    place = place_of(record, replayed, True)
-    notes = [f"the gradient becomes nan of it in {place}"]
+    place, held = place_of(record, replayed, True), range_of(made).holds
+    notes = [f"the gradient becomes {held} of it in {place}"]
     hint = source.finding.hint
-    if source.dropped:
+    if source.dropped and held == "nan":
         name, dropper = source.dropped
         takes = "does not take it" if name in CHOOSING else "makes finite numbers of it"
         notes = [f"{dropper} {takes}, but 0 times {source.finding.value} is nan in {place}"]
         if name == "where" and not source.finding.came_in:
             hint = safe_branch(source.finding.operation)
-        elif source.finding.came_in:
+        elif source.finding.came_in and hint is None:
             hint = "put 0 in its place before anything is computed of it: tg.where(mask, x, 0.0)"
     return source.told(*notes, backward=True, hint=hint)
 

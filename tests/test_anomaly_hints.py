@@ -472,3 +472,16 @@ def test_losses_that_are_differentiated_in_another_order(operation: Any) -> None
     error = anomaly(run)
     assert not error.backward
     assert error.notes == ()
+
+
+def test_a_gradient_that_is_assigned() -> None:
+    """Finite shares have no sum that is nan."""
+    w = nn.Parameter([1.0, 2.0])
+
+    def run() -> None:
+        tg.square(w).sum().backward()
+        w.grad = tg.tensor([math.nan, 0.0])
+
+    error = anomaly(run)
+    assert "its .grad holds nan, which a hook or an assignment has put there" in str(error)
+    assert error.hint is None

@@ -90,15 +90,20 @@ def use(record: Record) -> Finding:
 def of_sum(x: Traced, last: Finding) -> Finding:
     """The gradient of a leaf that is not finite though each use of it sent a finite one."""
     held = range_of(x.grad)
+    sums = f"their sum holds {held.holds}"
+    if held.nan:
+        sums = "its .grad holds nan, which a hook or an assignment has put there"
     return replace(
         last,
         verdict=f"gives a share of the gradient of {x.name or 'a leaf'}; the shares of all its "
-        f"uses are finite, and their sum holds {held.holds}",
+        f"uses are finite, and {sums}",
         value=held.holds,
         parameter=x.name,
         result=held,
         index=first_index(bad_elements(x.grad)),
-        hint="the gradient has overflowed, or an earlier one was left in .grad: zero_grad(), clip, "
+        hint=None
+        if held.nan
+        else "the gradient has overflowed, or an earlier one was left in .grad: zero_grad(), clip, "
         "or scale the loss down",
     )
 

@@ -113,6 +113,10 @@ class Surface:
             wall or a ridge.
         limits : the ends of the colour scale, to compare two planes.
         """
+        if min(self.loss.shape) < 2:
+            raise ValueError(
+                "Surface.picture: one point is no line and no plane; give surface points=2 or more"
+            )
         finite = self.loss[np.isfinite(self.loss)]
         where = " and ".join(f"{v:.3g}" for v in self.lowest)
         lowest = f"The lowest loss is {finite.min():.3g}, at {where}" if finite.size else ""
@@ -176,8 +180,6 @@ def surface(
             f"got {type(loss).__name__}"
         )
     check_size(who, points=points)
-    if points < 2:
-        raise ValueError(f"{who}: points must be at least 2 along each direction, got {points}")
     parameters = parameters_of(who, weights)
     weights = weights if isinstance(weights, Module) else parameters
     if directions is None:

@@ -374,9 +374,9 @@ BAD = {
     "a Tensor": (lambda: draw(3), "x.html", TypeError, "expected a Tape, such as tg.Tape.of(loss)"),
     "no folder": (
         lambda: tg.Tape.of((draw(3, requires_grad=True) * 2.0).sum()),
-        "nowhere/x.html",
-        FileNotFoundError,
-        f"to_html: cannot write {'nowhere/x.html'!r}: No such file or directory",
+        f"{__file__}/x.html",
+        NotADirectoryError,
+        f"to_html: cannot write '{__file__}/x.html': Not a directory",
     ),
     "a layer that is unrolled": (
         lambda: rnn.GRU(I, H, unroll=True), "x.html", ValueError, "no replayed loop",

@@ -9,9 +9,14 @@ from tinygrad_rnn.nn.disk import write_atomically
 
 
 def write_text(path: str | os.PathLike[str], text: str, who: str) -> Path:
-    """Write a text to a file, and return its path; OSError in one sentence where that fails."""
+    """Write a text to a file, and return its path; folders that are missing are made.
+
+    OSError in one sentence where that fails.
+    """
     place = Path(path)
     try:
+        if not place.parent.exists():
+            place.parent.mkdir(parents=True)
         write_atomically(place, text.encode())
     except OSError as error:
         reason = error.strerror or str(error)

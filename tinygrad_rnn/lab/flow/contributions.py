@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_rnn.lab.flow.followed import Followed
 from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, Parameter
 from tinygrad_rnn.tape import observe
 
@@ -61,10 +61,8 @@ class Contributions:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the norms, one line per entry; returns where."""
-        lines = ["layer,step,norm"]
-        for label, norms in self.norms.items():
-            lines += [f"{label},{t},{norm:.17g}" for t, norm in enumerate(norms)]
-        return write_text(path, "\n".join(lines) + "\n", "contributions")
+        rows = [(x, t, norm) for x, norms in self.norms.items() for t, norm in enumerate(norms)]
+        return write_csv(path, ("layer", "step", "norm"), rows, "contributions")
 
     def __str__(self) -> str:
         size = np.linalg.norm(self.gradient)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.lab.profiling.memory import bytes_by_layer
-from tinygrad_rnn.lab.profiling.table import aligned, csv_text
 from tinygrad_rnn.lab.profiling.watch import Watch
 from tinygrad_rnn.lab.sizes.multiply_adds import multiply_adds
+from tinygrad_rnn.lab.table import aligned
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, Parameter, tree
 from tinygrad_rnn.tape import (
     Record,
@@ -107,7 +107,7 @@ class Summary:
             row._replace(outputs=_shapes(row.outputs), tied=" ".join(row.tied))  # pyright: ignore
             for row in self.rows
         ]
-        return write_text(path, csv_text(LayerRow._fields, rows), "Summary.to_csv")
+        return write_csv(path, LayerRow._fields, rows, "Summary.to_csv")
 
     def _cells(self) -> Iterator[tuple[str, ...]]:
         yield "layer", "", "output", "parameters", "multiply-adds", "held", ""

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.surfaces.directions import Directions, as_point, positions, random_directions
 from tinygrad_rnn.lab.surfaces.picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import no_grad
@@ -88,7 +87,7 @@ class Surface:
             points = [
                 (x, y, v) for y, row in pairs for x, v in zip(self.x.tolist(), row, strict=True)
             ]
-        return write_text(path, csv_text([*self.names, "loss"], points), "Surface.to_csv")
+        return write_csv(path, [*self.names, "loss"], points, "Surface.to_csv")
 
     def picture(
         self,

@@ -52,6 +52,12 @@ class Origin(NamedTuple):
         """The time steps of all loops around the record, the innermost last."""
         return self.around if self.step is None else (*self.around, self.step)
 
+    @property
+    def short_line(self) -> str:
+        """The line of the equation, else that of the user, without folders; may be ""."""
+        line = self.equation or self.line or ""
+        return line.replace("\\", "/").rpartition("/")[2]
+
     def at_step(self, t: int | None, reverse: bool, around: tuple[int, ...]) -> Origin:
         """The same line of the same layer at a time step."""
         return self._replace(step=t, reverse=reverse, around=around)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.tape.folding import Group
 from tinygrad_rnn.tape.names import Names, span
-from tinygrad_rnn.tape.origin import Origin
 from tinygrad_rnn.tape.record import Record, Traced
 
 Around = tuple[Group, ...]
@@ -184,7 +182,7 @@ class Rows:
             program = _with_lines(str(inside[1]), record) if opened else ""
         else:
             call = f"{name}({', '.join(filter(None, (span(operands), *settings)))})"
-        forward = None if origin is None or origin.forward is None else origin.forward
+        forward = None if origin is None else origin.forward
         back = None if forward is None else self._forward.get(forward)
         note = ", ".join(filter(None, (back and f"back from {back}", place)))
         kinds = dict.fromkeys(f"{y.dtype} {tuple(y.shape)}" for y in record.results)
@@ -195,7 +193,7 @@ class Rows:
             nbytes=sum(y.nbytes for y in record.results),
             call=call,
             note=note,
-            line=_line(origin) if origin else "",
+            line=origin.short_line if origin else "",
             program=program,
             numbers=numbers,
         )
@@ -240,15 +238,9 @@ def _with_lines(program: str, record: Record) -> str:
     found: list[str] = []
     for text in program.splitlines():
         origin = next(origins, None) if text.startswith(" ") else None
-        line = origin and _line(origin)
+        line = origin and origin.short_line
         found.append(f"{text}   # {line}" if line else text)
     return "\n".join(found)
-
-
-def _line(origin: Origin) -> str:
-    """The line of the equation, else that of the user, without the folders."""
-    line = origin.equation or origin.line
-    return Path(line).name if line else ""
 
 
 def _constant(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tinygrad_rnn.lab.profiling.watch import Span, short_place
+from tinygrad_rnn.lab.profiling.watch import Span
 from tinygrad_rnn.lab.table import (
     aligned,
     format_seconds,
@@ -139,7 +139,7 @@ def _scaled(
         for part in parts:
             if part.seconds == 0:
                 continue
-            places = [short_place(inside[k]) for k in part.lines if k < len(inside)]
+            places = [inside[k].short_line for k in part.lines if k < len(inside)]
             yield LoopPart(
                 layer,
                 piece.what,

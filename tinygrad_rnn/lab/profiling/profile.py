@@ -84,7 +84,7 @@ class Profile:
             raise RuntimeError("profile: one block each; write lab.profile() again for another")
         self.watch = watch
 
-    def finish(self, *_: object) -> None:
+    def finish(self, _: None) -> None:
         """The block is over, with or without an error."""
         watch = self.watch
         if watch is None or self._found is not None:

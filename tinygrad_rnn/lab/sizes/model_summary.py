@@ -6,7 +6,6 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,8 @@ from tinygrad_rnn.tape import (
     current_place,
     enable_grad,
     format_bytes,
+    html_paragraph,
+    html_table,
     leaves,
     observe,
 )
@@ -135,11 +136,8 @@ class Summary:
 
     def _repr_html_(self) -> str:
         head, *rows = self._cells()
-        titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-        lines = [
-            "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        ]
-        return f"<table><tr>{titles}</tr>{''.join(lines)}</table><p>{escape(self._totals())}</p>"
+        indented = [(row[0].replace("  ", "\N{EM SPACE}"), *row[1:]) for row in rows]
+        return html_table(head, indented) + html_paragraph(self._totals())
 
 
 def summary(model: Module, *inputs: Any, **options: Any) -> Summary:
@@ -275,8 +273,3 @@ def _above(name: str, names: Container[str]) -> str | None:
 
 def _shapes(shapes: Iterable[Shape]) -> str:
     return " ".join(str(shape) for shape in shapes)
-
-
-def _html(cell: str) -> str:
-    text = cell.lstrip(" ")
-    return "&emsp;" * ((len(cell) - len(text)) // 2) + escape(text)

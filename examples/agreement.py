@@ -17,9 +17,9 @@ percent), and from 7 words on it guessed: at distance 40 it was right in 50 perc
 "was or were", and in 16 percent (16 to 17) for one of six papers. The nine trainings took four
 minutes together, in one thread on a machine that was busy with other work.
 
-Inside the LSTM from seed 1 one unit, h[6], holds the number of the subject: it was above 0.35 before
-"were" and below it before "was", at every word from the subject to the verb 20 words on, in all
-sentences that it was not chosen by.
+Inside the LSTM from seed 1 one unit, h[6], holds the number of the subject: it was above 0.35
+before "were" and below it before "was", at every word from the subject to the verb 20 words on, in
+all sentences that it was not chosen by.
 
 The file reads from top to bottom: the sentences, the network, training, the questions, and `main`
 is the story. Letters: T words, B sentences, H units.

@@ -4,7 +4,7 @@ A character language model of two LSTM layers is looked at from all sides that `
 has: before, while and after it is trained. Every section below is one question and the call that
 answers it; all numbers are printed, and pictures and pages lie in a folder.
 
-    python examples/look_inside.py                      runs/look_inside, in about a minute
+    python examples/look_inside.py                      runs/look_inside, in half a minute
     python examples/look_inside.py --quick              a smaller network, hardly trained
     python examples/look_inside.py --panels             each panel of the pictures by itself
 
@@ -70,12 +70,9 @@ def read_the_tape(model: Model, unrolled: Model, batch: data.Batch, folder: Path
     tape = tg.Tape.of(loss)
     print(tape)
 
-    tell("How does an equation become a kernel? The step after each pass")
+    tell("How does an equation become a kernel? Where each line of the step is run")
     replayed = lab.stages(tape)
-    forward = next(iter(replayed.loops.values())).ways[0]
-    for stage in forward.stages:
-        if stage.name in ("split", "fused"):
-            print(stage)
+    print(replayed)
     print("page    ", lab.to_html(replayed, folder / "step.html"))
 
 
@@ -102,17 +99,19 @@ def measure(model: Model, batch: data.Batch, options: argparse.Namespace) -> Non
         parameter.grad = None
 
 
-def follow_the_gradient(model: Model, batch: data.Batch, options: argparse.Namespace) -> None:
+def follow_the_gradient(
+    model: Model, batch: data.Batch, when: str, options: argparse.Namespace
+) -> None:
     """How far back the last step's loss reaches."""
 
     def last_loss() -> tg.Tensor:
         scores, _ = model(batch.inputs)
         return nn.cross_entropy(scores[-1], batch.targets[-1])
 
-    tell("Where does the gradient of the last step's loss go?")
+    tell(f"Where does the gradient of the last step's loss go, {when} training?")
     flow = lab.gradient_flow(model, last_loss)
     print(flow)
-    print("picture ", lab.draw_picture(flow.picture(), options.folder / "flow", options))
+    print("picture ", lab.draw_picture(flow.picture(), options.folder / f"flow_{when}", options))
     found = lab.contributions(model, last_loss, "recurrent.weight_hh_l0")
     (shares,) = found.shares().values()
     sums = np.abs(found.values.sum(axis=0) - found.gradient).max()
@@ -135,7 +134,7 @@ def train(
             if trainer.updates % (updates // 10) == 0:
                 way.append([p.numpy().copy() for p in model.parameters()])
 
-    monitor = lab.Monitor()
+    monitor = lab.Monitor(share=0.2)  # of so short a run
     trainer = training.Trainer(
         model,
         optim.Adam(model.parameters(), lr=0.005, clip=optim.ClipNorm(1.0)),
@@ -160,15 +159,15 @@ def train(
 def look_at_units(
     model: Model, vocabulary: data.Vocabulary, text: str, options: argparse.Namespace
 ) -> None:
-    """The unit that tells best what stands between backquotes, over a piece of text."""
+    """The unit that tells best where a word ends, over a piece of text."""
     tell("What have its units learnt?")
     pieces = [text[k * PIECE : (k + 1) * PIECE] for k in range(PIECES)]
     read = np.stack([vocabulary.encode(piece) for piece in pieces], axis=1)
-    is_space = np.array([[character == " " for character in piece] for piece in pieces]).T
-    ahead = np.roll(is_space, -1, axis=0)  # whether a word ends here
+    is_letter = np.array([[character.isalpha() for character in piece] for piece in pieces]).T
+    ends = is_letter & ~np.roll(is_letter, -1, axis=0)
     found = lab.units(model, read, tokens=pieces)
-    telling = found.telling(ahead, steps=slice(10, -1), count=3)
-    print("whether a word ends here, told by one unit and a threshold:")
+    telling = found.telling(ends, steps=slice(10, -1), count=3)
+    print("whether a word ends at a letter, told by one unit and a threshold:")
     print(telling)
     strip = found.strip(telling[0])
     print(strip.text())
@@ -233,9 +232,9 @@ def main() -> None:
         batch = batches[0]
         read_the_tape(model, unrolled, batch, options.folder)
         measure(model, batch, options)
-        follow_the_gradient(model, batch, options)
+        follow_the_gradient(model, batch, "before", options)
         way = train(model, batches, updates, options.folder)
-        follow_the_gradient(model, batch, options)
+        follow_the_gradient(model, batch, "after", options)
         look_at_units(model, vocabulary, unread, options)
         look_around(model, batch, way, options)
         find_a_nan(model, batch)

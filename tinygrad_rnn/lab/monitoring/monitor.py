@@ -57,7 +57,8 @@ class Monitor(Callback):
     every : look at every so many updates at most.
     share : the share of training time that it may take. The next look is put off until what all
         looks have taken, and one more like the last, is less than that; only the first, which
-        leaves flow out, is taken whatever it takes. With 1 nothing is put off.
+        leaves flow out, is taken whatever it takes. With 1 nothing is put off. A look that takes
+        longer than the one before may exceed it for a while.
     flow : whether to follow gradients over distance, which takes most of a look's time, and the
         memory of the batch's tape with its loops unrolled.
 
@@ -67,7 +68,7 @@ class Monitor(Callback):
     looks : how many looks it has taken.
     """
 
-    def __init__(self, every: int = 20, share: float = 0.05, flow: bool = True) -> None:
+    def __init__(self, every: int = 20, share: float = 0.03, flow: bool = True) -> None:
         check_size("Monitor", every=every)
         if not isinstance(share, int | float) or not 0 < share <= 1:
             raise ValueError(f"Monitor: share must be a number above 0, at most 1, got {share!r}")

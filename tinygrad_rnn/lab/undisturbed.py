@@ -35,14 +35,14 @@ def parameters_of(who: str, weights: Weights) -> list[Parameter]:
 def undisturbed(weights: Module | Sequence[Parameter]) -> Generator[None]:
     """Whatever runs within the block, afterwards all is as it was, also where that failed.
 
-    That is the gradients of the parameters; of a model its buffers and modes, too; and the random
-    generator.
+    That is the gradients of the parameters; of a model its buffers and the attributes of all its
+    modules, too, such as modes and a state that it carries; and the random generator.
     """
     generator = generator_state()
-    modes: list[tuple[Module, bool]] = []
+    attributes: list[tuple[Module, dict[str, Any]]] = []
     buffers: list[tuple[Tensor, Any]] = []
     if isinstance(weights, Module):
-        modes = [(module, module.training) for module in weights.modules()]
+        attributes = [(module, {**vars(module)}) for module in weights.modules()]
         buffers = [(b, b.array) for b in weights.tensors() if isinstance(b, Buffer)]
     parameters = weights.parameters() if isinstance(weights, Module) else weights
     kept = [(p, p.grad) for p in parameters]
@@ -57,8 +57,11 @@ def undisturbed(weights: Module | Sequence[Parameter]) -> Generator[None]:
             p.grad = grad
         for buffer, array in buffers:
             buffer.array = array
-        for module, mode in modes:
-            module.training = mode
+        for module, before in attributes:
+            now = vars(module)
+            if [*map(id, now.values())] != [*map(id, before.values())] or [*now] != [*before]:
+                now.clear()
+                now.update(before)
         set_generator_state(generator)
 
 

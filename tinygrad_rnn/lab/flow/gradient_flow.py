@@ -17,6 +17,7 @@ from tinygrad_rnn.lab.flow.panels import flow_panels
 from tinygrad_rnn.lab.flow.step_jacobians import step_jacobians
 from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.picture import Picture
+from tinygrad_rnn.lab.profiling.table import quoted
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module
@@ -76,7 +77,7 @@ class GradientFlow:
             for name, values in series.items():
                 rows = zip(flow.back, values, strict=True)
                 lines += [
-                    f'"{flow.name}",{t},{back},"{name}",{value:.17g}'
+                    f"{quoted(flow.name)},{t},{back},{quoted(name)},{value:.17g}"
                     for t, (back, value) in enumerate(rows)
                 ]
         return write_text(path, "\n".join(lines) + "\n", "gradient_flow")
@@ -130,11 +131,11 @@ def gradient_flow(model: Module, loss: Callable[[], Any], *, row: int | None = 0
                 "layer.step(x, state) and cell(x, state) are, cell.step(x, state) is not"
             )
         _check_row(runs, row)
-        named, sums = dict(model.named_parameters()), Sums(norms=True)
+        named = {name: p for name, p in model.named_parameters() if p.needs_grad}
+        sums = Sums(norms=True)
         states = [s for run in runs for step in run.steps for s in step.made]
-        wanted = [p for p in named.values() if p.needs_grad]
         with observe(Uses(followed, named, sums)):
-            totals = iter(followed.gradients([*states, *wanted]))
+            totals = iter(followed.gradients([*states, *named.values()]))
         sums.passed(-1)
         norms = {
             name: by_loop(followed, {p: v for (n, p), v in sums.sizes.items() if n == name}, 0.0)

@@ -48,3 +48,8 @@ def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(head)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def quoted(text: str) -> str:
+    """A text as a field of CSV, in quotes whatever is in it."""
+    return '"' + text.replace('"', '""') + '"'

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.lab.activations.inner import Inner
-from tinygrad_rnn.lab.profiling.table import csv_text
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 
 
 class Unit(NamedTuple):
@@ -66,7 +65,7 @@ class Telling:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write a row for each unit."""
-        return write_text(path, csv_text(Unit._fields, self.units), "Telling.to_csv")
+        return write_csv(path, Unit._fields, self.units, "Telling.to_csv")
 
 
 def most_telling(

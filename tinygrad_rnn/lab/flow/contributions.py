@@ -13,9 +13,8 @@ import numpy as np
 
 from tinygrad_rnn.lab.flow.followed import Followed
 from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop, norm_of
-from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, Parameter
 from tinygrad_rnn.tape import observe
 
@@ -69,8 +68,8 @@ class Contributions:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the norms, one line per entry; returns where."""
-        rows = [(label, t, n) for label, ns in self.norms.items() for t, n in enumerate(ns)]
-        return write_text(path, csv_text(("layer", "step", "norm"), rows), "contributions")
+        rows = [(x, t, norm) for x, norms in self.norms.items() for t, norm in enumerate(norms)]
+        return write_csv(path, ("layer", "step", "norm"), rows, "contributions")
 
     def __str__(self) -> str:
         size = norm_of(self.gradient)

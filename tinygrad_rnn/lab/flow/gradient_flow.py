@@ -17,9 +17,8 @@ from tinygrad_rnn.lab.flow.panels import flow_panels
 from tinygrad_rnn.lab.flow.step_jacobians import step_jacobians
 from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.profiling.table import quoted
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.tape import format_bytes, observe
@@ -67,7 +66,7 @@ class GradientFlow:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write every number per time step, one line each; returns where."""
-        lines = ["layer,step,back,quantity,value"]
+        rows: list[tuple[object, ...]] = []
         for flow in self.layers.values():
             series = {f"|dL/d{name}|": n for name, n in flow.norms.items()}
             series |= {f"|dL/d{name}| alone": n for name, n in flow.norms_alone.items()}
@@ -76,12 +75,12 @@ class GradientFlow:
             for name, gate in flow.saturation.items():
                 series |= {f"{name} low": gate.low, f"{name} high": gate.high}
             for name, values in series.items():
-                rows = zip(flow.back, values, strict=True)
-                lines += [
-                    f"{quoted(flow.name)},{t},{back},{quoted(name)},{value:.17g}"
-                    for t, (back, value) in enumerate(rows)
+                rows += [
+                    (flow.name, t, back, name, value)
+                    for t, (back, value) in enumerate(zip(flow.back, values, strict=True))
                 ]
-        return write_text(path, "\n".join(lines) + "\n", "gradient_flow")
+        head = ("layer", "step", "back", "quantity", "value")
+        return write_csv(path, head, rows, "gradient_flow")
 
     def picture(self, *layers: str) -> Picture:
         """Of the named layers, by default of all: the norms over the steps back from the loss,

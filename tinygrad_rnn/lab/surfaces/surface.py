@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.surfaces.directions import Directions, as_point, positions, random_directions
 from tinygrad_rnn.lab.surfaces.picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, check_size
-from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.tensor import Tensor
 
@@ -92,7 +90,7 @@ class Surface:
             points = [
                 (x, y, v) for y, row in pairs for x, v in zip(self.x.tolist(), row, strict=True)
             ]
-        return write_text(path, csv_text([*self.names, "loss"], points), "Surface.to_csv")
+        return write_csv(path, [*self.names, "loss"], points, "Surface.to_csv")
 
     def picture(
         self,
@@ -142,9 +140,9 @@ def surface(
 ) -> Surface:
     """The loss on a line or a plane through the present parameters p: L(p + x d + y e).
 
-    It is computed once per point, without a tape, each time with the same random numbers. Whatever
-    happens, parameters, gradients, modes, buffers and the random generator are as they were.
-    Modes stay: dropout is on in a model that trains.
+    It is computed once per point, without a tape, each time with the same random numbers, buffers
+    and attributes of modules. Whatever happens, these, parameters, gradients and the random
+    generator are as they were. Modes stay: dropout is on in a model that trains.
 
     Parameters
     ----------
@@ -207,12 +205,13 @@ def surface(
     }
     places = {name: positions(path, start, axes) for name, path in found.items()}
     grid = _grid(who, span, [at for at, _ in places.values()], len(axes), points)
-    with undisturbed(weights), moved(parameters) as moving, no_grad(), np.errstate(all="ignore"):
-        generator, along = generator_state(), [np.array(ds) for ds in zip(*axes, strict=True)]
+    along = [np.array(ds) for ds in zip(*axes, strict=True)]
+    quiet = np.errstate(all="ignore")
+    with undisturbed(weights) as before, moved(parameters) as moving, no_grad(), quiet:
 
         def at(*steps: float) -> float:
             moving.to([np.tensordot(steps, ds, 1) for ds in along])
-            set_generator_state(generator)
+            before.restore()
             return _number(who, loss())
 
         values = [[at(x, y) for x in grid[0]] for y in grid[1]] if axes[1:] else map(at, grid[0])

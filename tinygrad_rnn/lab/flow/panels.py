@@ -24,8 +24,10 @@ def flow_panels(flows: Sequence[LayerFlow]) -> list[Panel]:
         panels.append(_weights([flow for flow in flows if _matrix_of(flow)]))
     if all(flow.jacobians is not None for flow in flows):
         panels.append(_products(flows))
-    if any(flow.saturation for flow in flows):
-        gated = [flow for flow in flows if flow.saturation]
+    gated = [
+        flow for flow in flows if any(np.isfinite(g.low).any() for g in flow.saturation.values())
+    ]
+    if gated:
         panels.append(_gates(gated[0]) if len(gated) == 1 else _many_gates(gated))
     return panels
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -509,9 +511,11 @@ def test_a_loss_that_sees_some_steps(tmp_path: Path) -> None:
     assert [line.split()[:3] for line in lines[2:]] == [
         ["l0", "h", "6"], ["l0", "c", "6"], ["l0_reverse", "h", "6"], ["l0_reverse", "c", "6"],
     ]  # fmt: skip
-    written = flow.to_csv(tmp_path / "flow.csv").read_text().splitlines()
-    assert written[0] == "layer,step,back,quantity,value"
-    assert f'"l0",2,1,"|dL/dh|",{forward.norms["h"][2]:.17g}' in written
+    with flow.to_csv(tmp_path / "flow.csv").open(newline="") as file:
+        head, *written = csv.reader(file)
+    assert head == ["layer", "step", "back", "quantity", "value"]
+    found = [float(v) for *row, v in written if row == ["l0", "2", "1", "|dL/dh|"]]
+    assert found == [forward.norms["h"][2]]
     norms = lab.contributions(model, lambda: total(model(x)[0][3]), "weight_hh_l0", norms=True)
     assert norms.parts is None
     with pytest.raises(ValueError, match="norms=True was given"):
@@ -519,6 +523,9 @@ def test_a_loss_that_sees_some_steps(tmp_path: Path) -> None:
     np.testing.assert_allclose(norms.norms["l0"], forward.contributions["weight_hh_l0"])
     assert "weight_hh_l0" in str(norms)
     assert norms.to_csv(tmp_path / "norms.csv").read_text().count("\n") == T + 1
+    named = dataclasses.replace(norms, norms={'words, "both" ways': np.array([0.1, 0.2])})
+    with named.to_csv(tmp_path / "named.csv").open(newline="") as file:
+        assert [*csv.reader(file)][2] == ['words, "both" ways', "1", "0.2"]
 
     pytest.importorskip("matplotlib")
     for picture in (flow.picture(), flow.picture("l0")):

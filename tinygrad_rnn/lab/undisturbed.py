@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.nn import Module, Parameter
-from tinygrad_rnn.nn.parameter import Buffer
-from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import mark_overwritten
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.training.again import Moment
 
 Weights = Module | Iterable[Parameter]
 """What has parameters: a model, or these themselves."""
@@ -32,34 +29,30 @@ def parameters_of(who: str, weights: Weights) -> list[Parameter]:
 
 
 @contextmanager
-def undisturbed(weights: Module | Sequence[Parameter]) -> Generator[None]:
+def undisturbed(weights: Module | Sequence[Parameter]) -> Generator[Moment]:
     """Whatever runs within the block, afterwards all is as it was, also where that failed.
 
-    That is the gradients of the parameters; of a model its buffers and modes, too; and the random
-    generator.
+    That is the gradients of the parameters; of a model its buffers and the attributes of its
+    modules, too, such as modes and a state that it keeps; and the random generator. It gives what
+    they are at the beginning, to which the block may go back as often as it likes.
     """
-    generator = generator_state()
-    modes: list[tuple[Module, bool]] = []
-    buffers: list[tuple[Tensor, Any]] = []
-    if isinstance(weights, Module):
-        modes = [(module, module.training) for module in weights.modules()]
-        buffers = [(b, b.array) for b in weights.tensors() if isinstance(b, Buffer)]
+    models = [weights] if isinstance(weights, Module) else []
+    before = Moment.of(*models)
+    own = [buffer.array for buffer, _ in before.buffers]
     parameters = weights.parameters() if isinstance(weights, Module) else weights
     kept = [(p, p.grad) for p in parameters]
     try:
         for p, _ in kept:  # what accumulates goes into new memory, not into the user's gradient
             p.grad = None
-        for buffer, array in buffers:
+        for buffer, array in before.buffers:
             buffer.array = array.copy()
-        yield
+        yield before
     finally:
         for p, grad in kept:
             p.grad = grad
-        for buffer, array in buffers:
+        before.restore()
+        for (buffer, _), array in zip(before.buffers, own, strict=True):
             buffer.array = array
-        for module, mode in modes:
-            module.training = mode
-        set_generator_state(generator)
 
 
 class Moved:

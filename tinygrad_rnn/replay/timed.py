@@ -110,7 +110,7 @@ class _Timed:
 
         def over_time() -> OverTime:
             take = Lease(self.backend).take
-            return OverTime(self.backend, self.steps, ready.single, {**xs}, producers, take)
+            return OverTime(self.backend, self.steps, ready.after.single, {**xs}, producers, take)
 
         asked = [_Asked(v) for v in compiled.plan.inputs if v in producers]
         whole = self.best(lambda: compiled.prepared(*self.inputs, self.steps, Lease(self.backend)))
@@ -130,9 +130,8 @@ class _Timed:
 
     def _after(self, ready: Ready) -> Iterator[Part]:
         compiled, back = self.compiled, self.piece.back
-        program, steps = compiled.program, self.steps
-        over_time = partial(compiled.after, ready, steps)
-        first, known = len(self.piece.replay.program.consts), over_time().stacked
+        program, over_time = compiled.program, ready.after.copy
+        first, known = len(self.piece.replay.program.consts), ready.after.stacked
         consts = [] if back is None else back.consts
         if compiled.summed:  # some are summed within the loop
             consts = [c for c, inside in zip(consts, compiled.summed, strict=False) if not inside]
@@ -143,7 +142,7 @@ class _Timed:
             if v is not None and v not in known
         ]
         asked += [_Asked(v, of, True) for v, of in zip_longest(program.totals, consts)]
-        whole = self.best(partial(compiled.finished, ready, steps))
+        whole = self.best(lambda: compiled.finished(ready._replace(after=over_time())))
         ops = compiled.parts.after
         yield from self._around("after", over_time, asked, ops, whole, "results copied")
 

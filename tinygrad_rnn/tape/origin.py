@@ -17,6 +17,11 @@ _PACKAGE = __name__.partition(".")[0]
 _CELLS = f"{_PACKAGE}.rnn.cells."
 
 
+def without_folders(line: str | None) -> str:
+    """File and line without the folders; "" for none."""
+    return (line or "").replace("\\", "/").rpartition("/")[2]
+
+
 class Origin(NamedTuple):
     """Where a record comes from. It holds text and numbers alone, so nothing lives by it.
 
@@ -51,6 +56,11 @@ class Origin(NamedTuple):
     def steps(self) -> tuple[int, ...]:
         """The time steps of all loops around the record, the innermost last."""
         return self.around if self.step is None else (*self.around, self.step)
+
+    @property
+    def short_line(self) -> str:
+        """The line of the equation, else that of the user, without folders; may be ""."""
+        return without_folders(self.equation or self.line)
 
     def at_step(self, t: int | None, reverse: bool, around: tuple[int, ...]) -> Origin:
         """The same line of the same layer at a time step."""

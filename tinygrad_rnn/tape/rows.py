@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.tape.folding import Group
 from tinygrad_rnn.tape.names import Names, printable, span
-from tinygrad_rnn.tape.origin import Origin
+from tinygrad_rnn.tape.origin import without_folders
 from tinygrad_rnn.tape.record import Record, Traced
 
 Around = tuple[Group, ...]
@@ -82,7 +81,7 @@ class Rows:
             operands = [self.names.of(x) if isinstance(x, Traced) else _constant(x) for x in inputs]
             settings = [f"{name}={shortened(repr(x))}" for name, x in record.params.items()]
             origin = record.origin
-            line = origin and origin.forward not in self._forward and _file(origin.line)
+            line = origin and origin.forward not in self._forward and without_folders(origin.line)
             place = str(origin._replace(line=line or None)) if origin else ""
             row = self._record(k, 1, operands, settings, (k,), bool(self._unfold), place)
             yield row if self._unfold else self._brief(k, row)
@@ -150,7 +149,7 @@ class Rows:
     def _source(self, record: Record) -> str:
         """Of which record a value is that the tape reads and does not compute."""
         name = self._forward.get(record.position)
-        line = _file(record.origin.line) if record.origin else ""
+        line = without_folders(record.origin.line) if record.origin else ""
         parts = (f"from {record.primitive.name}", name and f"{name} of the forward tape", line)
         return ", ".join(part for part in parts if part)
 
@@ -190,7 +189,7 @@ class Rows:
             program = _with_lines(str(inside[1]), record) if opened else ""
         else:
             call = f"{name}({', '.join(filter(None, (span(operands), *settings)))})"
-        forward = None if origin is None or origin.forward is None else origin.forward
+        forward = None if origin is None else origin.forward
         back = None if forward is None else self._forward.get(forward)
         note = ", ".join(filter(None, (back and f"back from {back}", place)))
         kinds = dict.fromkeys(f"{y.dtype} {tuple(y.shape)}" for y in record.results)
@@ -201,7 +200,7 @@ class Rows:
             nbytes=sum(y.nbytes for y in record.results),
             call=call,
             note=note,
-            line=_line(origin) if origin else "",
+            line=origin.short_line if origin else "",
             program=program,
             numbers=numbers,
         )
@@ -247,19 +246,9 @@ def _with_lines(program: str, record: Record) -> str:
     found: list[str] = []
     for text in program.splitlines():
         origin = next(origins, None) if text.startswith(" ") else None
-        line = origin and _line(origin)
+        line = origin and origin.short_line
         found.append(f"{text}   # {line}" if line else text)
     return "\n".join(found)
-
-
-def _line(origin: Origin) -> str:
-    """The line of the equation, else that of the user, without the folders."""
-    return _file(origin.equation or origin.line)
-
-
-def _file(line: str | None) -> str:
-    """File and line without the folders."""
-    return Path(line).name if line else ""
 
 
 def _constant(value: Any) -> str:

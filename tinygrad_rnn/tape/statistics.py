@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of
+from tinygrad_rnn.backends import Array, to_host
 from tinygrad_rnn.tape.modes import Observer
 from tinygrad_rnn.tape.record import Record
 
@@ -29,7 +29,7 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, array: Array) -> Statistics:
         """Those of one array."""
-        values = backend_of(array).to_host(array)
+        values = to_host(array)
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
         finite = values[np.isfinite(values)]
@@ -58,19 +58,10 @@ class Statistics(NamedTuple):
 
 def together(found: Iterable[Statistics]) -> Statistics:
     """Those of all arrays."""
-    all_ = [*found]
-    if len(all_) == 1:
-        return all_[0]
-    columns = [*zip(*all_, strict=True)] or [()] * 7
+    columns = zip(Statistics(), *found, strict=True)
     size, finite, minimum, maximum, total, zeros, nans = columns
     return Statistics(
-        sum(size),
-        sum(finite),
-        min(minimum, default=np.inf),
-        max(maximum, default=-np.inf),
-        sum(total),
-        sum(zeros),
-        sum(nans),
+        sum(size), sum(finite), min(minimum), max(maximum), sum(total), sum(zeros), sum(nans)
     )
 
 

@@ -21,9 +21,9 @@ anew, and returns what it found out: an exception, a text, or None for nothing.
 
 
 class Moment(NamedTuple):
-    """What a model and the generator of random numbers are like, but for the parameters.
+    """What models and the generator of random numbers are like, but for the parameters.
 
-    The attributes of each module are remembered, and the values of the buffers.
+    The attributes of each module are remembered, modes among them, and the values of the buffers.
     """
 
     generator: dict[str, Any]
@@ -31,18 +31,20 @@ class Moment(NamedTuple):
     buffers: list[tuple[Buffer, Array]]
 
     @classmethod
-    def of(cls, model: Module) -> Moment:
+    def of(cls, *models: Module) -> Moment:
         """What they are like now."""
-        held = [(vars(module), dict(vars(module))) for module in model.modules()]
-        buffers = [(b, b.array.copy()) for b in model.tensors() if isinstance(b, Buffer)]
+        held = [(vars(m), dict(vars(m))) for model in models for m in model.modules()]
+        tensors = [x for model in models for x in model.tensors()]
+        buffers = [(x, x.array.copy()) for x in tensors if isinstance(x, Buffer)]
         return cls(generator_state(), held, buffers)
 
     def restore(self) -> None:
         """Make them so again."""
         set_generator_state(self.generator)
         for present, before in self.attributes:
-            present.clear()
-            present.update(before)
+            present.update(before)  # first, so that no module is without what it had
+            for name in present.keys() - before.keys():
+                del present[name]
         for buffer, array in self.buffers:
             buffer.replace_array(array.copy())
 

@@ -92,7 +92,7 @@ class Run:
             row["tokens_per_second"] = tokens / (time.perf_counter() - began)
         self.updates += 1
         self.state = None if self.epochs.advance() else state
-        self._broken_off = ""
+        self._broken_off, self._again = "", None
         return row
 
     def _loss(self, batch: Any, before: Any) -> tuple[Tensor, Any, float | None]:

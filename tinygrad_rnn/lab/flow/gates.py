@@ -78,9 +78,8 @@ def _by_line(step: Step) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
     for record in collect(step.after, step.start):
         if record.primitive.name in RANGES:
-            origin = record.origin
-            line = (origin and (origin.equation or origin.line)) or "?"
-            name = f"{record.primitive.name} at {line.rpartition('/')[2]}"
+            line = (record.origin and record.origin.short_line) or "?"
+            name = f"{record.primitive.name} at {line}"
             count = sum(other.partition(" #")[0] == name for other in found)
             found[f"{name} #{count + 1}" if count else name] = (
                 record.primitive.name,

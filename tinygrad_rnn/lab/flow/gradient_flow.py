@@ -18,7 +18,7 @@ from tinygrad_rnn.lab.flow.step_jacobians import step_jacobians
 from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
 from tinygrad_rnn.lab.picture import Picture
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tape import format_bytes, observe
 
@@ -65,7 +65,7 @@ class GradientFlow:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write every number per time step, one line each; returns where."""
-        lines = ["layer,step,back,quantity,value"]
+        rows: list[tuple[object, ...]] = []
         for flow in self.layers.values():
             series = {f"|dL/d{name}|": n for name, n in flow.norms.items()}
             series |= {f"|dL/d{name}| alone": n for name, n in flow.norms_alone.items()}
@@ -74,12 +74,12 @@ class GradientFlow:
             for name, gate in flow.saturation.items():
                 series |= {f"{name} low": gate.low, f"{name} high": gate.high}
             for name, values in series.items():
-                rows = zip(flow.back, values, strict=True)
-                lines += [
-                    f'"{flow.name}",{t},{back},"{name}",{value:.17g}'
-                    for t, (back, value) in enumerate(rows)
+                rows += [
+                    (flow.name, t, back, name, value)
+                    for t, (back, value) in enumerate(zip(flow.back, values, strict=True))
                 ]
-        return write_text(path, "\n".join(lines) + "\n", "gradient_flow")
+        head = ("layer", "step", "back", "quantity", "value")
+        return write_csv(path, head, rows, "gradient_flow")
 
     def picture(self, *layers: str) -> Picture:
         """Of the named layers, by default of all: the norms over the steps back from the loss,
@@ -130,11 +130,11 @@ def gradient_flow(model: Module, loss: Callable[[], Any], *, row: int | None = 0
                 "layer.step(x, state) and cell(x, state) are, cell.step(x, state) is not"
             )
         _check_row(runs, row)
-        named, sums = dict(model.named_parameters()), Sums(norms=True)
+        named = {name: p for name, p in model.named_parameters() if p.needs_grad}
+        sums = Sums(norms=True)
         states = [s for run in runs for step in run.steps for s in step.made]
-        wanted = [p for p in named.values() if p.needs_grad]
         with observe(Uses(followed, named, sums)):
-            totals = iter(followed.gradients([*states, *wanted]))
+            totals = iter(followed.gradients([*states, *named.values()]))
         sums.passed(-1)
         norms = {
             name: by_loop(followed, {p: v for (n, p), v in sums.sizes.items() if n == name}, 0.0)

@@ -8,6 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from tinygrad_rnn.lab.monitoring.line_chart import Points, line_chart
+from tinygrad_rnn.tape import html_table
 
 Row = tuple[int, str, str, float]
 """Update, quantity, name, value."""
@@ -164,12 +165,9 @@ def _table(by: Mapping[str, Mapping[str, Points]]) -> str:
     names = by.get("weight norm", {})
     if not names:
         return ""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    lines = [f"<h2>Parameters</h2><div class=wide><table><tr><th>name</th>{head}</tr>"]
+    rows: list[list[str]] = []
     for name in names:
-        cells = (by.get(column, {}).get(name) for column in columns)
-        row = "".join(
-            f"<td>{points[-1][1]:.3g}</td>" if points else "<td></td>" for points in cells
-        )
-        lines.append(f"<tr><td>{escape(name)}</td>{row}</tr>")
-    return "".join([*lines, "</table></div>"])
+        found = (by.get(column, {}).get(name) for column in columns)
+        rows.append([name, *(f"{points[-1][1]:.3g}" if points else "" for points in found)])
+    table = html_table(("name", *columns), rows)
+    return f"<h2>Parameters</h2><div class=wide>{table}</div>"

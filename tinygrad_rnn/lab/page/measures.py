@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import backend_of
+from tinygrad_rnn.backends import to_host
 
 MEASURES = ("min", "mean", "max", "norm")
 """The measures of an array, of those of its elements that are finite; norm is the root of the sum
@@ -31,11 +31,6 @@ def sample_size(arrays: int) -> int:
     return max(8, min(LARGEST_SAMPLE, SAMPLE_BYTES // (2 * max(arrays, 1))))
 
 
-def on_host(array: Any) -> np.ndarray:
-    """The array as one of NumPy."""
-    return np.asarray(backend_of(array).to_host(array))
-
-
 class Measures:
     """The measures and samples of many arrays, in the order in which they are set.
 
@@ -56,7 +51,7 @@ class Measures:
 
     def set(self, k: int, array: Any, sample: bool = True) -> None:
         """Measure an array, which is the k-th one."""
-        x = on_host(array)
+        x = np.asarray(to_host(array))
         if x.dtype.kind not in "fiub" or not x.size:
             return
         kept = self._sampled(k, x) if sample else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array, backend_of
+from tinygrad_rnn.backends import Array, backend_of, to_host
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.tape import Record, unseen
 from tinygrad_rnn.tensor import Tensor, jvp
@@ -70,6 +70,6 @@ def product(a: Array | None, b: Array | None) -> float:
     """The sum of the products of all elements of two arrays of one shape; 0 without one of them."""
     if a is None or b is None:
         return 0.0
-    left, right = (backend_of(x).to_host(x).astype(np.float64).reshape(-1) for x in (a, b))
+    left, right = (to_host(x).astype(np.float64).reshape(-1) for x in (a, b))
     with np.errstate(all="ignore"):
         return float(left.dot(right))

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tinygrad_rnn.lab.profiling.table import (
+from tinygrad_rnn.lab.profiling.watch import Span
+from tinygrad_rnn.lab.table import (
     aligned,
-    csv_text,
     format_seconds,
     format_share,
     shortened,
 )
-from tinygrad_rnn.lab.profiling.watch import Span, short_place
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.replay.ran import Piece
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.timed import Part, timed
@@ -75,7 +74,7 @@ class Loops:
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write a row for each part."""
         rows = (part._replace(lines=" ".join(part.lines)) for part in self.parts)  # type: ignore
-        return write_text(path, csv_text(LoopPart._fields, rows), "Loops.to_csv")
+        return write_csv(path, LoopPart._fields, rows, "Loops.to_csv")
 
     def __str__(self) -> str:
         """The parts that took most time, layer by layer."""
@@ -140,7 +139,7 @@ def _scaled(
         for part in parts:
             if part.seconds == 0:
                 continue
-            places = [short_place(inside[k]) for k in part.lines if k < len(inside)]
+            places = [inside[k].short_line for k in part.lines if k < len(inside)]
             yield LoopPart(
                 layer,
                 piece.what,

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
 from tinygrad_rnn.lab.profiling.inside import Loops
 from tinygrad_rnn.lab.profiling.memory import Change, Peak
-from tinygrad_rnn.lab.profiling.table import format_seconds, shortened
+from tinygrad_rnn.lab.table import format_seconds, shortened
 from tinygrad_rnn.tape import format_bytes
 
 BARS = 10

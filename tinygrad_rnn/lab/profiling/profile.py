@@ -15,15 +15,14 @@ from tinygrad_rnn.lab.profiling.chrome import chrome_trace
 from tinygrad_rnn.lab.profiling.inside import Loops, look_inside
 from tinygrad_rnn.lab.profiling.memory import Change, Kind, Peak, ordered, peak_of
 from tinygrad_rnn.lab.profiling.pictures import profile_picture
-from tinygrad_rnn.lab.profiling.table import (
+from tinygrad_rnn.lab.profiling.watch import Span, Watch
+from tinygrad_rnn.lab.table import (
     aligned,
-    csv_text,
     format_seconds,
     format_share,
     shortened,
 )
-from tinygrad_rnn.lab.profiling.watch import Span, Watch
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv, write_text
 from tinygrad_rnn.tape import format_bytes
 
 ROWS = 10
@@ -85,7 +84,7 @@ class Profile:
             raise RuntimeError("profile: one block each; write lab.profile() again for another")
         self.watch = watch
 
-    def finish(self, *_: object) -> None:
+    def finish(self, _: None) -> None:
         """The block is over, with or without an error."""
         watch = self.watch
         if watch is None or self._found is not None:
@@ -174,7 +173,7 @@ class Profile:
             rows += [(phase, *r.name, r.records, f"{r.seconds:.9f}", r.nbytes) for r in found]
         rows += [("", "", name, "", f"{seconds:.9f}", "") for name, seconds in self._outside()]
         head = ["phase", "layer", "operation", "records", "seconds", "bytes"]
-        return write_text(path, csv_text(head, rows), "Profile.to_csv")
+        return write_csv(path, head, rows, "Profile.to_csv")
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
         """Write a trace that chrome://tracing and https://ui.perfetto.dev open.

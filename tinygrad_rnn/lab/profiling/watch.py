@@ -55,13 +55,7 @@ class Span(NamedTuple):
     @property
     def place(self) -> str:
         """File and line of the cell's equation, or of the user's, without folders."""
-        return short_place(self.origin)
-
-
-def short_place(origin: Origin) -> str:
-    """File and line of an equation, where there is one, or of the user's, without folders."""
-    place = origin.equation or origin.line or ""
-    return place.replace("\\", "/").rpartition("/")[2]
+        return self.origin.short_line
 
 
 class _Open:

@@ -6,16 +6,15 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.lab.profiling.memory import bytes_by_layer
-from tinygrad_rnn.lab.profiling.table import aligned, csv_text
 from tinygrad_rnn.lab.profiling.watch import Watch
 from tinygrad_rnn.lab.sizes.multiply_adds import multiply_adds
+from tinygrad_rnn.lab.table import aligned
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, Parameter, tree
 from tinygrad_rnn.tape import (
     Record,
@@ -23,6 +22,8 @@ from tinygrad_rnn.tape import (
     current_place,
     enable_grad,
     format_bytes,
+    html_paragraph,
+    html_table,
     leaves,
     observe,
 )
@@ -107,7 +108,7 @@ class Summary:
             row._replace(outputs=_shapes(row.outputs), tied=" ".join(row.tied))  # pyright: ignore
             for row in self.rows
         ]
-        return write_text(path, csv_text(LayerRow._fields, rows), "Summary.to_csv")
+        return write_csv(path, LayerRow._fields, rows, "Summary.to_csv")
 
     def _cells(self) -> Iterator[tuple[str, ...]]:
         yield "layer", "", "output", "parameters", "multiply-adds", "held", ""
@@ -135,11 +136,8 @@ class Summary:
 
     def _repr_html_(self) -> str:
         head, *rows = self._cells()
-        titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-        lines = [
-            "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        ]
-        return f"<table><tr>{titles}</tr>{''.join(lines)}</table><p>{escape(self._totals())}</p>"
+        indented = [(row[0].replace("  ", "\N{EM SPACE}"), *row[1:]) for row in rows]
+        return html_table(head, indented) + html_paragraph(self._totals())
 
 
 def summary(model: Module, *inputs: Any, **options: Any) -> Summary:
@@ -275,8 +273,3 @@ def _above(name: str, names: Container[str]) -> str | None:
 
 def _shapes(shapes: Iterable[Shape]) -> str:
     return " ".join(str(shape) for shape in shapes)
-
-
-def _html(cell: str) -> str:
-    text = cell.lstrip(" ")
-    return "&emsp;" * ((len(cell) - len(text)) // 2) + escape(text)

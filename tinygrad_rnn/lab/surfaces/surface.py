@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.picture import Picture
-from tinygrad_rnn.lab.profiling.table import csv_text
 from tinygrad_rnn.lab.surfaces.directions import Directions, as_point, positions, random_directions
 from tinygrad_rnn.lab.surfaces.picture import Plane, line_panel, plane_panel, relief_panel
 from tinygrad_rnn.lab.undisturbed import Weights, moved, parameters_of, undisturbed
-from tinygrad_rnn.lab.written import write_text
+from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, check_size
-from tinygrad_rnn.ops import generator_state, set_generator_state
 from tinygrad_rnn.tape import no_grad
 from tinygrad_rnn.tensor import Tensor
 
@@ -39,7 +37,8 @@ class Surface:
     paths : by name, (k, 1) or (k, 2): where the points of a path are on the line or plane, those
         nearest to them.
     distances : by name, (k,): how far these points are from it, in the unit of the parameters. A
-        path that is far away is not drawn where it went.
+        path that is far away is not drawn where it went. Both are nan for a point with inf or nan
+        in it.
     names : what the axes are called.
     """
 
@@ -76,7 +75,10 @@ class Surface:
             if bad.any():
                 rows.append(f"{what:12} at {bad.sum():,} of {bad.size:,} points")
         for name, far in self.distances.items():
-            rows.append(f"path {name}: {len(far)} points, up to {far.max():.3g} away")
+            known = far[np.isfinite(far)]
+            rows.append(f"path {name}: {len(far)} points, up to {known.max(initial=0):.3g} away")
+            if len(known) < len(far):
+                rows[-1] += f", {len(far) - len(known)} with inf or nan in them"
         return "\n".join(rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
@@ -88,7 +90,7 @@ class Surface:
             points = [
                 (x, y, v) for y, row in pairs for x, v in zip(self.x.tolist(), row, strict=True)
             ]
-        return write_text(path, csv_text([*self.names, "loss"], points), "Surface.to_csv")
+        return write_csv(path, [*self.names, "loss"], points, "Surface.to_csv")
 
     def picture(
         self,
@@ -109,6 +111,10 @@ class Surface:
             wall or a ridge.
         limits : the ends of the colour scale, to compare two planes.
         """
+        if min(self.loss.shape) < 2:
+            raise ValueError(
+                "Surface.picture: one point is no line and no plane; give surface points=2 or more"
+            )
         finite = self.loss[np.isfinite(self.loss)]
         where = " and ".join(f"{v:.3g}" for v in self.lowest)
         lowest = f"The lowest loss is {finite.min():.3g}, at {where}" if finite.size else ""
@@ -134,9 +140,9 @@ def surface(
 ) -> Surface:
     """The loss on a line or a plane through the present parameters p: L(p + x d + y e).
 
-    It is computed once per point, without a tape, each time with the same random numbers. Whatever
-    happens, parameters, gradients, modes, buffers and the random generator are as they were.
-    Modes stay: dropout is on in a model that trains.
+    It is computed once per point, without a tape, each time with the same random numbers, buffers
+    and attributes of modules. Whatever happens, these, parameters, gradients and the random
+    generator are as they were. Modes stay: dropout is on in a model that trains.
 
     Parameters
     ----------
@@ -190,12 +196,13 @@ def surface(
     }
     places = {name: positions(path, start, axes) for name, path in found.items()}
     grid = _grid(who, span, [at for at, _ in places.values()], len(axes), points)
-    with undisturbed(weights), moved(parameters) as moving, no_grad(), np.errstate(all="ignore"):
-        generator, along = generator_state(), [np.array(ds) for ds in zip(*axes, strict=True)]
+    along = [np.array(ds) for ds in zip(*axes, strict=True)]
+    quiet = np.errstate(all="ignore")
+    with undisturbed(weights) as before, moved(parameters) as moving, no_grad(), quiet:
 
         def at(*steps: float) -> float:
             moving.to([np.tensordot(steps, ds, 1) for ds in along])
-            set_generator_state(generator)
+            before.restore()
             return _number(who, loss())
 
         values = [[at(x, y) for x in grid[0]] for y in grid[1]] if axes[1:] else map(at, grid[0])
@@ -224,6 +231,8 @@ def _grid(
     """The coordinates along each direction."""
     if span is None:
         ranges = [(-1.0, 1.0)] * count
+        places = [at[np.isfinite(at).all(axis=1)] for at in places]
+        places = [at for at in places if len(at)]
         if places:
             low, high = (f([f(at, axis=0) for at in places], axis=0) for f in (np.min, np.max))
             low, high = np.minimum(low, 0), np.maximum(high, 0)

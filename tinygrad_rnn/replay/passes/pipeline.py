@@ -14,14 +14,13 @@ from tinygrad_rnn.replay.program.program import Program
 class Passed(NamedTuple):
     """What each pass gave of the program ``given``.
 
-    ``settled`` is the program that was split: with the states that a loop has besides those of the
-    step. ``rounded`` and ``summed`` say which these are; see :func:`rounded_ahead` and
+    ``settled`` is the program that was split: simplified, with the states that a loop has besides
+    those of the step. ``rounded`` and ``summed`` say which these are; see :func:`rounded_ahead` and
     :func:`summed_inside`.
     """
 
     given: Program
     lowered: Program
-    simplified: Program
     settled: Program
     rounded: list[int]
     summed: list[bool]
@@ -32,9 +31,8 @@ class Passed(NamedTuple):
 def passed(program: Program, reverse: bool, brief: bool) -> Passed:
     """A program, pass by pass, for a loop of few steps where it is ``brief``."""
     lowered = lower(program)
-    simplified = simplify(lowered)
-    plainer, rounded = rounded_ahead(simplified)
+    plainer, rounded = rounded_ahead(simplify(lowered))
     settled, summed = summed_inside(plainer)
     parts = split(settled, brief)
     planned = plan(parts, reverse, brief)
-    return Passed(program, lowered, simplified, settled, rounded, summed, parts, planned)
+    return Passed(program, lowered, settled, rounded, summed, parts, planned)

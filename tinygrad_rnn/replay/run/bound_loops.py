@@ -35,12 +35,15 @@ def array_kinds(plan: Plan, steps: int) -> list[tuple[tuple[int, ...], np.dtype[
     ]
 
 
-def states_at(plan: Plan, arrays: Sequence[Any], row: int) -> list[Any]:
-    """Where each state lies before the first step or after the last; None for an unused one."""
+def state_places(plan: Plan, arrays: Sequence[Any], steps: int) -> list[list[Any]]:
+    """Where each state lies before the first step and after the last; None for an unused one."""
     specs = plan.loop.arrays
     return [
-        None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
-        for k in plan.state
+        [
+            None if k is None else arrays[k][(row, ...) if specs[k].stacked else ...]
+            for k in plan.state
+        ]
+        for row in ((steps, 0) if plan.loop.reverse else (0, steps))
     ]
 
 
@@ -56,17 +59,16 @@ class BoundLoop:
         compiled: CompiledLoop,
         run: Callable[[], None],
     ) -> None:
-        first, last = (steps, 0) if plan.loop.reverse else (0, steps)
         inputs = plan.inputs
         self.key, self.run = (steps, compiled), run
         fixed = {inputs[v]: n for n, v in enumerate(program.consts) if v in inputs}
         self.constants = [(n, weakref.ref(arrays[k])) for k, n in fixed.items()]
         self.own = [array for k, array in enumerate(arrays) if k not in fixed]
         targets = [arrays[inputs[v]] if v in inputs else None for v in program.xs]
-        targets += states_at(plan, arrays, first)
+        begins, self.ends = state_places(plan, arrays, steps)
+        targets += begins
         self.targets = [(k, t) for k, t in enumerate(targets) if t is not None]
         self.ys = [arrays[k][rows] for k, rows in map(plan.crossing.__getitem__, program.ys)]
-        self.ends = states_at(plan, arrays, last)
 
     def fits(self, consts: Sequence[np.ndarray]) -> bool:
         """Whether the loop is bound to these constants."""

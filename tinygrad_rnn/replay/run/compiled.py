@@ -15,7 +15,7 @@ from tinygrad_rnn.replay.emit.common import CompiledLoop
 from tinygrad_rnn.replay.passes.pipeline import passed
 from tinygrad_rnn.replay.passes.plain import HALF, VIEWS, is_light, is_product
 from tinygrad_rnn.replay.program.program import Program, Value, needed_ops
-from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, states_at
+from tinygrad_rnn.replay.run.bound_loops import BoundLoops, array_kinds, state_places
 from tinygrad_rnn.replay.run.memory import Lease
 from tinygrad_rnn.replay.run.whole_sequences import OverTime
 
@@ -24,13 +24,12 @@ Found: TypeAlias = tuple[list[Array], list[Array], list[Array]]
 
 
 class Ready(NamedTuple):
-    """A loop that can begin: its arrays, states at both ends, and what is known around it."""
+    """A loop that can begin: its arrays, states at both ends, and what is known when it is over."""
 
     arrays: list[Any]
     start: list[Any]
     ends: list[Any]
-    single: dict[Value, Array]
-    stacked: dict[Value, Array]
+    after: OverTime
     scratch: Lease  # which holds the memory that goes when the run is over
 
 
@@ -116,7 +115,7 @@ class Compiled:
     ) -> Found:
         ready = self.prepared(consts, xs, state, steps, lease)
         compiled(ready.arrays, steps)
-        return self.finished(ready, steps)
+        return self.finished(ready)
 
     def prepared(
         self,
@@ -132,34 +131,27 @@ class Compiled:
         single = self._once(consts)
         stacked: dict[Value, Array] = dict(zip(self.program.xs, xs, strict=True))
         take = lease.take if self._gives_early else scratch.take
-        before = OverTime(self.backend, steps, single, stacked, self._early, take)
-        arrays = self._arrays(before, steps, lease)
-        first, last = (steps, 0) if self.reverse else (0, steps)
+        values = OverTime(self.backend, steps, single, stacked, self._early, take)
+        arrays = self._arrays(values, steps, lease)
+        begins, ends = state_places(self.plan, arrays, steps)
         start: list[Any] = [*state, *(cast(state[k], HALF) for k in self.rounded)]
         start += [0] * (len(self.program.state) - len(start))
-        for place, s in zip(states_at(self.plan, arrays, first), start, strict=True):
+        for place, s in zip(begins, start, strict=True):
             if place is not None:
                 place[...] = s
-        ends = states_at(self.plan, arrays, last)
-        return Ready(arrays, start, ends, single, stacked, scratch)
+        for v, (k, rows) in self.plan.crossing.items():
+            if self.plan.loop.arrays[k].stacked:
+                stacked[v] = arrays[k][rows]
+        values.producers, values.take = self._producers, self.backend.xp.empty
+        return Ready(arrays, start, ends, values, scratch)
 
-    def finished(self, ready: Ready, steps: int) -> Found:
+    def finished(self, ready: Ready) -> Found:
         """What is done after the loop, and what comes of all."""
-        after = self.after(ready, steps)
         ends: list[Array] = []
         for place, s in zip(ready.ends, ready.start, strict=True):
             ends.append((s if place is None else place).copy())
         given = len(ends) - len(self.rounded) - sum(self.summed)
-        return self._outputs(after), ends[:given], self._totals(after, ends)
-
-    def after(self, ready: Ready, steps: int) -> OverTime:
-        """Values of all time steps once the loop has run."""
-        stacked, arrays = {**ready.stacked}, ready.arrays
-        for v, (k, rows) in self.plan.crossing.items():
-            if self.plan.loop.arrays[k].stacked:
-                stacked[v] = arrays[k][rows]
-        empty = self.backend.xp.empty
-        return OverTime(self.backend, steps, ready.single, stacked, self._producers, empty)
+        return self._outputs(ready.after), ends[:given], self._totals(ready.after, ends)
 
     def _once(self, consts: Sequence[Array]) -> dict[Value, Array]:
         """The constants, and what depends on them alone."""

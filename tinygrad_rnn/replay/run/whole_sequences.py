@@ -50,6 +50,11 @@ class OverTime:
         self.take = take
         self.totals: dict[Value, Array] = {}
 
+    def copy(self) -> OverTime:
+        """The same, in which what is asked for is not known here."""
+        stacked = {**self.stacked}
+        return OverTime(self.backend, self.steps, self.single, stacked, self.producers, self.take)
+
     def operand(self, x: Any) -> Any:
         """A value of all steps, or one that does not change, or a number."""
         if not isinstance(x, Value):

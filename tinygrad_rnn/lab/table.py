@@ -1,10 +1,8 @@
-"""Numbers as tables: times, bytes and shares for reading, rows as CSV."""
+"""Numbers as tables for reading: times, shares, rows in columns."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 def format_seconds(seconds: float) -> str:
@@ -39,12 +37,3 @@ def shortened(text: str, width: int) -> str:
         return text
     left = (width - 3) // 2
     return f"{text[:left]}...{text[len(text) - (width - 3 - left) :]}"
-
-
-def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -99,7 +99,9 @@ def test_a_in_a_weight(unroll: bool) -> None:
         f"the parameter {name} holds nan: {held}; the first at [1, 2]\n"
         f"  read first by matmul{loop}, time step 8 (encoder.layers.1.backward_layer.cell, "
         f"reversed, {line('a = tg.linear(x, self.w) +')})\n"
-        f"  operands: float64 (2, 4) all 0; {name} {held}"
+        f"  operands: float64 (2, 4) all 0; {name} {held}\n"
+        "  hint: an update or a file made it so: load a checkpoint from before, and lower the "
+        "learning rate or clip the gradient"
     )
     assert (error.parameter, error.layer) == (name, name.removesuffix(".v"))
     assert (error.step, error.reverse, error.line) == (8, True, line("a = tg.linear(x, self.w) +"))

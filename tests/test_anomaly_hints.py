@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -330,3 +331,157 @@ def test_on_any_device(device: str) -> None:
     assert (error.operation, error.index) == ("sqrt", (1,))
     error = anomaly(lambda: tg.sum(tg.log(x)))
     assert (error.operation, error.index) == ("log", (1,))
+
+
+def test_a_pole_is_no_overflow() -> None:
+    """A primitive of the user's that divides by 0 is not told to clip."""
+    pole = tg.primitive("pole", lambda xp, x: 1 / x, [lambda g, y, x: -g * y * y])
+    back = tg.primitive("back", lambda xp, x: x + 0, [lambda g, y, x: g / (x - x)])
+    assert anomaly(lambda: pole(given(0.0, 1.0)).sum().backward()).hint is None
+    assert anomaly(lambda: back(given(0.0, 1.0)).sum().backward()).hint is None
+    assert pole(given(1e-39)).item() == math.inf
+    error = anomaly(lambda: 1 / given(1e-39))
+    assert error.hint.startswith("division by a number that is nearly 0")
+    assert anomaly(lambda: tg.prod(given(*[2.0] * 200))).hint.startswith("a product of many")
+
+
+def test_a_loss_scale_that_overflows_is_lowered() -> None:
+    x = half(1.0, 2.0)
+    error = anomaly(lambda: ((x * x).astype(np.float32) * 1e6).sum().backward())
+    assert error.backward
+    assert error.hint.endswith("lower the loss scale")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_is_told_before_an_infinity_of_the_same_operation(dtype: Any) -> None:
+    """Whichever comes first among the elements."""
+    error = anomaly(lambda: tg.log(given(0.0, -1.0, 2.0, dtype=dtype)).sum().backward())
+    assert (error.value, error.index) == ("nan", (1,))
+    assert error.hint.startswith("log of a number below 0")
+
+
+def test_nan_of_infinities_is_not_blamed_on_what_overflows_beside_it() -> None:
+    x = given(1.0, 1.0)
+    top, below = tg.tensor([math.inf, 1.0]), tg.tensor([math.inf, 0.0])
+
+    def run() -> Any:
+        y = x * (top / below)
+        return tg.where(tg.tensor([True, False]), y, 0.0).sum().backward()
+
+    error = anomaly(run)
+    assert error.came_in == "the variable top of run"
+    assert "nan comes of it in divide" in str(error)
+
+
+def test_which_element_has_spoilt_a_gradient() -> None:
+    """0 / 0 at the zero, and not at the number below it."""
+    x = given(0.0, -1.0, 2.0)
+    error = anomaly(lambda: tg.where(x > 0, tg.log(x), 0.0).sum().backward())
+    assert (error.operation, error.value, error.index) == ("log", "-inf", (0,))
+    assert "does not take it, but 0 times -inf is nan" in str(error)
+
+
+def test_what_stands_in_the_model_is_not_to_be_replaced_by_a_where() -> None:
+    model = rnn.LSTM(3, 4)
+    x = draw(5, 2, 3).astype(np.float32)
+    model.weight_ih_l0.array[0, 1] = math.inf
+    error = anomaly(lambda: model(tg.tensor(x.numpy(), requires_grad=True))[0].sum().backward())
+    assert error.parameter == "weight_ih_l0"
+    assert error.backward
+    assert error.hint.startswith("an update or a file made it so: load a checkpoint from before")
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize("training", [False, True])
+def test_statistics_are_a_buffer(name: str, training: bool) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    model.train() if training else model.eval()
+    getattr(model[0], name).array[1] = math.nan
+    error = anomaly(lambda: model(tg.randn(5, 3)).sum().backward())
+    assert str(error).startswith(f"the buffer layers.0.{name} holds nan: float32 (3,) 1 of 3 nan")
+    assert error.parameter is None
+    assert error.hint.startswith("it is made of what was seen before")
+
+
+def test_a_parameter_that_is_read_without_a_gradient() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.gain = nn.Parameter([1.0, math.nan])
+
+        def forward(self, x: Any) -> Any:
+            return x * self.gain.detach()
+
+    error = anomaly(lambda: Scaled()(given(1.0, 2.0)).sum().backward())
+    assert str(error).startswith("the parameter gain holds nan")
+    assert error.parameter == "gain"
+
+
+class Tied(nn.Module):
+    """A table of embeddings that gives the logits, too."""
+
+    def __init__(self) -> None:
+        self.embedding = nn.Embedding(7, 4)
+        self.out = nn.Linear(4, 7)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, numbers: Any) -> Any:
+        return self.out(tg.tanh(self.embedding(numbers)))
+
+
+@pytest.mark.parametrize(("row", "operation"), [(3, "take"), (6, "linear")])
+def test_of_a_tied_table_the_reader_of_the_row_is_named(row: int, operation: str) -> None:
+    model, numbers = Tied(), np.array([[0, 1], [2, 3]])
+    model.embedding.weight.array[row, 1] = math.nan
+    error = anomaly(lambda: nn.cross_entropy(model(numbers), numbers, axis=-1).backward())
+    assert (error.parameter, error.operation) == ("embedding.weight", operation)
+    assert error.layer == ("embedding" if row == 3 else "out")
+
+
+def test_attributes_of_objects_and_fields_of_a_batch() -> None:
+    @dataclass
+    class Batch:
+        x: Any
+
+    class Weighed:
+        def __init__(self) -> None:
+            self.w = nn.Parameter([1.0, math.nan])
+
+        def loss(self) -> Any:
+            return (self.w * 2).sum()
+
+    model, batch = Weighed(), Batch(np.array([1.0, math.nan]))
+    error = anomaly(lambda: model.loss().backward())
+    assert error.came_in == "the variable self.w of loss"
+
+    def run(given: Any) -> Any:
+        return tg.tensor(given[0].x) * 2
+
+    assert anomaly(lambda: run([batch])).came_in == "the variable given[0].x of run"
+
+
+@pytest.mark.parametrize("operation", [tg.log, lambda x: tg.exp(1000 + x)])
+def test_losses_that_are_differentiated_in_another_order(operation: Any) -> None:
+    """The forward operation is told, though a backward pass came further before."""
+    x, y = given(0.0), given(1.0)
+
+    def run() -> None:
+        first, second = operation(x), tg.square(y)
+        second.backward()
+        first.backward()
+
+    error = anomaly(run)
+    assert not error.backward
+    assert error.notes == ()
+
+
+def test_a_gradient_that_is_assigned() -> None:
+    """Finite shares have no sum that is nan."""
+    w = nn.Parameter([1.0, 2.0])
+
+    def run() -> None:
+        tg.square(w).sum().backward()
+        w.grad = tg.tensor([math.nan, 0.0])
+
+    error = anomaly(run)
+    assert "its .grad holds nan, which a hook or an assignment has put there" in str(error)
+    assert error.hint is None

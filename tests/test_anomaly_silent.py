@@ -246,3 +246,63 @@ def test_infinities_alone_are_no_fault() -> None:
         tg.max(x, -1)
         tg.logsumexp(x)
         x + 1.0
+
+
+REMEDIES: dict[str, Callable[[Any], Any]] = {
+    "log": lambda x: tg.log(tg.maximum(x, 1e-12)),
+    "sqrt": lambda x: tg.sqrt(tg.maximum(x, 0)),
+    "root": lambda x: tg.sqrt(tg.relu(x) + 1e-12),
+    "power": lambda x: tg.maximum(x, 0.0) ** 0.5,
+    "clip": lambda x: tg.sqrt(tg.clip(x, 0.0, 9.0)),
+    "divide": lambda x: 1.0 / tg.where(x == 0, 1, x),
+    "branch": lambda x: tg.where(x > 0, tg.log(tg.where(x > 0, x, 1.0)), 0.0),
+    "norm": lambda x: x / (tg.norm(x - x) + 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("loop", ["no", "replayed", "unrolled"])
+def test_what_is_advised_passes(name: str, loop: str) -> None:
+    """Also where a gradient is infinite on its way to an operation that drops it."""
+    remedy = REMEDIES[name]
+    x = tg.tensor(np.array([[-1.0, 4.0], [-2.0, 1.0]]), requires_grad=True)
+
+    def run() -> Any:
+        y = x * 1.5  # no leaf
+        if loop == "no":
+            return remedy(y)
+        h0 = tg.tensor(0.0).astype(np.float64)
+        return tg.scan(lambda x, h: (remedy(x), h), y, h0, unroll=loop == "unrolled")[0]
+
+    with lab.detect_anomaly():
+        run().sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_an_infinite_gradient_that_is_dropped_beside_one_that_is_not(unroll: bool) -> None:
+    """The latter is told, though the walk comes to the former before."""
+    x = tg.tensor(np.array([4.0, 0.0, -1.0]), requires_grad=True)
+
+    def step(x: Any, h: Any) -> Any:
+        return tg.sqrt(tg.maximum(x, -0.5) + 0.5) + tg.sqrt(x + 1.0), h
+
+    h0 = tg.tensor(0.0).astype(np.float64)
+    with pytest.raises(lab.AnomalyError) as error, lab.detect_anomaly():
+        tg.scan(step, x * 1.0, h0, unroll=unroll)[0].sum().backward()
+    assert (error.value.operation, error.value.step) == ("sqrt", 2)
+    assert error.value.backward
+
+
+def test_an_infinite_gradient_that_is_asked_for() -> None:
+    x = tg.tensor([4.0, 0.0], requires_grad=True)
+
+    def run() -> None:
+        y = tg.maximum(x - 1.0, 0.0)
+        y.retain_grad()
+        tg.sqrt(y).sum().backward()
+
+    told = r"^sqrt, backwards: its gradient rule gives inf"
+    with pytest.raises(lab.AnomalyError, match=told), lab.detect_anomaly():
+        run()

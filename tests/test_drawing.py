@@ -232,3 +232,12 @@ def test_a_freed_tape_can_still_be_drawn(tmp_path: Path) -> None:
     tape = tg.Tape.of(loss)
     loss.backward()
     assert "freed" in Drawn(tape, tmp_path).texts()
+
+
+def test_names_that_no_xml_holds_are_written_as_python_writes_them(tmp_path: Path) -> None:
+    x = draw(3, requires_grad=True)
+    x.name = 'a\x00\x1b\n"\ud800<'
+    tape = tg.Tape.of((x * 2.0).sum())
+    assert r'a\x00\x1b\n"\ud800<' in Drawn(tape, tmp_path).texts()
+    text = lab.draw(tape, tmp_path / "tape.dot").read_text("utf-8")
+    assert r"a\\x00\\x1b\\n\"\\ud800<" in text

@@ -265,6 +265,43 @@ def test_a_long_freed_tape_is_folded() -> None:
     assert len(tg.Tape.of(x).listing(unfold=True).splitlines()) == 102
 
 
+def test_a_freed_tape_says_so() -> None:
+    x = draw(3, requires_grad=True)
+    y = tg.sin(x)
+    loss = y.sum()
+    loss.backward()
+    title, *rows = tg.Tape.of(loss).listing(columns=["values"]).splitlines()
+    assert title.endswith("; freed by a backward pass: print it before")
+    assert rows == ["  %0:   sin(...)", "  %1:   sum(...)", "result: %1"]
+    later = tg.Tape.of(tg.sin(y * 2.0), inputs=None)
+    assert "; 1 of them freed by" in str(later)
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+@pytest.mark.parametrize("both", [True, False])
+def test_no_tape_is_wider_than_a_screen(unroll: bool, both: bool) -> None:
+    """Files are named without their folders, and a call is cut where nothing is unfolded."""
+    tape = lstm(unroll=unroll, bidirectional=both)
+    for one in (tape, tape.backward()):
+        lines = str(one).splitlines()
+        assert max(map(len, lines)) <= 125
+        assert not any("/test_listing.py" in line for line in lines)
+    whole = tape.listing(unfold=True)
+    assert "..." not in whole.replace("previous", "") or unroll
+
+
+def test_names_stay_in_one_line() -> None:
+    x = draw(3, requires_grad=True)
+    x.name = "a\n\tb\x00\ud800 \u540d"
+    tape = tg.Tape.of((x * 2.0).sum())
+    assert str(tape).splitlines()[1].startswith(r"  a\n\tb\x00\ud800 名:")
+    str(tape).encode()
+    for _ in range(50):
+        x = x * 2.0
+    y = tg.Tape.of(x.sum())
+    assert r"a\n\tb\x00" in str(y)
+
+
 # Notebooks
 
 

@@ -381,6 +381,10 @@ BAD = {
     "a layer that is unrolled": (
         lambda: rnn.GRU(I, H, unroll=True), "x.html", ValueError, "no replayed loop",
     ),
+    "a model without its inputs": (
+        lambda: nn.Linear(I, H), "x.html", TypeError,
+        "stages: Linear missing a required argument: 'x'; write lab.stages(model, x)",
+    ),
 }  # fmt: skip
 
 
@@ -403,6 +407,14 @@ def test_what_is_not_finite_is_counted(tmp_path: Path) -> None:
     array = int(page.first[row])
     assert page.tape["values"]["strange"][str(array)] == [1, 1]
     assert page.measures("values")[array].tolist() == [0, 1, 2, 2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_gradient_that_overflows_warns_of_nothing_here(tmp_path: Path) -> None:
+    x = tg.tensor(np.array([1.0, 3.0], np.float16), requires_grad=True)
+    with np.errstate(over="ignore"):
+        page = Written(tg.Tape.of((x * 30000.0).sum() * 8.0), tmp_path)
+    assert len(page.find("sum")) == 1
 
 
 def test_nothing_of_a_name_ends_the_script(tmp_path: Path) -> None:

@@ -226,6 +226,20 @@ def test_what_is_not_finite(folder: Path) -> None:
         assert "nan" in page.texts(".measures")[0]
 
 
+def test_what_is_not_finite_is_seen_of_a_part_that_is_closed(folder: Path) -> None:
+    layer = randomise(rnn.LSTM(3, 5, unroll=True))
+    x = draw(20, 2, 3).data.copy()
+    x[7, 1, 0] = np.inf
+    with np.errstate(all="ignore"), lab.look():
+        path = lab.to_html(tg.Tape.of(layer(tg.tensor(x))[0].sum()), folder / "inside.html")
+    with opened(path) as page:
+        page.click("#fold-all")
+        first, second, *_ = page.texts("#tree .line .cell:not(.back)")
+        assert first == second == "nan / inf"
+        page.click("#time-start")
+        assert "nan / inf" not in page.texts("#tree .line .cell:not(.back)")
+
+
 def test_twenty_thousand_records(folder: Path) -> None:
     tape = tg.Tape.of(loss_of(steps=508, levels=3))
     assert len(tape) > 19_800

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -99,6 +100,14 @@ def _records_of(what: Any, inputs: tuple[Any, ...]) -> list[Record]:
         x = x if like is None else x.to(like.dtype).to(like.device)
         x.requires_grad = is_recording()
         inputs = (x,)
+    if isinstance(called, Module):
+        try:
+            inspect.signature(called.forward).bind(*inputs)
+        except TypeError as error:
+            raise TypeError(
+                f"stages: {type(called).__name__} {error}; write lab.stages(model, x) with its "
+                "inputs; lab.to_html takes what that returns"
+            ) from None
     seen = _Seen()
     with undisturbed(model) if isinstance(model, Module) else nullcontext(), observe(seen):
         called(*inputs)

@@ -22,6 +22,7 @@ from tinygrad_rnn.tape.modes import (
     tracing,
     unseen,
 )
+from tinygrad_rnn.tape.names import printable
 from tinygrad_rnn.tape.operation import Function, Promotion
 from tinygrad_rnn.tape.order import collect
 from tinygrad_rnn.tape.origin import (
@@ -88,6 +89,7 @@ __all__ = [
     "next_position",
     "no_grad",
     "observe",
+    "printable",
     "read_by",
     "reading",
     "rebuild",

@@ -49,9 +49,14 @@ class Listing:
         long = len(records) + rows.names.count > _SCREEN
         self.folded = isinstance(unfold, str) or (long and not unfold)
         self.rows = [*(rows.tree(fold()) if self.folded else rows.flat())]
+        self._cut = self.folded or not unfold
         self.results = span([rows.names.of(output) for output in outputs])
         total = sum(y.nbytes for record in records for y in record.results)
         self.title = f"tape of {len(records):,} records, {format_bytes(total)} of results"
+        freed = sum(record.freed for record in records)
+        if freed:
+            some = "" if freed == len(records) else f"{freed:,} of them "
+            self.title += f"; {some}freed by a backward pass: print it before"
 
         self._titles, self._cells = self._columns_of(self.rows)
 
@@ -114,7 +119,7 @@ class Listing:
             return " ".join((f"{start:<{left}}", *texts))
 
         lines = [self.title]
-        if "values" in self._columns or "gradient" in self._columns:
+        if self._titles and ("values" in self._columns or "gradient" in self._columns):
             lines.append(in_columns("", self._titles).rstrip())
         for row, start, cells in zip(self.rows, lefts, self._cells, strict=True):
             if row.head:
@@ -123,9 +128,9 @@ class Listing:
             note = self._note(row)
             end = f"   # {note}" if note else ""
             start = f"{in_columns(start, cells)}   "
-            room = max(20, _WIDTH - len(start) - len(end))
+            room = max(20 if self.folded else 47, _WIDTH - len(start) - len(end))
             call = row.call
-            if self.folded and len(call) > room:
+            if self._cut and len(call) > room:
                 call = f"{call[: room - 3]}..."
             lines.append(f"{start}{call}{end}")
             lines += [f"{'  ' * row.depth}    {line}" for line in row.program.splitlines()]

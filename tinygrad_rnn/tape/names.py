@@ -31,6 +31,7 @@ class Names:
         number = 0
 
         def define(key: Key, name: str | None) -> None:
+            name = printable(name or "")
             if name and name not in taken and not name.startswith("%"):
                 taken.add(name)
                 self._given[key] = name
@@ -86,6 +87,13 @@ def _given_names(records: Sequence[Record], outputs: Sequence[Traced]) -> dict[K
     groups = (*(record.inputs for record in records if not record.freed), outputs)
     values = (value for group in groups for value in group if isinstance(value, Traced))
     return {key_of(x): x.name for x in values if x.name and x.record is not None}
+
+
+def printable(name: str) -> str:
+    """A name of the user's in one line: what cannot be printed as Python writes it, ``\\n``."""
+    if name.isprintable():
+        return name
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in name)
 
 
 def span(names: Sequence[str]) -> str:

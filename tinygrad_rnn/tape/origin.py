@@ -58,8 +58,7 @@ class Origin(NamedTuple):
     @property
     def short_line(self) -> str:
         """The line of the equation, else that of the user, without folders; may be ""."""
-        line = self.equation or self.line or ""
-        return line.replace("\\", "/").rpartition("/")[2]
+        return without_folders(self.equation or self.line)
 
     def at_step(self, t: int | None, reverse: bool, around: tuple[int, ...]) -> Origin:
         """The same line of the same layer at a time step."""
@@ -88,6 +87,11 @@ class Place(NamedTuple):
 current_place: ContextVar[Place] = ContextVar("tinygrad_rnn_place", default=Place())  # noqa: B039
 
 PlaceSwitch = Switch[Place, None]
+
+
+def without_folders(place: str | None) -> str:
+    """A line of code, ``models/lstm.py:12``, as ``lstm.py:12``; "" for None."""
+    return (place or "").replace("\\", "/").rpartition("/")[2]
 
 
 def code_at(place: str) -> str:

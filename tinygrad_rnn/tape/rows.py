@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.tape.folding import Group
-from tinygrad_rnn.tape.names import Names, span
+from tinygrad_rnn.tape.names import Names, printable, span
+from tinygrad_rnn.tape.origin import without_folders
 from tinygrad_rnn.tape.record import Record, Traced
 
 Around = tuple[Group, ...]
@@ -79,10 +80,12 @@ class Rows:
             inputs = () if record.freed else record.inputs
             operands = [self.names.of(x) if isinstance(x, Traced) else _constant(x) for x in inputs]
             settings = [f"{name}={shortened(repr(x))}" for name, x in record.params.items()]
-            origin = str(record.origin or "")
-            yield self._record(k, 1, operands, settings, (k,), bool(self._unfold), origin)
-        for value in outside.get(len(self._records), ()):
-            yield self._leaf(value)
+            origin = record.origin
+            line = origin and origin.forward not in self._forward and without_folders(origin.line)
+            place = str(origin._replace(line=line or None)) if origin else ""
+            row = self._record(k, 1, operands, settings, (k,), bool(self._unfold), place)
+            yield row if self._unfold else self._brief(k, row)
+        yield from map(self._leaf, outside.get(len(self._records), ()))
 
     def tree(self, root: Group) -> Iterator[Row]:
         """Rows of groups, and of what is in them once."""
@@ -146,7 +149,7 @@ class Rows:
     def _source(self, record: Record) -> str:
         """Of which record a value is that the tape reads and does not compute."""
         name = self._forward.get(record.position)
-        line = record.origin and record.origin.line
+        line = without_folders(record.origin.line) if record.origin else ""
         parts = (f"from {record.primitive.name}", name and f"{name} of the forward tape", line)
         return ", ".join(part for part in parts if part)
 
@@ -163,7 +166,11 @@ class Rows:
             same = all(shortened(repr(other.params.get(name))) == text for other in others)
             settings.append(f"{name}={text}" + ("" if same else " ..."))
         row = self._record(k, depth, operands, settings, k + twins, opened, "")
-        first, *more = self.names.results(k, record)
+        return self._brief(k, row)
+
+    def _brief(self, k: int, row: Row) -> Row:
+        """A row without the names and kinds between the first and the last."""
+        first, *more = self.names.results(k, self._records[k])
         names = f"{first} ... {more[-1]}" if len(more) > 1 else row.names
         kind, slash, _ = row.kind.partition(" / ")
         return row._replace(names=names, kind=f"{kind} ..." if slash else kind)
@@ -225,7 +232,8 @@ class Rows:
         if not isinstance(value, Traced):
             return _constant(value)
         if value.record is None:
-            return value.name.removeprefix(f"{layer}.") if value.name else _constant(value.array)
+            name = printable(value.name or "")
+            return name.removeprefix(f"{layer}.") if name else _constant(value.array)
         if self.names.is_inside(value):
             return self.names.of(value)
         name = self._forward.get(value.record.position)

@@ -62,9 +62,12 @@ class _Steps:
 def inner_values(run: Callable[[], Any]) -> dict[str, Inner]:
     """Of every recurrent layer that ``run()`` runs its inner values, by layer.
 
-    Where a layer is called several times, as a stream is, its calls follow each other in time.
+    Where a layer is called several times, as a stream is, its calls follow each other in time. What
+    cannot, as it runs in the other direction or has another batch, is there again by itself, as
+    ``name reversed`` or ``name (2)``.
     """
-    found: dict[str, _Steps] = {}
+    found: dict[tuple[Any, ...], _Steps] = {}
+    labels: dict[str, Any] = {}
 
     def step(cell: Any, x: Any, state: Any, valid: Any) -> Any:
         with collected_notes(wanted=True) as notes:
@@ -73,17 +76,31 @@ def inner_values(run: Callable[[], Any]) -> dict[str, Inner]:
         origin = current_place.get().origin
         layer = origin.layer or type(cell).__name__
         after = made[1] if isinstance(made, tuple) and len(made) == 2 else ()
-        named = notes | {".".join(path): value for path, value in fields_of(after)}
+        fields = {".".join(path): value for path, value in fields_of(after)}
+        named = notes | fields
         values = {n: to_host(v.array) for n, v in named.items() if v.dtype.kind == "f"}
         if valid is not None:
             ended = ~to_host(valid.array)
             values = {name: _without(v, ended) for name, v in values.items()}
-        found.setdefault(layer, _Steps(origin.reverse)).add(origin.step, values)
+        key = layer, origin.reverse, tuple(value.shape for value in fields.values())
+        if key not in found:
+            found[key] = _Steps(origin.reverse)
+            labels[_label(layer, origin.reverse, labels)] = found[key]
+        found[key].add(origin.step, values)
         return made
 
     with look(), watch_steps(step):
         run()
-    return {name: Inner(name, steps.reverse, steps.over_time()) for name, steps in found.items()}
+    return {name: Inner(name, steps.reverse, steps.over_time()) for name, steps in labels.items()}
+
+
+def _label(layer: str, reverse: bool, taken: dict[str, Any]) -> str:
+    """A name that is not taken."""
+    for label in (layer, f"{layer} reversed" if reverse else layer):
+        if label not in taken:
+            return label
+    numbers = (f"{layer} ({k})" for k in range(2, len(taken) + 3))
+    return next(label for label in numbers if label not in taken)
 
 
 def _without(values: np.ndarray, ended: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,6 +23,8 @@ SHOWN = {
     "\t": "\N{RIGHTWARDS ARROW}",
 }
 """What stands for a character that is not to be seen."""
+COMBINING = "\N{DOTTED CIRCLE}"
+"""What a mark is put on that belongs to a letter before it."""
 BARS = 60
 """Up to so many tokens are bars with their names, more are rows of cells."""
 ROW = 64
@@ -67,7 +71,7 @@ class Strip:
             if np.isnan(value):
                 signs.append("!")
             elif self.gate:
-                signs.append(str(min(int(10 * value), 9)))
+                signs.append(str(int(np.clip(10 * value, 0, 9))))
             else:
                 signs.append(SIGNS[int(np.clip(round(2 * float(relative)), -2, 2)) + 2])
         return signs
@@ -80,28 +84,30 @@ class Strip:
         terminal that knows them.
         """
         if all(len(token) == 1 for token in self.tokens):
-            cells = [(SHOWN.get(t, t), sign) for t, sign in zip(self.tokens, self.signs())]  # noqa: B905
+            shown = map(readable, self.tokens)
+            cells = [(t, _padded(s, width_of(t))) for t, s in zip(shown, self.signs(), strict=True)]
             gap = ""
         else:
             form = "{:.2f}" if self.gate else "{:+.2f}"
-            pairs = [(t, form.format(v)) for t, v in zip(self.tokens, self.values, strict=True)]
-            cells = [(t.ljust(len(v)), v.ljust(len(t))) for t, v in pairs]
+            shown = map(readable, self.tokens)
+            pairs = [(t, form.format(v)) for t, v in zip(shown, self.values, strict=True)]
+            cells = [(_padded(t, len(v)), _padded(v, width_of(t))) for t, v in pairs]
             gap = " "
         lines, row, used = [self.name], ([], []), 0
         for (token, sign), relative in zip(cells, self._relative(), strict=True):
-            if used and used + len(token) > width:
+            if used and used + width_of(token) > width:
                 lines += [gap.join(part).rstrip() for part in row]
                 row, used = ([], []), 0
             row[0].append(_ansi(token, float(relative)) if colour else token)
             row[1].append(sign)
-            used += len(token) + len(gap)
+            used += width_of(token) + len(gap)
         return "\n".join([*lines, *(gap.join(part).rstrip() for part in row)])
 
     def _repr_html_(self) -> str:
         words = any(len(token) > 1 for token in self.tokens)
         spans: list[str] = []
         for token, value, relative in zip(self.tokens, self.values, self._relative(), strict=True):
-            text = escape(token) if words else escape(SHOWN.get(token, token))
+            text = escape(readable(token))
             if token == "\n":
                 text += "<br>"
             line = "solid" if relative > 0 else "dotted"
@@ -135,11 +141,10 @@ class Strip:
     def _bars(self, axes: Any) -> None:
         places = np.arange(len(self.tokens))
         colours = [COLOURS["orange"] if v > 0 else COLOURS["blue"] for v in self.values]
-        axes.bar(places, self.values, color=colours, width=0.9)
+        axes.bar(places, np.clip(self.values, -self.scale, self.scale), color=colours, width=0.9)
         axes.axhline(0, color="black", linewidth=1)
         axes.set_axisbelow(True)
-        shown = [SHOWN.get(t, t) for t in self.tokens]
-        axes.set_xticks(places, shown, rotation=0 if max(map(len, shown)) == 1 else 90)
+        name_ticks(axes, self.tokens)
         axes.set(ylabel=self.name, ylim=(0, 1) if self.gate else (-self.scale, self.scale))
         axes.margins(x=0.01)
 
@@ -153,12 +158,43 @@ class Strip:
         axes.figure.colorbar(drawn, ax=axes, label=self.name)
         for k, (token, sign) in enumerate(zip(self.tokens, self.signs(), strict=True)):
             near = {"ha": "center", "fontfamily": "monospace"}
-            axes.text(k % ROW, k // ROW, SHOWN.get(token, token), va="bottom", **near)
+            axes.text(k % ROW, k // ROW, drawable(token), va="bottom", **near)
             axes.text(k % ROW, k // ROW, sign, va="top", alpha=0.7, **near)
         axes.grid(False)
         axes.set(xlabel=f"in rows of {ROW}; below each character its value as a sign")
         axes.set_yticks([])
         axes.set_xticks([])
+
+
+def readable(token: str) -> str:
+    """A token as it can be printed: signs for what is not to be seen or would move the cursor."""
+    if len(token) == 1 and unicodedata.combining(token):
+        return COMBINING + token
+    if token in SHOWN:
+        return SHOWN[token]
+    seen = (c if c.isprintable() else SHOWN.get(c, "\N{REPLACEMENT CHARACTER}") for c in token)
+    return "".join(seen)
+
+
+def drawable(token: str) -> str:
+    """A token for matplotlib, to which dollars are mathematics."""
+    return readable(token).replace("$", r"\$")
+
+
+def name_ticks(axes: Any, tokens: Sequence[str]) -> None:
+    """The tokens along the axis, upright where they are long."""
+    rotation = 0 if max(len(readable(t)) for t in tokens) == 1 else 90
+    axes.set_xticks(range(len(tokens)), [*map(drawable, tokens)], rotation=rotation)
+
+
+def width_of(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))
 
 
 def _ansi(token: str, relative: float) -> str:

@@ -81,7 +81,7 @@ def most_telling(
     else:
         half[: len(label) // 2] = True
     for part in (half, ~half):
-        if label[part].all() or not label[part].any():
+        if not part.any() or label[part].all() or not label[part].any():
             raise ValueError(
                 "Units.telling: expected both labels in both halves of the data (every other "
                 f"sequence, or of one sequence its steps), got {label[part].sum()} of "
@@ -95,6 +95,8 @@ def most_telling(
             flat = values.reshape(*values.shape[:2], -1)[steps]
             searched += flat.shape[-1]
             ranked += _judged(inner.layer, name, flat[half], label[half], flat[~half], label[~half])
+    if not ranked:
+        raise ValueError("Units.telling: the layers have no gate or state of several units")
     ranked.sort(key=lambda unit: -unit.accuracy)
     return Telling(tuple(ranked[:count]), searched)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.lab.activations.inner import Inner, inner_values
-from tinygrad_rnn.lab.activations.strip import SHOWN, Strip
+from tinygrad_rnn.lab.activations.strip import Strip, name_ticks
 from tinygrad_rnn.lab.activations.telling import Telling, Unit, most_telling
 from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
 from tinygrad_rnn.lab.undisturbed import undisturbed
-from tinygrad_rnn.nn import Module
+from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.tape import no_grad
 
 LINES = (("blue", "-"), ("vermilion", "--"), ("green", "-."), ("purple", ":"),
@@ -28,8 +28,11 @@ class Units:
     Attributes
     ----------
     layers : by the path of names to it, what every recurrent layer computed: its ``values`` are
-        arrays (T, B, H) by name, gates and states in the unit of the layer.
-    tokens : for each of the B sequences its T tokens.
+        arrays (T, B, H) by name, gates and states in the unit of the layer. A layer that runs in
+        both directions, or with several batches, is there again, as ``name reversed`` or
+        ``name (2)``.
+    tokens : for each of the B sequences its T tokens, of the first layer. Where another one has
+        other steps, as a decoder may, these are numbered.
     """
 
     layers: Mapping[str, Inner]
@@ -40,7 +43,8 @@ class Units:
         return self._layer(value, layer).values[value]
 
     def telling(self, labels: Any, steps: slice = slice(None), count: int = 5) -> Telling:
-        """The units that tell most about a label, of all gates and states of all layers.
+        """The units that tell most about a label, of all gates and states of all layers that have
+        as many steps and sequences as the first one that the labels fit.
 
         A unit tells by a threshold: above it the label is True, below it False, or the other way.
         The threshold is that of the highest accuracy on one half of the data (every other
@@ -55,14 +59,18 @@ class Units:
         steps : the steps to judge by, such as those after the word that decides.
         count : how many units to give.
         """
-        shape = next(iter(next(iter(self.layers.values())).values.values())).shape[:2]
-        label = np.asarray(labels)
-        if label.shape not in (shape, shape[1:]) or label.dtype != np.bool_:
+        check_size("Units.telling", count=count)
+        shapes = {name: shape for name in self.layers if (shape := _shape(self.layers[name]))}
+        label = np.asarray(labels, None if _is_even(labels) else object)
+        fitting = [s for s in shapes.values() if label.shape in (s, s[1:])]
+        if not fitting or label.dtype != np.bool_:
+            shape = next(iter(shapes.values()))
             raise ValueError(
                 f"Units.telling: labels must be booleans (B,) or (T, B), {shape[1:]} or {shape} "
                 f"here, got {label.dtype} {label.shape}"
             )
-        return most_telling(self.layers, np.broadcast_to(label, shape), steps, count)
+        layers = {name: self.layers[name] for name, s in shapes.items() if s == fitting[0]}
+        return most_telling(layers, np.broadcast_to(label, fitting[0]), steps, count)
 
     def strip(
         self, value: str | Unit, unit: int = 0, layer: str | None = None, row: int = 0
@@ -72,15 +80,14 @@ class Units:
             value, unit, layer = value.value, value.unit, value.layer
         inner = self._layer(value, layer)
         values = inner.values[value]
-        if not 0 <= row < values.shape[1]:
-            raise IndexError(f"Units.strip: row {row} is out of range for {values.shape[1]}")
+        _check_index("Units.strip", "row", row, values.shape[1])
         flat = values.reshape(*values.shape[:2], -1)
-        if not 0 <= unit < flat.shape[-1]:
-            raise IndexError(f"Units.strip: unit {unit} is out of range for {flat.shape[-1]}")
-        scale = float(np.abs(flat[..., unit]).max(initial=0.0)) or 1.0
+        _check_index("Units.strip", "unit", unit, flat.shape[-1])
+        one = flat[..., unit]
+        scale = float(np.abs(one[np.isfinite(one)]).max(initial=0.0)) or 1.0
         name = f"{value}[{unit}] of {inner.layer}"
         gate = _is_gate(value, values)
-        return Strip(name, flat[:, row, unit], self.tokens[row], gate, scale)
+        return Strip(name, flat[:, row, unit], self._tokens(inner, row), gate, scale)
 
     def over_time(self, unit: int | Unit, layer: str | None = None, row: int = 0) -> Picture:
         """All gates and states of one unit over time, gates and states in a panel each."""
@@ -88,19 +95,31 @@ class Units:
             unit, layer = unit.unit, unit.layer
         if layer is None:
             layer = [*self.layers][-1]
+        if layer not in self.layers:
+            raise KeyError(f"Units: no layer {layer!r}, only {[*self.layers]}")
         inner = self.layers[layer]
+        sizes = [v.shape[1:] for v in inner.values.values() if v.ndim == 3]
+        _check_index("Units.over_time", "row", row, max((b for b, _ in sizes), default=0))
+        _check_index("Units.over_time", "unit", unit, max((h for _, h in sizes), default=0))
         kinds: dict[str, dict[str, np.ndarray]] = {"gates": {}, "states": {}}
         for name, values in inner.values.items():
             if values.ndim == 3 and unit < values.shape[-1]:
                 kind = "gates" if _is_gate(name, values) else "states"
                 kinds[kind][name] = values[:, row, unit]
-        tokens = self.tokens[row]
+        tokens = self._tokens(inner, row)
         panels = [
             Panel(kind, f"Unit {unit} of {layer}: its {kind}", _Lines(series, tokens).draw)
             for kind, series in kinds.items()
             if series
         ]
         return Picture(panels, columns=1)
+
+    def _tokens(self, inner: Inner, row: int) -> tuple[str, ...]:
+        """What a layer reads in one sequence."""
+        steps, batch = _shape(inner) or (0, 0)
+        if batch == len(self.tokens) and steps == len(self.tokens[row]):
+            return self.tokens[row]
+        return tuple(map(str, range(steps)))
 
     def _layer(self, value: str, layer: str | None) -> Inner:
         having = [k for k, inner in self.layers.items() if value in inner.values]
@@ -135,9 +154,8 @@ class _Lines:
         places = np.arange(len(self.tokens))
         for (name, values), (colour, line) in zip(self.series.items(), LINES):  # noqa: B905
             axes.plot(places, values, line, color=COLOURS[colour], label=name)
-        shown = [SHOWN.get(t, t) for t in self.tokens]
-        if len(shown) <= 100:
-            axes.set_xticks(places, shown, rotation=0 if max(map(len, shown)) == 1 else 90)
+        if len(self.tokens) <= 100:
+            name_ticks(axes, self.tokens)
         axes.set(xlabel="step", ylabel="value")
         axes.margins(x=0.01)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -146,7 +164,7 @@ class _Lines:
 def units(
     model: Module,
     inputs: Any,
-    tokens: Sequence[Any] | None = None,
+    tokens: Iterable[Any] | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> Units:
     """Gates and states of all recurrent layers of a model while it reads a text or a batch.
@@ -158,10 +176,12 @@ def units(
     Parameters
     ----------
     model : any model with recurrent layers.
-    inputs : what it is called with; a text, with a ``vocabulary``, which is read as one sequence;
+    inputs : what it is called with; a text, with a ``vocabulary``, which is read as one sequence
+        (1, T) by a model whose layers have ``batch_first``, else (T, 1);
         or a function without arguments that calls the model, as ``lambda: model(x, state)``.
     tokens : what was read, T strings, or B times T of them; by default the text, what the
-        vocabulary says of integers (T, B), or the numbers of the steps.
+        vocabulary says of integers (T, B), with ``batch_first`` (B, T), or the numbers of the
+        steps.
     vocabulary : what integers mean.
 
     >>> import tinygrad_rnn as tg
@@ -174,11 +194,18 @@ def units(
     if not isinstance(model, Module):
         raise TypeError(f"units: expected a model, got {type(model).__name__}")
     numbers = None
+    batch_first = any(
+        getattr(module, "batch_first", False)
+        for module in model.modules()
+        if hasattr(module, "initial_state")
+    )
     if isinstance(inputs, str):
         if vocabulary is None:
             raise ValueError("units: a text needs the vocabulary of the model, vocabulary=")
-        tokens = tokens or inputs
-        inputs = vocabulary.encode(inputs).reshape(-1, 1)
+        if not inputs:
+            raise ValueError("units: the text must have at least one character, got ''")
+        tokens = inputs if tokens is None else tokens
+        inputs = vocabulary.encode(inputs).reshape((1, -1) if batch_first else (-1, 1))
     if vocabulary is not None and not callable(inputs):
         numbers = np.asarray(inputs if isinstance(inputs, np.ndarray) else inputs.numpy())
     run: Callable[[], Any] = inputs if callable(inputs) else lambda: model(inputs)
@@ -190,13 +217,39 @@ def units(
             f"units: no recurrent layer of {type(model).__name__} was called; of a loop of your "
             "own, layer.step(x, state) and cell(x, state) are seen, cell.step(x, state) is not"
         )
-    steps, batch = next(iter(next(iter(found.values())).values.values())).shape[:2]
+    shape = next((shape for inner in found.values() if (shape := _shape(inner))), None)
+    if shape is None:
+        raise ValueError(
+            f"units: no recurrent layer of {type(model).__name__} has a state or a noted value "
+            "that is floating"
+        )
+    steps, batch = shape
     if tokens is None and numbers is not None and vocabulary is not None and numbers.ndim == 2:
-        tokens = [vocabulary.decode(column) for column in numbers.T]
+        tokens = [vocabulary.decode(row) for row in (numbers if batch_first else numbers.T)]
     if tokens is None:
         tokens = [*map(str, range(steps))]
-    said = _sequences(tokens, steps, batch)
+    said = _sequences(tokens if isinstance(tokens, str) else [*tokens], steps, batch)
     return Units(found, said)
+
+
+def _shape(inner: Inner) -> tuple[int, int] | None:
+    """(T, B) of what a layer computed, None if it has neither gates nor states."""
+    shapes = (values.shape for values in inner.values.values())
+    return next(((s[0], s[1]) for s in shapes if len(s) > 1), None)
+
+
+def _is_even(labels: Any) -> bool:
+    """Whether labels can be an array: not lists of different lengths."""
+    try:
+        np.asarray(labels)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_index(who: str, what: str, index: int, size: int) -> None:
+    if not 0 <= index < size:
+        raise IndexError(f"{who}: {what} {index} is out of range for {size}")
 
 
 def _sequences(tokens: Sequence[Any], steps: int, batch: int) -> tuple[tuple[str, ...], ...]:

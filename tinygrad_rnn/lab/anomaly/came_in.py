@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from dataclasses import fields, is_dataclass
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,9 +31,12 @@ def called(value: Any, array: Array) -> tuple[str, str | None]:
     name = value.name if isinstance(value, Traced) else None
     name = name or _attribute(array)
     if name:
-        is_parameter = isinstance(value, Parameter)
-        kind = "parameter" if is_parameter else "buffer" if isinstance(value, Buffer) else "Tensor"
-        return f"the {kind} {name}", name if is_parameter else None
+        owners = [owner for owner, _ in current_place.get().owners[:1]]
+        held = [one for owner in owners for one in owner.tensors() if one.array is array]
+        kinds = {Parameter: "parameter", Buffer: "buffer"}
+        of = (kinds[kind] for kind in kinds for one in (value, *held) if isinstance(one, kind))
+        kind = next(of, "Tensor")
+        return f"the {kind} {name}", name if kind == "parameter" else None
 
     def is_it(held: Any) -> bool:
         return array_of(held) is array
@@ -106,8 +110,23 @@ def _variable(holds: Test) -> str | None:
     """The variable of the innermost function of the user's that has it."""
     for frame in _frames():
         is_ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
-        if not is_ours and (path := _path_in(holds, frame, [*frame.f_locals])):
+        if is_ours:
+            continue
+        names = [*frame.f_locals]
+        if path := _path_in(holds, frame, names) or _attribute_of(holds, frame, names):
             return f"the variable {path} of {frame.f_code.co_name}"
+    return None
+
+
+def _attribute_of(holds: Test, frame: FrameType, names: Iterable[str]) -> str | None:
+    """The attribute of an object that a variable is, a model's own class among them."""
+    for name in names:
+        value = frame.f_locals.get(name)
+        if isinstance(value, type | ModuleType | FunctionType | Traced):
+            continue
+        for attribute, held in [*getattr(value, "__dict__", {}).items()]:
+            if path := _path_to(holds, held, f"{name}.{attribute}"):
+                return path
     return None
 
 
@@ -133,5 +152,7 @@ def _path_to(holds: Test, held: Any, path: str, level: int = 0) -> str | None:
         items = ((f"{path}.{key}", part) for key, part in held._asdict().items())
     elif isinstance(held, list | tuple):
         items = ((f"{path}[{k}]", part) for k, part in enumerate(held))
+    elif is_dataclass(held) and not isinstance(held, type):
+        items = ((f"{path}.{f.name}", getattr(held, f.name, None)) for f in fields(held))
     found = (_path_to(holds, part, name, level + 1) for name, part in items)
     return next(filter(None, found), None)

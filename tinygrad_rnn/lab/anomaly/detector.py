@@ -5,19 +5,29 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from tinygrad_rnn.lab.anomaly import gradients
 from tinygrad_rnn.lab.anomaly.finding import AnomalyError, Finding
-from tinygrad_rnn.lab.anomaly.ranges import all_finite, array_of, host, is_finite, range_of
+from tinygrad_rnn.lab.anomaly.ranges import (
+    all_finite,
+    array_of,
+    bad_elements,
+    has_part,
+    host,
+    is_finite,
+    range_of,
+)
 from tinygrad_rnn.lab.anomaly.sources import (
     CAME_IN,
     MOVING,
+    PICKING,
     Book,
     Source,
     Spread,
+    at_elements,
     handed_in,
     made_by,
     place_of,
@@ -48,10 +58,12 @@ class Detector(Observer):
         self.book = Book()
         self.passed: list[tuple[Any, ...]] = []  # the gradients that arrived, of rules within rules
         self.last = -1  # the position of the record that the backward pass has come to
+        self.awaited: set[int] = set()  # the positions of those that it will come to
+        self.suspects: dict[int, Finding] = {}  # who gave inf to the results of records
         self.unread: dict[int, str] = {}  # who does not read the results of records, by position
         self.uses: dict[int, tuple[Any, Finding]] = {}  # the leaves that were given gradients
 
-    def _raise(self, finding: Finding) -> None:
+    def _raise(self, finding: Finding) -> NoReturn:
         self._forget()
         raise AnomalyError(finding)
 
@@ -64,7 +76,8 @@ class Detector(Observer):
             for k, x in enumerate(record.inputs):
                 if isinstance(x, Traced) and x.record is None and self.book.find(x) is None:
                     arrived += [one] if (one := self._spread_of(record, k)) else []
-            self._readers(record, arrived)
+            if record.primitive.name not in PICKING:
+                self._readers(record, arrived)
             if any(y.dtype.kind == "f" for y in record.results):
                 self._dropped(record, together(arrived))
             return
@@ -140,7 +153,7 @@ class Detector(Observer):
             return None
         t = record.origin.step if record is not None and record.origin else None
         for k, given in enumerate(self.loop.inputs):
-            if _has_part(array_of(given), value, t):
+            if has_part(array_of(given), value, t):
                 return self.around._spread_of(self.loop, k)
         return None
 
@@ -151,13 +164,16 @@ class Detector(Observer):
         begins = not self.passed and record.position > self.last
         if begins and self.loop is None:
             self.unread.clear()
+            self.awaited.clear()
             self.uses = {k: use for k, use in self.uses.items() if use[0]() is not None}
+        if not self.passed and record.position not in self.awaited and self.loop is None:
             for k, (y, g) in enumerate(zip(record.results, cotangents, strict=True)):
                 if g is not None and not is_finite(y):
                     self._raise(self._of_result(record, k))
-        if not all_finite(cotangents):
+        if not all_finite(cotangents) and record.position not in self.suspects:
             self._raise(gradients.arrived(record, cotangents, begins, self.loop is not None))
         self.last = record.position
+        self.awaited.discard(record.position)
         self.passed.append(cotangents)
         behind = self._behind(record)
         if record.primitive.name in gradients.CHOOSING:
@@ -174,40 +190,60 @@ class Detector(Observer):
         return self.around._behind(self.loop)
 
     def after_backward(self, record: Record, cotangents: tuple[Any, ...]) -> None:
-        """Raise where a gradient rule gives what is not finite."""
+        """Follow what a gradient rule gives that is not finite.
+
+        Harm is done where that is nan, or comes to a leaf: an infinity may yet be dropped, as
+        ``maximum`` drops the gradient of what it does not take.
+        """
         arrived = self.passed.pop() if self.passed else ()
+        known = self.suspects.pop(record.position, None)
         given = [gradients.whole(g, x) for g, x in zip(cotangents, record.inputs, strict=True)]
         bad = [k for k, g in enumerate(given) if g is not None and not is_finite(g)]
         if bad:
-            self._blame(record, arrived, bad[0], given[bad[0]])
+            finding = None if all_finite(arrived) else known
+            finding = finding or self._blame(record, arrived, bad[0], given[bad[0]])
+            for k in bad:
+                x, before = record.inputs[k], record.inputs[k].record
+                kept = x.watch is not None and x.watch.keeps_grad
+                if before is None or kept or range_of(given[k]).nan:
+                    self._raise(finding)
+                self.suspects.setdefault(before.position, finding)
         for x, g in zip(record.inputs, given, strict=True):
             if g is not None and x.record is None:
                 self.uses[id(x)] = weakref.ref(x), gradients.use(record)
+            elif g is not None:
+                self.awaited.add(x.record.position)
 
-    def _blame(self, record: Record, arrived: Sequence[Any], k: int, made: Any) -> None:
-        """Raise for the gradient of the operand k."""
+    def _blame(self, record: Record, arrived: Sequence[Any], k: int, made: Any) -> Finding:
+        """What is to be said of the gradient of the operand k."""
         if is_replayed(record):
-            with unseen(), observe(Detector(self, record)):
-                rerun(record, arrived)
-        source = self._spoilt(record)
+            try:
+                with unseen(), observe(Detector(self, record)):
+                    rerun(record, arrived)
+            except AnomalyError as error:
+                return error.finding
+        source = self._spoilt(record, made)
         inside = self.loop is not None
         if (
             source is not None
             and source.rank <= CAME_IN
             and not gradients.is_fault_of_rule(record, arrived, made)
         ):
-            self._raise(gradients.of_source(source, record, inside))
+            return gradients.of_source(source, record, made, inside)
         if is_replayed(record):
-            self._raise(gradients.of_steps(record, arrived, k, made))
-        behind = self._behind(record)
-        self._raise(gradients.of_rule(record, arrived, k, made, inside, behind))
+            return gradients.of_steps(record, arrived, k, made)
+        return gradients.of_rule(record, arrived, k, made, inside, self._behind(record))
 
-    def _spoilt(self, record: Record) -> Source | None:
+    def _spoilt(self, record: Record, made: Any) -> Source | None:
         """What is most to blame where an operand or a result of a record is not finite."""
         self._learn(record)
         seen = [self._spread_of(record, j) for j in range(len(record.inputs))]
         seen += [self.book.find(y) for y in record.results]
-        return together(filter(None, seen)).worst()
+        found = together(filter(None, seen))
+        there = at_elements(record, bad_elements(made), (*record.inputs, *record.results))
+        if found.inf and not any(np.isnan(one).any() for one in there):
+            found = Spread((), found.inf)  # the nan is at other elements
+        return found.worst()
 
     # What was made before anybody looked, and the end
 
@@ -235,11 +271,11 @@ class Detector(Observer):
     def finish(self, _: None) -> None:
         """At the end of the block, raise for what has not been raised."""
         error = sys.exc_info()[1]
-        error = None if error is self.entered else error
+        error, self.entered = None if error is self.entered else error, None
         if isinstance(error, AnomalyError):
             return
         source = self.book.end(isinstance(error, ArithmeticError))
-        finding = source.told() if source is not None else self._of_leaves()
+        finding = source.told() if source is not None else self._of_gradients()
         self._forget()
         if finding is None:
             return
@@ -250,22 +286,12 @@ class Detector(Observer):
         if isinstance(error, Exception):
             error.add_note(f"detect_anomaly: {finding}")
 
-    def _of_leaves(self) -> Finding | None:
-        """What is to be said of gradients that became infinite where they were added up."""
+    def _of_gradients(self) -> Finding | None:
+        """What is to be said of gradients that became infinite where they were added up, or that
+        were asked for and are infinite.
+        """
         for reference, use in self.uses.values():
             x = reference()
             if x is not None and x.grad is not None and not is_finite(x.grad):
                 return gradients.of_sum(x, use)
-        return None
-
-
-def _has_part(given: Any, value: Any, t: int | None) -> bool:
-    """Whether an array is a value, or has it at time step t, at any step for None."""
-    values = host(value)
-    if getattr(given, "shape", None) == values.shape:
-        parts = (given,)
-    elif getattr(given, "shape", ())[1:] == values.shape:
-        parts = given if t is None else given[t : t + 1]
-    else:
-        return False
-    return any(np.array_equal(host(part), values, equal_nan=True) for part in parts)
+        return next(iter(self.suspects.values()), None)

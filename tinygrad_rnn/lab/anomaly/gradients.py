@@ -41,10 +41,11 @@ def whole(g: Any, x: Any) -> Any:
         return g
     parts = [p for p in g.parts if hasattr(p, "dtype") and p.dtype.kind == "f"]
     wrong = next((p for p in parts if not is_finite(p)), None)
-    if wrong is not None or len(parts) < 2:
-        return wrong if wrong is not None else parts[0] if parts else None
+    if len(parts) < 2:
+        return parts[0] if parts else None
     like = array_of(x)
-    return g.combine(tuple(like.shape), like.dtype, [g.parts])
+    made = g.combine(tuple(like.shape), like.dtype, [g.parts])
+    return made if wrong is None or not is_finite(made) else wrong
 
 
 def _operands(record: Record, arrived: Sequence[Any]) -> tuple[Range, ...]:
@@ -89,15 +90,20 @@ def use(record: Record) -> Finding:
 def of_sum(x: Traced, last: Finding) -> Finding:
     """The gradient of a leaf that is not finite though each use of it sent a finite one."""
     held = range_of(x.grad)
+    sums = f"their sum holds {held.holds}"
+    if held.nan:
+        sums = "its .grad holds nan, which a hook or an assignment has put there"
     return replace(
         last,
         verdict=f"gives a share of the gradient of {x.name or 'a leaf'}; the shares of all its "
-        f"uses are finite, and their sum holds {held.holds}",
+        f"uses are finite, and {sums}",
         value=held.holds,
         parameter=x.name,
         result=held,
         index=first_index(bad_elements(x.grad)),
-        hint="the gradient has overflowed, or an earlier one was left in .grad: zero_grad(), clip, "
+        hint=None
+        if held.nan
+        else "the gradient has overflowed, or an earlier one was left in .grad: zero_grad(), clip, "
         "or scale the loss down",
     )
 
@@ -129,18 +135,18 @@ def is_fault_of_rule(record: Record, gs: Sequence[Any], made: Any) -> bool:
     return bool(fresh(record, values, bad_elements(made)).any())
 
 
-def of_source(source: Source, record: Record, replayed: bool) -> Finding:
+def of_source(source: Source, record: Record, made: Any, replayed: bool) -> Finding:
     """A gradient that is not finite because of a value that is not."""
-    place = place_of(record, replayed, True)
-    notes = [f"the gradient becomes nan of it in {place}"]
+    place, held = place_of(record, replayed, True), range_of(made).holds
+    notes = [f"the gradient becomes {held} of it in {place}"]
     hint = source.finding.hint
-    if source.dropped:
+    if source.dropped and held == "nan":
         name, dropper = source.dropped
         takes = "does not take it" if name in CHOOSING else "makes finite numbers of it"
         notes = [f"{dropper} {takes}, but 0 times {source.finding.value} is nan in {place}"]
         if name == "where" and not source.finding.came_in:
             hint = safe_branch(source.finding.operation)
-        elif source.finding.came_in:
+        elif source.finding.came_in and hint is None:
             hint = "put 0 in its place before anything is computed of it: tg.where(mask, x, 0.0)"
     return source.told(*notes, backward=True, hint=hint)
 

@@ -12,6 +12,8 @@ from tinygrad_rnn.lab.anomaly.ranges import Range
 
 HALF = "float16 holds no more than 65504: compute this in float32, or scale by a LossScale"
 
+HALF_BACK = "float16 holds no more than 65504: the gradient has overflowed; lower the loss scale"
+
 
 class Case(NamedTuple):
     """What a hint is chosen by.
@@ -35,18 +37,35 @@ class Case(NamedTuple):
 
 Hint = Callable[[Case], str | None]
 
+OWNED = {
+    "parameter": "an update or a file made it so: load a checkpoint from before, and lower the "
+    "learning rate or clip the gradient",
+    "buffer": "it is made of what was seen before: load a checkpoint from before",
+}
+"""What to do about what is not finite in a model itself, by its kind."""
+
 
 def hint_for(operation: str, backward: bool, case: Case) -> str | None:
     """What is known to help, None where nothing is."""
     table = _BACKWARD if backward else _FORWARD
     found = table[operation](case) if operation in table else None
-    if found is None and case.dtype == "float16" and "inf" in case.value:
-        return HALF
-    if found is None and "inf" in case.value and all(r.is_finite for r in case.ranges):
+    if found is not None or "inf" not in case.value or not _may_overflow(case):
+        return found
+    if case.dtype == "float16":
+        return HALF_BACK if backward else HALF
+    if all(r.is_finite for r in case.ranges):
         return f"it overflows {case.dtype}, in which values or weights have become too large: " + (
             "clip the gradient, or lower the learning rate"
         )
-    return found
+    return None
+
+
+def _may_overflow(case: Case) -> bool:
+    """Whether the operands are large enough: small ones have come to a pole."""
+    ends = [abs(end) for r in case.ranges for end in (r.low, r.high) if end is not None]
+    top, size = max(ends, default=0.0), max((r.size for r in case.ranges), default=0)
+    limit = float(np.finfo(case.dtype).max)
+    return top > math.log(limit) or size * top * top > limit
 
 
 def _log(case: Case) -> str:
@@ -75,6 +94,8 @@ def _divide(case: Case) -> str | None:
         what = "0 / 0" if top == 0 else "division by 0"
         row = ", as where a mask counts nothing in a row, or a norm is 0" if top == 0 else ""
         return f"{what}{row}: divide by tg.where(b == 0, 1, b), or by b + 1e-8"
+    if abs(below) < 1 and "inf" in case.value:
+        return "division by a number that is nearly 0: divide by b + 1e-8"
     if math.isinf(top) and math.isinf(below):
         return "inf / inf is nan: both have overflowed; take tg.softmax or tg.sigmoid of the scores"
     return None
@@ -143,6 +164,12 @@ def _mean(case: Case) -> str | None:
     return None
 
 
+def _prod(case: Case) -> str | None:
+    if "inf" in case.value:
+        return "a product of many numbers overflows: take the sum of their logarithms"
+    return None
+
+
 def _cast(case: Case) -> str | None:
     return HALF if case.dtype == "float16" else None
 
@@ -167,6 +194,7 @@ _FORWARD: dict[str, Hint] = {
     "cross_entropy": _cross_entropy,
     "mean": _mean,
     "cast": _cast,
+    "prod": _prod,
 }
 
 

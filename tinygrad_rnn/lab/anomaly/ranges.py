@@ -117,3 +117,15 @@ def is_finite(value: Any) -> bool:
 def all_finite(values: Iterable[Any]) -> bool:
     """Whether :func:`is_finite` is true of all of them."""
     return all(map(is_finite, values))
+
+
+def has_part(given: Any, value: Any, t: int | None) -> bool:
+    """Whether an array is a value, or has it at time step t, at any step for None."""
+    values = host(value)
+    if getattr(given, "shape", None) == values.shape:
+        parts = (given,)
+    elif getattr(given, "shape", ())[1:] == values.shape:
+        parts = given if t is None else given[t : t + 1]
+    else:
+        return False
+    return any(np.array_equal(host(part), values, equal_nan=True) for part in parts)

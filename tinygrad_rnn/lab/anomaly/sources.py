@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_rnn.backends import Array
 from tinygrad_rnn.lab.anomaly.came_in import called
 from tinygrad_rnn.lab.anomaly.finding import Finding, at_place
-from tinygrad_rnn.lab.anomaly.hints import Case, hint_for
+from tinygrad_rnn.lab.anomaly.hints import OWNED, Case, hint_for
 from tinygrad_rnn.lab.anomaly.ranges import (
     Range,
     array_of,
@@ -36,6 +36,9 @@ MOVING = {
     "split", "stack", "to_device", "transpose", "unpad", "unstack", "where",
 }  # fmt: skip
 """What hands elements on and computes nothing of them."""
+
+PICKING = ("take",)
+"""What does not read the elements that it does not give."""
 
 ROWS = ("logsumexp", "max", "log_softmax", "cross_entropy")
 """What gives an infinity where a whole row, or a label, is masked with -inf."""
@@ -177,8 +180,9 @@ def handed_in(value: Any, record: Record, replayed: bool) -> Source:
         ranges=ranges_of(record),
         result=held if is_array else None,
         index=first_index(bad),
+        hint=next((OWNED[kind] for kind in OWNED if what.startswith(f"the {kind} ")), None),
     )
-    if held.nan or isinstance(value, Parameter):
+    if held.nan or parameter or isinstance(value, Parameter):
         return Source(finding, MADE)
     return Source(finding, CAME_IN if held.inf and held.dtype else MEANT)
 
@@ -211,12 +215,14 @@ def is_backward(record: Record) -> bool:
     return record.origin is not None and record.origin.forward is not None
 
 
-def at_elements(record: Record, bad: Any) -> list[Any]:
-    """What each operand holds at the elements in ``bad``; all of it where it has another shape."""
+def at_elements(record: Record, bad: Any, values: Sequence[Any] | None = None) -> list[Any]:
+    """What each operand, or what is given, holds at the elements in ``bad``; all of it where it
+    has another shape.
+    """
     found: list[Any] = []
-    for values in map(host, record.inputs):
-        same = None if record.primitive.kernel is None else spread_out(values, bad.shape)
-        found.append(values if same is None else same[bad])
+    for one in map(host, record.inputs if values is None else values):
+        same = None if record.primitive.kernel is None else spread_out(one, bad.shape)
+        found.append(one if same is None else same[bad])
     return found
 
 
@@ -243,16 +249,16 @@ def spread_by(record: Record, result: Array, arrived: Sequence[Spread], replayed
     if new.any():
         tainted = not all(map(is_finite, record.inputs))
         of = "where its operands are finite" if tainted else "of finite operands"
-        made = made_by(record, result, new, f"gives {{value}} {of}", replayed)
-        is_nan = made.finding.value == "nan"
-        nan += [made] * (is_nan or not nan)
-        inf += [made] * (not is_nan or not inf)
-    elif held.nan and not nan:
-        makers = [one for one in inf if one.rank <= CAME_IN]
+        is_nan = np.isnan(host(result))
+        for sources, own in ((nan, new & is_nan), (inf, new & ~is_nan)):
+            if own.any():
+                sources.append(made_by(record, result, own, f"gives {{value}} {of}", replayed))
+    if held.nan and not nan:
+        makers = [one for one in before.inf if one.rank <= CAME_IN]
         for one in makers:
             one.spoilt = one.spoilt or place_of(record, replayed)
-        nan += makers or [_of_infinite(record, result, inf, replayed)]
-    elif not held.nan and record.primitive.name in ROWS and inf:
+        nan += makers or [_of_infinite(record, result, before.inf, replayed)]
+    elif not held.nan and not new.any() and record.primitive.name in ROWS and inf:
         of = "gives {value}, since a row or a label is masked with -inf"
         inf.append(made_by(record, result, bad, of, replayed, MASKED))
         for one in inf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinygrad_rnn.lab.drawing.graph import Box
+from tinygrad_rnn.tape import printable
 
 
 def dot_text(box: Box) -> str:
@@ -56,4 +57,4 @@ def _end(box: Box, which: int) -> Box:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')

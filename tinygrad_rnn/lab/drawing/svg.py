@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from tinygrad_rnn.lab.drawing.layout import LINE, PAD, Placed, Point
+from tinygrad_rnn.tape import printable
 
 _MARGIN = 16.0
 
@@ -38,7 +39,7 @@ def svg(placed: Placed) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
-        f"<title>{escape(placed.box.title)}</title>",
+        f"<title>{escape(printable(placed.box.title))}</title>",
         f"<style>{_STYLE}</style>",
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path class="head" d="M0 0 8 4 0 8z"/></marker>'
@@ -73,7 +74,7 @@ def _box(placed: Placed, x: float, y: float) -> Iterator[str]:
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(printable(text))}</text>'
 
 
 def _path(d: str, kind: str, head: str, count: int) -> str:

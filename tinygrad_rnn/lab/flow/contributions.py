@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.flow.followed import Followed
-from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop
+from tinygrad_rnn.lab.flow.uses import Sums, Uses, by_loop, norm_of
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module, Parameter
@@ -32,7 +32,9 @@ class Contributions:
     parts : by the loop in which it is used, one entry per time step, (T, *W.shape), in the order of
         time; None where norms alone were asked for. What is used outside of loops has an entry per
         use, in the order of the forward pass, under the name of the layer that uses it. A weight
-        that two layers share, or both directions, has a part for each.
+        that two layers share, or both directions, has a part for each; those of several
+        ``tg.scan`` of one layer are added step by step. There are none where the loss does not
+        depend on the parameter.
     norms : the Euclidean norm of each entry, in the unit of the loss by that of W.
     gradient : dL/dW, the sum of all entries of all parts.
     """
@@ -47,6 +49,11 @@ class Contributions:
         """The entries of the only part, (T, *W.shape)."""
         if self.parts is None:
             raise ValueError("contributions: norms=True was given, so there are norms alone")
+        if not self.parts:
+            raise ValueError(
+                f"contributions: the loss does not depend on {self.name}, so nothing adds to its "
+                "gradient"
+            )
         if len(self.parts) != 1:
             raise ValueError(
                 f"contributions: {self.name} is used by {', '.join(self.parts)}: ask for one of "
@@ -65,7 +72,7 @@ class Contributions:
         return write_csv(path, ("layer", "step", "norm"), rows, "contributions")
 
     def __str__(self) -> str:
-        size = np.linalg.norm(self.gradient)
+        size = norm_of(self.gradient)
         lines = [
             f"what the steps add to dL/dW, W = {self.name}, |dL/dW| = {size:.3g}",
             f"  {'used by':32}{'entries':>8}{'first norm':>12}{'largest':>10}{'last':>10}",
@@ -108,10 +115,15 @@ def contributions(
     with undisturbed(model):
         followed = Followed("contributions", model, loss)
         name, target = _found(model, parameter)
+        if not target.needs_grad:
+            raise ValueError(
+                f"contributions: {name} is frozen, so it has no gradient; give it "
+                "requires_grad = True"
+            )
         sums = Sums(norms, math.inf if norms else limit)
         with observe(Uses(followed, {name: target}, sums)):
             gradient = followed.gradients([target])[0]
-    sizes = {place: float(np.linalg.norm(value)) for (_, place), value in sums.sums.items()}
+    sizes = {place: norm_of(value) for (_, place), value in sums.sums.items()}
     sizes |= {place: size for (_, place), size in sums.sizes.items()}
     values = {place: value for (_, place), value in sums.sums.items()}
     parts = None if norms else by_loop(followed, values, np.zeros_like(gradient))

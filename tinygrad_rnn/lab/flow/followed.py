@@ -73,7 +73,9 @@ class Run:
         """The place of each step among values over time: that of its loop, if it is one loop."""
         found = [-1 if step.time is None else step.time for step in self.steps]
         count = len(found)
-        return found if sorted(found) == [*range(count)] else [*range(count)]
+        if sorted(found) == [*range(count)]:
+            return found
+        return [*range(count)][:: -1 if self.reverse else 1]  # goes on from call to call
 
     def in_time(self, of_steps: list[Any]) -> np.ndarray:
         """Values of the steps in the order of time."""

@@ -130,11 +130,11 @@ def gradient_flow(model: Module, loss: Callable[[], Any], *, row: int | None = 0
                 "layer.step(x, state) and cell(x, state) are, cell.step(x, state) is not"
             )
         _check_row(runs, row)
-        named, sums = dict(model.named_parameters()), Sums(norms=True)
+        named = {name: p for name, p in model.named_parameters() if p.needs_grad}
+        sums = Sums(norms=True)
         states = [s for run in runs for step in run.steps for s in step.made]
-        wanted = [p for p in named.values() if p.needs_grad]
         with observe(Uses(followed, named, sums)):
-            totals = iter(followed.gradients([*states, *wanted]))
+            totals = iter(followed.gradients([*states, *named.values()]))
         sums.passed(-1)
         norms = {
             name: by_loop(followed, {p: v for (n, p), v in sums.sizes.items() if n == name}, 0.0)

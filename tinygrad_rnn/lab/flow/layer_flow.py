@@ -30,7 +30,7 @@ class LayerFlow:
     alone : by field, for states of several fields: the same along this field alone, with the other
         fields held as constants where the next step reads them. For an LSTM, alone["c"] is the
         gradient along the cell's path, whose factor at each step is the forget gate.
-    contributions : by parameter, the norm of what step t adds to dL/dW, (T,).
+    contributions : by parameter that is not frozen, the norm of what step t adds to dL/dW, (T,).
     jacobians : ds_t/ds_{t-1} (T, S, S) of one sequence, where s is all fields one after the other
         and s_{t-1} the state before step t; None where ``row=None`` was given.
     saturation : by gate, the shares of saturated elements.
@@ -91,12 +91,12 @@ class LayerFlow:
         """The singular values of each step's Jacobian, (T, S), the largest first: its norm is the
         first.
         """
-        return np.linalg.svd(self._jacobians(), compute_uv=False)
+        return np.linalg.svd(self._jacobians().astype(np.float64), compute_uv=False)
 
     @cached_property
     def eigenvalues(self) -> np.ndarray:
         """The eigenvalues of each step's Jacobian, (T, S), complex, in no order."""
-        return np.linalg.eigvals(self._jacobians())
+        return np.linalg.eigvals(self._jacobians().astype(np.float64))
 
     def products(self, *steps: int) -> np.ndarray:
         """The singular values (S,) of ds_n/ds_{n-k}, the product of the last k Jacobians, the

@@ -61,7 +61,7 @@ class Sums:
                 del self._starts[key]
                 value = self.sums.pop(key)
                 self.bytes -= value.nbytes
-                self.sizes[key] = float(np.linalg.norm(value))
+                self.sizes[key] = norm_of(value)
 
 
 class Uses(Observer):
@@ -70,6 +70,7 @@ class Uses(Observer):
     def __init__(self, followed: Followed, parameters: Mapping[str, Parameter], sums: Sums) -> None:
         self.followed, self.sums = followed, sums
         self.names = {id(p.array): name for name, p in parameters.items()}
+        self.labels = {run.label for run in followed.runs}
         self.loop: Record | None = None
         self.arrived: tuple[Any, ...] = ()
 
@@ -116,9 +117,16 @@ class Uses(Observer):
             return (run.label, run.times()[number]), run.steps[number].start
         origin = record.origin
         layer = (origin and origin.layer) or "model"
+        if layer in self.labels:  # by what is around the steps, such as a learned first state
+            layer += ", outside of its steps"
         if origin is not None and origin.step is not None:
             return (layer + " reversed" * origin.reverse, origin.step), -1
         return (layer, record.position), record.position
+
+
+def norm_of(value: np.ndarray) -> float:
+    """The Euclidean norm in float64, in which no square of a float32 vanishes or overflows."""
+    return float(np.linalg.norm(np.asarray(value, np.float64)))
 
 
 def by_loop(followed: Followed, values: Mapping[Place, Any], zero: Any) -> dict[str, np.ndarray]:

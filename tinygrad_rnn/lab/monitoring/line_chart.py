@@ -19,6 +19,8 @@ LOOKS = tuple(
     for name in ("blue", "vermilion", "green", "purple", "orange", "sky")
 )
 """How lines are told apart, also without colours: by dashes, and by marks on them."""
+HUGE = 1e306
+"""Where an axis ends: the difference of two larger ones is no float."""
 MOST = 200
 """Points of a line that are drawn; of more, every second, third, ..., and the last one."""
 
@@ -31,13 +33,15 @@ def line_chart(series: Mapping[str, Points], x: str, y: str, logarithmic: bool =
     series = {name: _thinned(points) for name, points in series.items()}
     every = [point for points in series.values() for point in points]
     ys = [b for _, b in every if math.isfinite(b) and (b > 0 or not logarithmic)]
+    ys = [min(max(b, -HUGE), HUGE) for b in ys]
     xs = [a for a, _ in every]
     low, high = (min(ys), max(ys)) if ys else (0.1, 1.0)
     if logarithmic:
         low, high = math.floor(math.log10(low)), math.ceil(math.log10(high) + 1e-9)
         low, high = (low - 1, high + 1) if low == high else (low, high)
     elif low == high:
-        low, high = low - 0.5, high + 0.5
+        more = max(0.5, abs(low) / 100)  # of a large number half of one is nothing
+        low, high = low - more, high + more
     left, right = (min(xs), max(xs)) if xs else (0.0, 1.0)
     right = right if right > left else left + 1
 
@@ -47,6 +51,7 @@ def line_chart(series: Mapping[str, Points], x: str, y: str, logarithmic: bool =
     def up(b: float) -> float:
         if logarithmic:
             b = math.log10(b) if b > 0 else low
+        b = min(max(b, low), high)
         return HEIGHT - BOTTOM - (b - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y)}">']

@@ -135,7 +135,9 @@ class Monitor(Callback):
 
     def _begin(self, trainer: Trainer) -> None:
         """Before an update: what its batch does in the network."""
-        batch, state = trainer.epochs.following()[0], trainer.state
+        state = trainer.state
+        with undisturbed(trainer.model):  # a batch may be made with random numbers
+            batch = trainer.epochs.following()[0]
         with undisturbed(trainer.model), no_grad(), np.errstate(all="ignore"):
             self._found = of_a_pass(lambda: trainer.loss(batch, state))
         if self._is_flow_due():

@@ -110,7 +110,9 @@ class Passes:
         found = raw(contribution(g, leaf.array))
         norm, along = product(found, found) ** 0.5, product(found, gradient)
         k = self.rows.leaf[key_of(leaf)]
-        self.uses.setdefault(k, []).append((row, norm, along / (self.shares[k] or np.nan)))
+        with np.errstate(invalid="ignore"):  # a gradient that overflowed
+            share = along / (self.shares[k] or np.nan)
+        self.uses.setdefault(k, []).append((row, norm, share))
 
     # Forwards
 

@@ -27,7 +27,9 @@ def profile() -> Switch[Modes, Profile]:
     in which a record looks up where it comes from, are part of it or lie between records. Recurrent
     layers are traced at each call meanwhile, which is found between records. On a GPU each record
     waits until the device is done, so that a profile takes longer than the block does by itself.
-    Memory is known by what owns it: nothing is kept alive, and views count nothing.
+    Memory is known by what owns it: nothing is kept alive, and views count nothing. What an
+    operation or a gradient rule needs for a moment, as ``y * y`` in that of tanh, is not seen:
+    where that sets the peak, the true one is higher by an array or two of the size of its result.
 
     Run the block once before: what is compiled at the first call would be measured.
 

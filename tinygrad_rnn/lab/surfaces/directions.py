@@ -27,6 +27,10 @@ def as_point(who: str, weights: Weights, given: Any, start: Point | None = None)
         known = {name: k for k, (name, _) in enumerate(weights.named_parameters())}
         if not known.keys() & given.keys():
             raise KeyError(f"{who}: expected names of parameters, {[*known]}, got {[*given]}")
+        names = known.keys() | weights.state_dict().keys()
+        wrong = [name for name in given if name not in names]
+        if wrong:
+            raise KeyError(f"{who}: the model has no parameter {wrong[0]!r}, only {[*known]}")
         values: list[Any] = [given.get(name, arrays[k]) for name, k in known.items()]
     else:
         values = [*given]
@@ -97,11 +101,16 @@ def path_directions(weights: Weights, path: Sequence[Any], count: int = 2) -> li
 def positions(
     path: Sequence[Point], start: Point, axes: Sequence[Point]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each point the coordinates of the nearest one on the plane, and how far that is."""
+    """Of each point the coordinates of the nearest one on the plane, and how far that is; nan for
+    points that hold inf or nan.
+    """
     basis = np.array([_flat(d) for d in axes]).T
     rows = [_flat([a - b for a, b in zip(p, start, strict=True)]) for p in path]
     rows = np.reshape(np.array(rows), (len(rows), len(basis)))
-    at = np.linalg.lstsq(basis, rows.T, rcond=None)[0].T
+    finite = np.isfinite(rows).all(axis=1)
+    rows[~finite] = np.nan
+    at = np.full((len(rows), len(axes)), np.nan)
+    at[finite] = np.linalg.lstsq(basis, rows[finite].T, rcond=None)[0].T
     return at, np.linalg.norm(rows - at @ basis.T, axis=1)
 
 

@@ -37,7 +37,8 @@ class Surface:
     paths : by name, (k, 1) or (k, 2): where the points of a path are on the line or plane, those
         nearest to them.
     distances : by name, (k,): how far these points are from it, in the unit of the parameters. A
-        path that is far away is not drawn where it went.
+        path that is far away is not drawn where it went. Both are nan for a point with inf or nan
+        in it.
     names : what the axes are called.
     """
 
@@ -74,7 +75,10 @@ class Surface:
             if bad.any():
                 rows.append(f"{what:12} at {bad.sum():,} of {bad.size:,} points")
         for name, far in self.distances.items():
-            rows.append(f"path {name}: {len(far)} points, up to {far.max():.3g} away")
+            known = far[np.isfinite(far)]
+            rows.append(f"path {name}: {len(far)} points, up to {known.max(initial=0):.3g} away")
+            if len(known) < len(far):
+                rows[-1] += f", {len(far) - len(known)} with inf or nan in them"
         return "\n".join(rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
@@ -107,6 +111,10 @@ class Surface:
             wall or a ridge.
         limits : the ends of the colour scale, to compare two planes.
         """
+        if min(self.loss.shape) < 2:
+            raise ValueError(
+                "Surface.picture: one point is no line and no plane; give surface points=2 or more"
+            )
         finite = self.loss[np.isfinite(self.loss)]
         where = " and ".join(f"{v:.3g}" for v in self.lowest)
         lowest = f"The lowest loss is {finite.min():.3g}, at {where}" if finite.size else ""
@@ -223,6 +231,8 @@ def _grid(
     """The coordinates along each direction."""
     if span is None:
         ranges = [(-1.0, 1.0)] * count
+        places = [at[np.isfinite(at).all(axis=1)] for at in places]
+        places = [at for at in places if len(at)]
         if places:
             low, high = (f([f(at, axis=0) for at in places], axis=0) for f in (np.min, np.max))
             low, high = np.minimum(low, 0), np.maximum(high, 0)

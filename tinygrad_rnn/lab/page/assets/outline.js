@@ -45,6 +45,7 @@ class Outline {
     part.number = this.parts.length;
     this.parts.push(part);
     Object.assign(part, { records: 0, bytes: 0, first: Infinity, last: -1, values: 0, cotangents: 0 });
+    part.strange = { values: [], cotangents: [] }; // rows with NaN or infinities
     const tape = this.tape;
     for (const item of part.items) {
       if (item instanceof Part) {
@@ -55,6 +56,7 @@ class Outline {
         part.last = Math.max(part.last, item.last);
         part.values += item.values;
         part.cotangents += item.cotangents;
+        for (const kind in part.strange) part.strange[kind] = part.strange[kind].concat(item.strange[kind]);
       } else {
         this.partOf[item] = part;
         if (!tape.isLeaf(item)) {
@@ -65,6 +67,9 @@ class Outline {
         part.last = Math.max(part.last, item);
         part.values += tape.norm(tape.values, item) ** 2;
         part.cotangents += tape.norm(tape.cotangents, item) ** 2;
+        for (const kind of ["values", "cotangents"]) {
+          if (tape.isStrange(tape[kind], item)) part.strange[kind].push(item);
+        }
       }
     }
     if (part.kind === "replayed") { // its operations are no records of the tape

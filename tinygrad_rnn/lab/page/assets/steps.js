@@ -41,6 +41,12 @@ class Clock {
     return Math.sqrt(this._partly(target, kind));
   }
 
+  // Whether NaN or infinities are in what is there of a row or a part.
+  isStrange(target, kind) {
+    if (!(target instanceof Part)) return this.tape.isStrange(this.tape[kind], target);
+    return target.strange[kind].some((row) => this.hasArrived(row, kind));
+  }
+
   _partly(part, kind) {
     let sum = 0;
     for (const item of part.items) {

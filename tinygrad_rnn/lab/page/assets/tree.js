@@ -146,14 +146,14 @@ class Tree {
     const back = kind === "cotangents";
     const cell = element("span", { class: back ? "cell back" : "cell" });
     if (back && !this.tape.backwards) return cell;
-    if (target instanceof Part && target.isOfSteps && target.steps.length > 1 && !target.open) {
+    const strange = this.clock.isStrange(target, kind);
+    if (!strange && target instanceof Part && target.isOfSteps && target.steps.length > 1 && !target.open) {
       const norms = target.steps.map((step) => this.clock.norm(step, kind));
       cell.append(sparkline(norms, back));
       return cell;
     }
     const norm = this.clock.norm(target, kind);
     if (norm === null) return cell;
-    const strange = typeof target === "number" && this.tape.isStrange(this.tape[kind], target);
     const range = this.clock.range(kind);
     const width = norm > 0 && range.max > range.min
       ? 6 + 94 * (Math.log10(norm) - range.min) / (range.max - range.min) : norm > 0 ? 100 : 0;

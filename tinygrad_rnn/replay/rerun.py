@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import tape
+from tinygrad_rnn.backends import backend_of
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.primitive import roles
 from tinygrad_rnn.replay.program.program import evaluate
@@ -44,6 +45,7 @@ def rerun(
     consts, xs, state = roles(program, inputs)
     columns = [[Tensor(x.array[t], x.requires_grad) for t in range(steps)] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
+    states: list[Any] = []
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
     with recording, np.errstate(all="ignore"):
         for t in reversed(range(steps)) if replay.reverse else range(steps):
@@ -53,6 +55,7 @@ def rerun(
             for series, v in zip(outputs, program.ys, strict=True):
                 series[t] = known[v]
             state = [known[v] for v in program.next_state]
+            states += state
     if cotangents is None:
         return outputs, state
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -61,6 +64,8 @@ def rerun(
         if g is not None:
             pairs += [(y, Tensor(raw(g)[t])) for t, y in enumerate(series)]
     pairs += [(y, Tensor(raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
+    # What nothing reads of a state has a gradient of 0 in a replayed loop, which may become nan.
+    pairs += [(y, Tensor(backend_of(y.array).xp.zeros_like(y.array))) for y in states]
     pairs = [(y, g) for y, g in pairs if y.requires_grad]
     targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]
     with np.errstate(all="ignore"):

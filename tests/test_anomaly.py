@@ -571,3 +571,16 @@ def test_nothing_is_kept_alive() -> None:
     with lab.detect_anomaly():
         assert use(tg.softmax)() is None
         assert use(tg.exp)() is None
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_state_that_no_later_step_reads(last: bool) -> None:
+    """Its gradient is 0 in a replayed loop, and 0 times inf is nan there."""
+    x = np.array([[4.0, 1.0], [1.0, 2.0], [3.0, 5.0]])
+    x[2 if last else 0, 1] = 0
+    xs = tg.tensor(x, requires_grad=True)
+    y, h = tg.scan(lambda x, h: (2.0 * x, tg.sqrt(x)), xs, tg.ones(2).astype(float))
+    loss = y.sum() if last else y.sum() + h.sum()
+    error = found(loss.backward)
+    assert (error.operation, error.step, error.value) == ("sqrt", 2 if last else 0, "nan")
+    assert "the gradient that arrives there is 0, and 0 times inf is nan" in str(error)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import tape
+from tinygrad_rnn.backends import backend_of
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay.primitive import roles
 from tinygrad_rnn.replay.program.program import evaluate
@@ -22,13 +23,15 @@ def is_replayed(record: Record) -> bool:
 
 
 def rerun(
-    record: Record, cotangents: Sequence[Any] | None = None
+    record: Record, cotangents: Sequence[Any] | None = None, unread: bool = False
 ) -> tuple[list[list[Any]], list[Any]]:
     """Compute a replayed loop step by step, with every operation shown to the observers.
 
     With the ``cotangents`` of its results the loop is differentiated too, from its last step to its
-    first. Every record knows its layer, time step and line, if somebody looked when the loop was
-    made; else the time step, and the layer and the line of the loop.
+    first; with ``unread``, what nothing reads of a state has a gradient of 0, as it has in the
+    replayed loop, where 0 times inf becomes nan. Every record knows its layer, time step and line,
+    if somebody looked when the loop was made; else the time step, and the layer and the line of
+    the loop.
 
     Gives the outputs, each a list over time, and the last state.
     """
@@ -44,6 +47,7 @@ def rerun(
     consts, xs, state = roles(program, inputs)
     columns = [[Tensor(x.array[t], x.requires_grad) for t in range(steps)] for x in xs]
     outputs: list[list[Any]] = [[None] * steps for _ in program.ys]
+    states: list[Any] = []
     recording = tape.no_grad() if cotangents is None else tape.enable_grad()
     with recording, np.errstate(all="ignore"):
         for t in reversed(range(steps)) if replay.reverse else range(steps):
@@ -53,6 +57,7 @@ def rerun(
             for series, v in zip(outputs, program.ys, strict=True):
                 series[t] = known[v]
             state = [known[v] for v in program.next_state]
+            states += state
     if cotangents is None:
         return outputs, state
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -61,6 +66,8 @@ def rerun(
         if g is not None:
             pairs += [(y, Tensor(raw(g)[t])) for t, y in enumerate(series)]
     pairs += [(y, Tensor(raw(g))) for y, g in zip(state, ends, strict=True) if g is not None]
+    if unread:
+        pairs += [(y, Tensor(backend_of(y.array).xp.zeros_like(y.array))) for y in states]
     pairs = [(y, g) for y, g in pairs if y.requires_grad]
     targets = [x for x in [*inputs, *(row for column in columns for row in column)] if x.needs_grad]
     with np.errstate(all="ignore"):

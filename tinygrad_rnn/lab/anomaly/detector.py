@@ -217,11 +217,12 @@ class Detector(Observer):
     def _blame(self, record: Record, arrived: Sequence[Any], k: int, made: Any) -> Finding:
         """What is to be said of the gradient of the operand k."""
         if is_replayed(record):
-            try:
-                with unseen(), observe(Detector(self, record)):
-                    rerun(record, arrived)
-            except AnomalyError as error:
-                return error.finding
+            for unread in (False, True):
+                try:
+                    with unseen(), observe(Detector(self, record)):
+                        rerun(record, arrived, unread)
+                except AnomalyError as error:
+                    return error.finding
         source = self._spoilt(record, made)
         inside = self.loop is not None
         if (

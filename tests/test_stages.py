@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import shutil
 from collections.abc import Callable
@@ -343,7 +344,8 @@ def test_a_users_cell_is_followed_to_its_lines() -> None:
     assert head == "k0 is cell.inner.weight, k1 is cell.inner.bias"
     lines = str(lab.stages(rnn.Recurrent(Squashed()))).splitlines()
     assert lines[0] == "cell"
-    assert re.search(r"^3  %3 = tanh\(%2\) .* step 0 +step 0 +test_stages.py:\d+: h = ", lines[-3])
+    assert re.search(r"^test_stages.py:\d+: h = tg.tanh\(z\)$", lines[-4])
+    assert re.search(r"^3  %3 = tanh\(%2\) .* step 0 +step 0$", lines[-3])
 
 
 def test_a_tape_and_a_record_are_taken() -> None:
@@ -414,3 +416,22 @@ def test_a_pass_that_does_not_say_what_its_lines_are_made_of_is_found() -> None:
     forgetful = verified(verify_rewritten)(lambda program: rewrite(program, rule))
     with pytest.raises(PassError, match="is not made of any line of the program before"):
         forgetful(traced.replay.program)
+
+
+def test_a_cell_whose_source_is_in_no_file() -> None:
+    """As in a notebook: its lines are known by a name that is no path."""
+    text = (
+        "class Leaky(rnn.Cell):\n"
+        "    input_size = hidden_size = 3\n"
+        "    def initial_state(self, batch_size):\n"
+        "        return self.zeros(batch_size, 3)\n"
+        "    def step(self, x, h):\n"
+        "        h = tg.tanh(x + 0.9 * h)\n"
+        "        return h, h\n"
+    )
+    linecache.cache["<cell 3>"] = len(text), None, text.splitlines(keepends=True), "<cell 3>"
+    scope: dict[str, Any] = {"rnn": rnn, "tg": tg, "__name__": "__main__"}
+    exec(compile(text, "<cell 3>", "exec"), scope)
+    (found,) = lab.stages(scope["Leaky"]()).loops.values()
+    why = {row.why for row in found.traced.sections[1].rows}
+    assert why == {"<cell 3>:6: h = tg.tanh(x + 0.9 * h)"}

@@ -7,8 +7,6 @@ that it was made of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from linecache import getline
-from pathlib import Path
 
 from tinygrad_rnn.replay.emitted import by_phase, emitted
 from tinygrad_rnn.replay.explain import as_run, bytes_of, directions, notes
@@ -19,9 +17,7 @@ from tinygrad_rnn.replay.program.program import Names, Op, Program, Value
 from tinygrad_rnn.replay.program.stage import Row, Rows, Section, Stage, Stages, Way
 from tinygrad_rnn.replay.run.compiled import Compiled
 from tinygrad_rnn.replay.run.replay import Replay
-from tinygrad_rnn.tape import Origin, format_bytes
-
-_HERE = Path(__file__).parents[2]
+from tinygrad_rnn.tape import Origin, code_at, format_bytes
 
 ABOUT = {
     "traced": "The step was run once, and what it wrote on the tape is the program.",
@@ -245,9 +241,5 @@ def _arrays(compiled: Compiled, rows: Rows) -> Section:
 
 def equation(origin: Origin) -> str:
     """The line of a cell that a line of a step comes from: file, number and text."""
-    place = origin.equation or origin.line
-    if place is None:
-        return ""
-    file, _, number = place.rpartition(":")
-    path = _HERE / file  # an absolute path stays itself
-    return f"{path.name}:{number}: {getline(str(path), int(number)).strip()}".removesuffix(": ")
+    code = code_at(origin.equation or origin.line or "")
+    return f"{origin.short_line}: {code}".removesuffix(": ")

@@ -4,7 +4,7 @@ Imports backends/ only. Read record.py first, then primitive.py and walk.py.
 """
 
 from tinygrad_rnn.tape.clock import is_overwritten, mark_overwritten, next_position, version_of
-from tinygrad_rnn.tape.cotangent import Cotangent, Deferred, register_conform
+from tinygrad_rnn.tape.cotangent import Deferred, contribution, register_conform
 from tinygrad_rnn.tape.folding import Group, LayerTotal
 from tinygrad_rnn.tape.hooks import Handle, Watch
 from tinygrad_rnn.tape.html import html_paragraph, html_table
@@ -29,6 +29,7 @@ from tinygrad_rnn.tape.origin import (
     Origin,
     Place,
     PlaceSwitch,
+    code_at,
     current_place,
     in_layer,
     in_place,
@@ -46,7 +47,6 @@ from tinygrad_rnn.tape.unchanged import read_by
 from tinygrad_rnn.tape.walk import backward, differentiate
 
 __all__ = [
-    "Cotangent",
     "Deferred",
     "Function",
     "Group",
@@ -64,7 +64,9 @@ __all__ = [
     "Traced",
     "Watch",
     "backward",
+    "code_at",
     "collect",
+    "contribution",
     "current_modes",
     "current_place",
     "differentiate",

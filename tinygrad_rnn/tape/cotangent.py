@@ -91,3 +91,13 @@ class Cotangent:
         self.owned = False
         self.value = g
         return g
+
+
+def contribution(g: Any, array: Any) -> Any:
+    """What a rule gave, alone, as a cotangent of ``array``; what was put off is computed."""
+    found = Cotangent()
+    if isinstance(g, Deferred):
+        found.defer(g)
+    else:
+        found.add(g, array)
+    return found.total(array)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
+from linecache import getline
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.backends import Switch
 
 _PACKAGE = __name__.partition(".")[0]
+_FOLDER = Path(__file__).parents[2]  # that of the package
 _CELLS = f"{_PACKAGE}.rnn.cells."
-
-
-def without_folders(line: str | None) -> str:
-    """File and line without the folders; "" for none."""
-    return (line or "").replace("\\", "/").rpartition("/")[2]
 
 
 class Origin(NamedTuple):
@@ -89,6 +87,20 @@ class Place(NamedTuple):
 current_place: ContextVar[Place] = ContextVar("tinygrad_rnn_place", default=Place())  # noqa: B039
 
 PlaceSwitch = Switch[Place, None]
+
+
+def without_folders(place: str | None) -> str:
+    """A line of code, ``models/lstm.py:12``, as ``lstm.py:12``; "" for None."""
+    return (place or "").replace("\\", "/").rpartition("/")[2]
+
+
+def code_at(place: str) -> str:
+    """The text of a line of code, ``model.py:12``; "" where it cannot be read."""
+    file, _, number = place.rpartition(":")
+    if not number.isdigit():
+        return ""
+    found = getline(file, int(number)) or getline(str(_FOLDER / file), int(number))
+    return found.strip()
 
 
 def origin_here() -> Origin:

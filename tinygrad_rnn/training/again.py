@@ -43,8 +43,9 @@ class Moment(NamedTuple):
         set_generator_state(self.generator)
         for present, before in self.attributes:
             present.update(before)  # first, so that no module is without what it had
-            for name in present.keys() - before.keys():
-                del present[name]
+            if [*present] != [*before]:  # others, too, or in another order
+                present.clear()
+                present.update(before)
         for buffer, array in self.buffers:
             buffer.replace_array(array.copy())
 

@@ -14,11 +14,10 @@ from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import is_replayed, rerun
 from tinygrad_rnn.tape import (
-    Cotangent,
-    Deferred,
     Observer,
     Record,
     Traced,
+    contribution,
     format_bytes,
     observe,
     unseen,
@@ -89,8 +88,9 @@ class Uses(Observer):
             return
         place, start = self._place(record)
         for k in used:
-            x = record.inputs[k]
-            self.sums.add(self.names[id(x.array)], place, start, _as_array(x, cotangents[k]))
+            array = record.inputs[k].array
+            value = to_host(contribution(cotangents[k], array))
+            self.sums.add(self.names[id(array)], place, start, value)
 
     def _is_used(self, x: Any, g: Any) -> bool:
         return (
@@ -127,16 +127,6 @@ class Uses(Observer):
 def norm_of(value: np.ndarray) -> float:
     """The Euclidean norm in float64, in which no square of a float32 vanishes or overflows."""
     return float(np.linalg.norm(np.asarray(value, np.float64)))
-
-
-def _as_array(x: Traced, g: Any) -> np.ndarray:
-    """A cotangent of x, as its rule gave it, in the form of x."""
-    found = Cotangent()
-    if isinstance(g, Deferred):
-        found.defer(g)
-    else:
-        found.add(g, x.array)
-    return to_host(found.total(x.array))
 
 
 def by_loop(followed: Followed, values: Mapping[Place, Any], zero: Any) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.lab.page.rows import Loop, Rows, Source
-from tinygrad_rnn.lab.page.rules import code_line, description, shown_path
-from tinygrad_rnn.tape import Origin, Record
+from tinygrad_rnn.lab.page.rules import description, shown_path
+from tinygrad_rnn.tape import Origin, Record, code_at
 from tinygrad_rnn.tape.order import result_key
 
 NAMES = (
@@ -146,7 +146,7 @@ class Columns:
 
     def code(self) -> dict[str, str]:
         """The text of each line of code that a row comes from, by its place."""
-        return {place: code_line(place) for place in self._places}
+        return {place: code_at(place) for place in self._places}
 
     def _params(self, params: dict[str, Any]) -> int:
         parts = [f"{name}={_short(repr(value))}" for name, value in params.items()]

@@ -19,17 +19,16 @@ from tinygrad_rnn.ops.arrays import raw
 from tinygrad_rnn.replay import rerun
 from tinygrad_rnn.replay.program.program import Op, Value
 from tinygrad_rnn.tape import (
-    Deferred,
     Observer,
     Record,
     Tape,
     Traced,
+    contribution,
     differentiate,
     key_of,
     observe,
     seed,
 )
-from tinygrad_rnn.tape.cotangent import Cotangent
 from tinygrad_rnn.tape.order import result_key
 
 
@@ -108,12 +107,7 @@ class Passes:
         gradient = self.gradients.get(leaf) if isinstance(leaf, Traced) else None
         if gradient is None or g is None:
             return
-        part = Cotangent()
-        if isinstance(g, Deferred):
-            part.defer(g)
-        else:
-            part.add(g, leaf.array)
-        found = raw(part.total(leaf.array))
+        found = raw(contribution(g, leaf.array))
         norm, along = product(found, found) ** 0.5, product(found, gradient)
         k = self.rows.leaf[key_of(leaf)]
         with np.errstate(invalid="ignore"):  # a gradient that overflowed

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.tape import Primitive
 
-_PACKAGE = Path(__file__).parents[2]
+_FOLDER = Path(__file__).parents[3]
 
 
 def description(primitive: Any) -> dict[str, Any]:
@@ -42,17 +41,6 @@ def source(function: Any) -> tuple[str, str]:
 def shown_path(path: str) -> str:
     """The path of a file, from the package on for those of this package."""
     try:
-        return str(Path(path).relative_to(_PACKAGE.parent))
+        return str(Path(path).relative_to(_FOLDER))
     except ValueError:
         return path
-
-
-def code_line(place: str) -> str:
-    """The text of ``file:line``, empty where there is none to be read."""
-    file, _, number = place.rpartition(":")
-    if not number.isdigit():
-        return ""
-    text = linecache.getline(file, int(number)) or linecache.getline(
-        str(_PACKAGE.parent / file), int(number)
-    )
-    return text.strip()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.lab.page.rules import code_line, shown_path
+from tinygrad_rnn.lab.page.rules import shown_path
 from tinygrad_rnn.replay import Stages
 from tinygrad_rnn.replay.program.stage import Row, Stage
+from tinygrad_rnn.tape import code_at
 
 
 def stage_content(stages: Stages, title: str) -> dict[str, Any]:
@@ -43,4 +44,4 @@ def _origin(place: str | None) -> dict[str, str]:
     if place is None:
         return {"place": "", "code": ""}
     file, _, number = place.rpartition(":")
-    return {"place": f"{shown_path(file)}:{number}", "code": code_line(place)}
+    return {"place": f"{shown_path(file)}:{number}", "code": code_at(place)}

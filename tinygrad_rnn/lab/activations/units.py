@@ -238,7 +238,7 @@ def units(
     return Units(found, said)
 
 
-def _decoded(vocabulary: Vocabulary, numbers: np.ndarray, batch_first: bool) -> list[str] | None:
+def _decoded(vocabulary: Vocabulary, numbers: np.ndarray, batch_first: bool) -> list[Any] | None:
     """What integers mean, of each sequence; None for other inputs."""
     if numbers.dtype.kind not in "iu" or numbers.ndim not in (1, 2):
         return None

@@ -53,6 +53,20 @@ def test_a_weight_outside_of_a_loop_of_the_same_name() -> None:
     }
 
 
+def test_a_loss_with_a_gradient_in_it() -> None:
+    """Such as a penalty: what the backward pass within it uses is outside of the steps."""
+    layer, x = randomise(rnn.GRU(I, H)), draw(T, B, I)
+
+    def loss() -> tg.Tensor:
+        return tg.sum(tg.square(tg.grad(lambda x: tg.sum(layer(x)[0][-1]))(x)))
+
+    found = lab.contributions(layer, loss, "weight_hh_l0")
+    assert set(found.parts or {}) == {"l0", "l0, outside of its steps"}
+    loss().backward()
+    whole = sum(part.sum(axis=0) for part in (found.parts or {}).values())
+    np.testing.assert_allclose(whole, layer.weight_hh_l0.grad.numpy(), rtol=1e-10)
+
+
 def test_gradients_whose_squares_vanish_in_float32() -> None:
     layer, x = randomise(rnn.RNN(I, H), scale=0.05).to("float32"), draw(T * 5, B, I).to("float32")
 
@@ -316,6 +330,25 @@ def test_units_of_a_model_with_the_batch_first() -> None:
     assert lab.units(Reader(), x, vocabulary=vocabulary).tokens == (
         tuple("bad"), tuple("cab"), tuple("fed"),
     )  # fmt: skip
+
+
+def test_kinds_of_tokens() -> None:
+    vocabulary = data.Vocabulary.of("abcdef")
+    model = Reader()
+    model.layer.batch_first = False
+    x = [[1, 2], [3, 0], [1, 1]]
+    assert lab.units(model, x, vocabulary=vocabulary).tokens == (tuple("aca"), ("b", "\ufffd", "a"))
+    alone = lab.units(model, np.array([1, 2, 3]), vocabulary=vocabulary)
+    assert alone.tokens == (("a", "b", "c"),)
+    assert lab.units(model, np.array(x), tokens=[7, 8, 9]).tokens == (("7", "8", "9"),) * 2
+    reals = lab.units(rnn.GRU(I, H), tg.ones((2, I)), vocabulary=vocabulary)
+    assert reals.tokens == (("0", "1"),)
+    mapping: Any = {"a": 1}
+    with pytest.raises(TypeError, match=r"^units: vocabulary must be a data.Vocabulary, got dict"):
+        lab.units(model, "ab", vocabulary=mapping)
+    number: Any = 5
+    with pytest.raises(TypeError, match=r"^units: expected a list of tokens, got int"):
+        lab.units(model, np.array(x), tokens=number)
 
 
 def test_a_unit_that_is_not_finite(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tinygrad_rnn.lab.picture import COLOURS, Panel, Picture
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.nn import Module, check_size
 from tinygrad_rnn.tape import no_grad
+from tinygrad_rnn.tensor import Tensor
 
 LINES = (("blue", "-"), ("vermilion", "--"), ("green", "-."), ("purple", ":"),
          ("orange", "-"), ("black", "--"), ("sky", "-."), ("grey", ":"))  # fmt: skip
@@ -193,6 +194,11 @@ def units(
     """
     if not isinstance(model, Module):
         raise TypeError(f"units: expected a model, got {type(model).__name__}")
+    if not isinstance(vocabulary, Vocabulary | None):
+        kind = type(vocabulary).__name__
+        raise TypeError(f"units: vocabulary must be a data.Vocabulary, got {kind}")
+    if not isinstance(tokens, Iterable | None):
+        raise TypeError(f"units: expected a list of tokens, got {type(tokens).__name__}")
     numbers = None
     batch_first = any(
         getattr(module, "batch_first", False)
@@ -207,7 +213,7 @@ def units(
         tokens = inputs if tokens is None else tokens
         inputs = vocabulary.encode(inputs).reshape((1, -1) if batch_first else (-1, 1))
     if vocabulary is not None and not callable(inputs):
-        numbers = np.asarray(inputs if isinstance(inputs, np.ndarray) else inputs.numpy())
+        numbers = inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs)
     run: Callable[[], Any] = inputs if callable(inputs) else lambda: model(inputs)
     with undisturbed(model), no_grad():
         model.eval()
@@ -224,12 +230,20 @@ def units(
             "that is floating"
         )
     steps, batch = shape
-    if tokens is None and numbers is not None and vocabulary is not None and numbers.ndim == 2:
-        tokens = [vocabulary.decode(row) for row in (numbers if batch_first else numbers.T)]
+    if tokens is None and numbers is not None and vocabulary is not None:
+        tokens = _decoded(vocabulary, numbers, batch_first)
     if tokens is None:
         tokens = [*map(str, range(steps))]
     said = _sequences(tokens if isinstance(tokens, str) else [*tokens], steps, batch)
     return Units(found, said)
+
+
+def _decoded(vocabulary: Vocabulary, numbers: np.ndarray, batch_first: bool) -> list[Any] | None:
+    """What integers mean, of each sequence; None for other inputs."""
+    if numbers.dtype.kind not in "iu" or numbers.ndim not in (1, 2):
+        return None
+    rows = np.atleast_2d(numbers) if batch_first or numbers.ndim == 1 else numbers.T
+    return [*map(vocabulary.decode, rows)]
 
 
 def _shape(inner: Inner) -> tuple[int, int] | None:
@@ -254,7 +268,8 @@ def _check_index(who: str, what: str, index: int, size: int) -> None:
 
 def _sequences(tokens: Sequence[Any], steps: int, batch: int) -> tuple[tuple[str, ...], ...]:
     """The tokens of every sequence."""
-    rows = [tokens] * batch if len(tokens) == steps and isinstance(tokens[0], str) else [*tokens]
+    one = len(tokens) == steps and (isinstance(tokens[0], str) or np.ndim(tokens[0]) == 0)
+    rows = [tokens] * batch if one else [*tokens]
     found = tuple(tuple(map(str, row)) for row in rows)
     if len(found) != batch or any(len(row) != steps for row in found):
         raise ValueError(

@@ -485,3 +485,13 @@ def test_a_gradient_that_is_assigned() -> None:
     error = anomaly(run)
     assert "its .grad holds nan, which a hook or an assignment has put there" in str(error)
     assert error.hint is None
+
+
+def test_a_masked_class_in_a_log_softmax() -> None:
+    scores, mask = draw(2, 3, requires_grad=True), tg.tensor([True, False, True])
+    error = anomaly(lambda: tg.log_softmax(tg.where(mask, scores, -math.inf)).sum().backward())
+    assert str(error).startswith("log_softmax: gives -inf, since a row or a label is masked")
+    assert error.hint.startswith("what is masked with -inf stays so: choose what is not, tg.where(")
+    with lab.detect_anomaly():
+        logs = tg.log_softmax(tg.where(mask, scores, -math.inf))
+        tg.where(mask, logs, 0.0).sum().backward()

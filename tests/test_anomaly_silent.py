@@ -306,3 +306,27 @@ def test_an_infinite_gradient_that_is_asked_for() -> None:
     told = r"^sqrt, backwards: its gradient rule gives inf"
     with pytest.raises(lab.AnomalyError, match=told), lab.detect_anomaly():
         run()
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_moves_that_a_parameter_forbids(unroll: bool) -> None:
+    """Nobody reads the scores of the first steps, in which most states cannot be reached."""
+    free = np.eye(H) + np.eye(H, k=1) > 0
+    moves = nn.Parameter(np.where(free, 0.1, -math.inf))
+    start = nn.Parameter(np.where(np.arange(H) == 0, 0.0, -math.inf))
+    emitted = draw(T, H, requires_grad=True)
+
+    def step(x: Any, a: Any) -> Any:
+        a = tg.logsumexp(tg.expand_dims(a, 1) + moves, 0) + x
+        return a, a
+
+    with lab.detect_anomaly():
+        _, a = tg.scan(step, emitted[1:], start + emitted[0], unroll=unroll)
+        tg.logsumexp(a).backward()
+    for p in (moves, start, emitted):
+        assert p.grad is not None
+        assert np.isfinite(p.grad.numpy()).all()
+
+    with pytest.raises(lab.AnomalyError, match=r"^the variable start of ") as error:
+        lab.detect_anomaly()(lambda: (start * 0.0).sum().backward())()
+    assert "nan comes of it in multiply" in str(error.value)

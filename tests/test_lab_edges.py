@@ -117,6 +117,39 @@ def test_frozen_and_unused_parameters() -> None:
     assert parts == ["weight_ih_l0", "bias_ih_l0"]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_flow_of_a_model_that_is_not_finite(value: float, tmp_path: Path) -> None:
+    """Numbers and a picture all the same: where they are finite, and nan."""
+    layer: Any = randomise(rnn.RNN(I, H, nonlinearity="relu"))
+    layer.weight_ih_l0.data = abs(layer.weight_ih_l0.detach())
+    x = abs(draw(T, B, I)).at[3, 0, 0].set(value)
+
+    def loss() -> tg.Tensor:
+        return total(layer(x)[0])
+
+    with np.errstate(all="ignore"):
+        flow = lab.gradient_flow(layer, loss)["l0"]
+    assert flow.jacobians is not None
+    good = np.isfinite(flow.jacobians).all(axis=(1, 2))
+    assert good[:3].all()
+    wanted = np.linalg.svd(flow.jacobians[:3], compute_uv=False)
+    np.testing.assert_allclose(flow.singular_values[:3], wanted)
+    assert np.isnan(flow.singular_values[~good]).all()
+    assert np.isnan(flow.eigenvalues[~good]).all()
+    assert flow.products(1, T).shape == (2, H)
+    layer.weight_hh_l0.data = layer.weight_hh_l0.detach().at[0, 0].set(value)
+    with np.errstate(all="ignore"):
+        found = lab.gradient_flow(layer, loss)
+    assert not np.isfinite(found["l0"].products(T)).any()
+    found.picture().save(tmp_path / "flow.svg")
+
+
+def test_a_picture_of_sequences_without_a_step(tmp_path: Path) -> None:
+    layer = rnn.LSTM(I, H)
+    found = lab.gradient_flow(layer, lambda: total(layer(tg.ones((T, B, I)), lengths=[0, 0])[0]))
+    found.picture().save(tmp_path / "flow.svg")
+
+
 def test_names_in_tables(tmp_path: Path) -> None:
     """Names of layers are any text, in dicts."""
 
@@ -354,6 +387,19 @@ def test_surfaces_that_are_refused(tmp_path: Path) -> None:
     x = tg.ones((B, I))
     with pytest.raises(KeyError, match="the model has no parameter 'bais', only"):
         lab.surface(lambda: total(model(x)), model, [{"weight": 1, "bais": 1}])
+    cases: list[tuple[Any, str]] = [
+        ({"directions": 3}, "directions must be a list of one or two, .* got int"),
+        ({"directions": {"weight": 1}}, "directions must be a list of one or two, .* got dict"),
+        ({"directions": [None]}, "a direction: expected a list or a dict of arrays, got NoneType"),
+        ({"directions": [{"weight": "x"}]}, "a direction: expected numbers, got"),
+        ({"directions": [{"weight": np.nan}]}, "a direction holds inf or nan"),
+        ({"span": "ab"}, "span must be two rising numbers"),
+        ({"span": (2, -2)}, "span must be two rising numbers"),
+        ({"paths": [[1]]}, "paths must be a dict by name, got list"),
+    ]
+    for options, said in cases:
+        with pytest.raises((TypeError, ValueError), match=f"^surface: {said}"):
+            lab.surface(lambda: total(model(x)), model, points=2, **options)
     found = lab.surface(lambda: total(model(x)), model, points=1)
     with pytest.raises(ValueError, match=r"^Surface.picture: one point is no line .* points=2"):
         found.picture()

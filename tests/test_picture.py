@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import draw, randomise, total
 
-from tinygrad_rnn import lab
+from tinygrad_rnn import lab, rnn
 
 
 def lines(*slopes: float) -> Callable[[Any], None]:
@@ -151,3 +152,25 @@ def test_the_options_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert 'width="921.6pt"' in drawn  # the pixels of 1382.4, so all is 1.5 times as large
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert lab.draw_picture(picture(), tmp_path / "no", options).startswith("not drawn: a picture")
+
+
+def test_titles_are_sentences_for_any_number_of_steps() -> None:
+    """The last output depends on one step of a backward direction: nothing is said of that."""
+    x, near = draw(8, 2, 3), randomise(rnn.RNN(3, 4))
+    near.weight_hh_l0.data = near.weight_hh_l0.detach() * 1e-3
+    both = randomise(rnn.LSTM(3, 4, bidirectional=True))
+
+    def titles(layer: Any, inputs: Any) -> list[str]:
+        flow = lab.gradient_flow(layer, lambda: total(layer(inputs)[0][-1]))
+        return [panel.title for panel in flow.picture().panels]
+
+    _, weights, products, _ = titles(near, x)
+    assert weights.startswith("The nearest step alone gives ")
+    assert weights.endswith(" % of the gradient of weight_hh_l0")
+    assert re.fullmatch(
+        r"After 8 steps at most \S+ of a small change of the state is left", products
+    )
+    _, weights, products, _ = titles(both, x)
+    assert weights.endswith(" % of the gradient of weight_hh_l0")
+    assert "8 steps" in products
+    assert not any("1 steps" in title for title in titles(near, x[:1]))

@@ -519,5 +519,16 @@ def test_the_picture_says_what_takes_most(tmp_path: Path) -> None:
     picture = p.picture()
     assert [panel.name for panel in picture.panels] == ["layers", "operations", "loops", "memory"]
     assert p.by_layer()[0].name in picture.panels[0].title
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    for panel in picture.panels[:3]:
+        figure = Figure(figsize=(7, 5))
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        panel.draw(axes)
+        figure.canvas.draw()
+        legend = axes.get_legend().get_window_extent()
+        assert not any(legend.overlaps(bar.get_window_extent()) for bar in axes.patches)
     (path,) = picture.save(tmp_path / "profile.png")
     assert path.stat().st_size > 10_000

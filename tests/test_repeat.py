@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,65 @@ def test_explain_by_itself() -> None:
     assert lab.explain(lambda: 1 / 0) is None
     with pytest.raises(ValueError, match="no batch"):
         lab.explain(lambda: (_ for _ in ()).throw(ValueError("no batch")))
+
+
+def test_a_state_is_named_before_the_statistics_that_it_spoils(tmp_path: Path) -> None:
+    """A batch norm has made its buffers of what the state has made, when the loss is seen."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            self.layer, self.norm = rnn.LSTM(2, 3), nn.BatchNorm1d(3)
+
+        def forward(self, x: Any, state: Any) -> Any:
+            y, state = self.layer(x, state)
+            return self.norm(y), state
+
+    model = Normed()
+
+    def loss(batch: Any, state: Any) -> Any:
+        y, state = model(tg.tensor(batch), state)
+        if trainer.updates == 1:
+            state = state._replace(c=state.c * math.nan)
+        return tg.square(y).mean(), state
+
+    batches = [np.ones((4, 5, 2), np.float32) * k for k in range(5)]
+    trainer = Trainer(
+        model,
+        optim.SGD(model.parameters(), lr=0.1),
+        loss,
+        batches,
+        folder=tmp_path,
+        repeat=lab.explain,
+        progress=False,
+    )
+    with pytest.raises(NonFiniteLossError) as error:
+        trainer.fit(epochs=1)
+    first, _, rest = str(error.value).partition("\n")
+    assert first.startswith("Trainer: the loss is nan at update 3; state.c, float32 (1, 5, 3), ")
+    assert "run again: the argument state.c of the model (Normed) holds nan" in rest
+
+
+def test_nothing_is_kept_when_an_update_is_done(tmp_path: Path) -> None:
+    """Neither its batch nor the copies of buffers."""
+    kept: list[Any] = []
+    model = nn.Linear(2, 3)
+
+    def loss(batch: Any, state: Any) -> Any:
+        kept.append(weakref.ref(batch))
+        return tg.square(model(tg.tensor(batch))).mean(), None
+
+    class Made(list):  # type: ignore[type-arg]
+        def __getitem__(self, k: Any) -> Any:
+            return np.full((4, 2), 1.0, np.float32)
+
+    trainer = Trainer(
+        model,
+        optim.SGD(model.parameters(), lr=0.1),
+        loss,
+        Made([0, 1]),
+        folder=tmp_path,
+        repeat=lab.explain,
+        progress=False,
+    )
+    trainer.fit(epochs=1)
+    assert [one() is None for one in kept] == [True, True]

@@ -102,9 +102,9 @@ class Run:
         loss, state, count = loss_state_count(self.loss(batch, before))
         if not math.isfinite(loss.item()):
             said, advice = f"the loss is {loss.item()}", ADVICE
-            of_batch = nonfinite_part("batch", batch)
+            of_batch, of_state = nonfinite_part("batch", batch), nonfinite_part("state", before)
             of_model = nonfinite_part("model", self.model.state_dict())
-            cause = of_batch or of_model or nonfinite_part("state", before)
+            cause = of_batch or of_state or of_model  # statistics may be made of the others
             if of_batch or (of_model and not self.updates):  # which no update has made
                 advice = ""
             why = f"; {cause}" * bool(cause) + advice

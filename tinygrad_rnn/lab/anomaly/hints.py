@@ -143,6 +143,12 @@ def _softmax(case: Case) -> str | None:
     return None
 
 
+def _log_softmax(case: Case) -> str | None:
+    if case.ranges and case.ranges[0].minus_inf and not case.ranges[0].inf:
+        return "what is masked with -inf stays so: choose what is not, tg.where(mask, logs, 0.0)"
+    return _softmax(case)
+
+
 def _cross_entropy(case: Case) -> str | None:
     if case.ranges and case.ranges[0].minus_inf:
         return (
@@ -188,7 +194,7 @@ _FORWARD: dict[str, Hint] = {
     "add": _inf_less_inf,
     "subtract": _inf_less_inf,
     "softmax": _softmax,
-    "log_softmax": _softmax,
+    "log_softmax": _log_softmax,
     "logsumexp": _masked_row,
     "max": _masked_row,
     "cross_entropy": _cross_entropy,

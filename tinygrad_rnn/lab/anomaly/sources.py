@@ -54,7 +54,7 @@ class Source:
     finding : what is to be said of it.
     rank, order : how much it is to blame, and how many were found before.
     read : whether the operation is known that computes with it first.
-    spoilt : the operation that made nan of an infinity that began here.
+    spoilt : what becomes of an infinity that began here, and in which operation.
     dropped : the operation that read it and gave finite numbers.
     """
 
@@ -66,8 +66,13 @@ class Source:
 
     def told(self, *notes: str, **changes: Any) -> Finding:
         """What is to be said in the end."""
-        spoilt = [f"nan comes of it in {self.spoilt}"] * bool(self.spoilt)
+        spoilt = filter(None, [self.spoilt])
         return replace(self.finding, notes=(*self.finding.notes, *spoilt, *notes), **changes)
+
+    def spoil(self, value: str, record: Record, replayed: bool) -> None:
+        """Remember what becomes of it: nan before an infinity."""
+        if self.spoilt is None or (value == "nan" and not self.spoilt.startswith("nan")):
+            self.spoilt = f"{value} comes of it in {place_of(record, replayed)}"
 
     def read_by(self, record: Record, replayed: bool) -> None:
         """Remember who computes with it first."""
@@ -94,8 +99,14 @@ class Spread(NamedTuple):
         return min(self.nan or self.inf, key=lambda one: (one.rank, one.order), default=None)
 
     def is_fault(self) -> bool:
-        """Whether it is more than an infinity that was meant to be one."""
-        return bool(self.nan) or any(one.rank == MADE for one in self.inf)
+        """Whether it is more than an infinity that was meant to be one: what no operation made
+        may be -inf, as the moves that a parameter forbids.
+        """
+        harms = (
+            one.rank == MADE and not (one.finding.came_in and one.finding.value == "-inf")
+            for one in self.inf
+        )
+        return bool(self.nan) or any(harms)
 
 
 def together(spreads: Iterable[Spread]) -> Spread:
@@ -256,14 +267,14 @@ def spread_by(record: Record, result: Array, arrived: Sequence[Spread], replayed
     if held.nan and not nan:
         makers = [one for one in before.inf if one.rank <= CAME_IN]
         for one in makers:
-            one.spoilt = one.spoilt or place_of(record, replayed)
+            one.spoil("nan", record, replayed)
         nan += makers or [_of_infinite(record, result, before.inf, replayed)]
     elif not held.nan and not new.any() and record.primitive.name in ROWS and inf:
         of = "gives {value}, since a row or a label is masked with -inf"
         inf.append(made_by(record, result, bad, of, replayed, MASKED))
         for one in inf:
             if one.rank <= CAME_IN:
-                one.spoilt = one.spoilt or place_of(record, replayed)
+                one.spoil(inf[-1].finding.value, record, replayed)
     return Spread((*nan,) if held.nan else (), (*inf,) if held.inf or held.minus_inf else ())
 
 

@@ -20,6 +20,7 @@ from tinygrad_rnn.lab.picture import Picture
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.lab.written import write_csv
 from tinygrad_rnn.nn import Module
+from tinygrad_rnn.ops.arrays import is_integer
 from tinygrad_rnn.tape import format_bytes, observe
 
 LIMIT = 2**30
@@ -185,7 +186,7 @@ def _check_row(runs: list[Run], row: int | None) -> None:
     for run in runs:
         states = run.steps[0].after
         batch = states[0].shape[0]
-        if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < batch:
+        if not is_integer(row) or not 0 <= row < batch:
             raise ValueError(
                 f"gradient_flow: row must be a sequence of the batch, 0 to {batch - 1}, or None "
                 f"for no Jacobians, got {row!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,19 +85,22 @@ class LayerFlow:
     @property
     def shares(self) -> dict[str, np.ndarray]:
         """By parameter, each contribution's norm by the sum of all norms, (T,)."""
-        return {name: n / (n.sum() or 1.0) for name, n in self.contributions.items()}
+        with np.errstate(invalid="ignore"):  # inf by inf
+            return {name: n / (n.sum() or 1.0) for name, n in self.contributions.items()}
 
     @cached_property
     def singular_values(self) -> np.ndarray:
         """The singular values of each step's Jacobian, (T, S), the largest first: its norm is the
-        first.
+        first; nan where the Jacobian holds inf or nan.
         """
-        return np.linalg.svd(self._jacobians().astype(np.float64), compute_uv=False)
+        return _of_finite(_singular, self._jacobians())
 
     @cached_property
     def eigenvalues(self) -> np.ndarray:
-        """The eigenvalues of each step's Jacobian, (T, S), complex, in no order."""
-        return np.linalg.eigvals(self._jacobians().astype(np.float64))
+        """The eigenvalues of each step's Jacobian, (T, S), complex, in no order; nan where that
+        holds inf or nan.
+        """
+        return _of_finite(np.linalg.eigvals, self._jacobians())
 
     def products(self, *steps: int) -> np.ndarray:
         """The singular values (S,) of ds_n/ds_{n-k}, the product of the last k Jacobians, the
@@ -111,9 +115,10 @@ class LayerFlow:
         jacobians, found = self._jacobians(), {}
         product = np.eye(jacobians.shape[1])
         for k in range(max(steps)):
-            product = product @ jacobians[self.back == k][0].astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                product = product @ jacobians[self.back == k][0].astype(np.float64)
             if k + 1 in steps:
-                found[k + 1] = np.linalg.svd(product, compute_uv=False)
+                found[k + 1] = _of_finite(_singular, product[None])[0]
         return np.array([found[k] for k in steps])
 
     def product_lengths(self) -> list[int]:
@@ -125,6 +130,17 @@ class LayerFlow:
         if self.jacobians is None:
             raise ValueError("gradient_flow: row=None was given, so there are no Jacobians")
         return self.jacobians
+
+
+def _singular(matrices: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(matrices, compute_uv=False)
+
+
+def _of_finite(values_of: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray) -> np.ndarray:
+    """Values (T, S) of matrices (T, S, S), in float64; nan for those that hold inf or nan."""
+    finite = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
+    wide = np.where(finite[:, None, None], matrices, 0).astype(np.float64)
+    return np.where(finite[:, None], values_of(wide), np.nan)
 
 
 def _norms(g: np.ndarray) -> np.ndarray:

@@ -24,8 +24,10 @@ def flow_panels(flows: Sequence[LayerFlow]) -> list[Panel]:
         panels.append(_weights([flow for flow in flows if _matrix_of(flow)]))
     if all(flow.jacobians is not None for flow in flows):
         panels.append(_products(flows))
-    if any(flow.saturation for flow in flows):
-        gated = [flow for flow in flows if flow.saturation]
+    gated = [
+        flow for flow in flows if any(np.isfinite(g.low).any() for g in flow.saturation.values())
+    ]
+    if gated:
         panels.append(_gates(gated[0]) if len(gated) == 1 else _many_gates(gated))
     return panels
 
@@ -78,10 +80,10 @@ def _short(value: float) -> str:
     return f"{value:.2g}" if value < 10 or value >= 1e4 else f"{value:.0f}"
 
 
-def _legend(axes: Any, count: int) -> None:
+def _legend(axes: Any, count: int, loc: str = "best") -> None:
     """A legend, beside the panel where it has many lines."""
     beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "fontsize": 12}
-    axes.legend(**(beside if count > 2 else {}))
+    axes.legend(**(beside if count > 2 else {"loc": loc}))
 
 
 def _matrix_of(flow: LayerFlow) -> str | None:
@@ -97,16 +99,24 @@ def _weights(flows: Sequence[LayerFlow]) -> Panel:
         name = _matrix_of(flow) or ""
         back, share = _sorted(flow, flow.shares[name])
         curves.append((name, back + 1, 100 * np.cumsum(share)))
-    nearest = {name: int(steps[np.argmax(share >= 90)]) for name, steps, share in curves}
-    name = min(nearest, key=lambda name: nearest[name])
-    title = f"The {nearest[name]} nearest steps give 90 % of the gradient of {name}"
+    found: dict[str, tuple[int, float]] = {}
+    longest = max(len(steps) for _, steps, _ in curves)
+    for name, steps, share in curves:
+        if len(steps) < longest:
+            continue  # of a layer that the loss sees few steps of there is little to say
+        most = int(np.argmax(share >= 90))
+        found[name] = int(steps[most]), float(share[most])
+    name = min(found, key=lambda name: found[name][0])
+    nearest, part = found[name]
+    some = f"The {nearest} nearest steps give" if nearest > 1 else "The nearest step alone gives"
+    title = f"{some} {part:.0f} % of the gradient of {name}"
 
     def draw(axes: Any) -> None:
         for k, (name, steps, share) in enumerate(curves):
             line = LINES[int(flows[k].reverse)]
             axes.plot(steps, share, line, color=_colour(k), label=name)
         axes.set(xlabel="nearest steps", ylabel="share of the sum of norms, %", ylim=(0, 102))
-        _legend(axes, len(flows))
+        _legend(axes, len(flows), "lower right")
 
     return Panel("weights", title, draw)
 
@@ -117,12 +127,11 @@ def _products(flows: Sequence[LayerFlow]) -> Panel:
     for flow in flows:
         lengths = flow.product_lengths()
         found.append((flow.name, lengths, flow.products(*lengths)))
-    largest, many = max((values[-1, 0], lengths[-1]) for _, lengths, values in found)
-    title = (
-        f"Of no small change of the state more than {_short(largest)} is left after {many} steps"
-    )
+    many, largest = max((lengths[-1], values[-1, 0]) for _, lengths, values in found)
+    steps, change = f"{many} step{'s' * (many > 1)}", "a small change of the state"
+    title = f"After {steps} at most {_short(largest)} of {change} is left"
     if largest > 1:
-        title = f"A small change of the state can grow {_short(largest)} times in {many} steps"
+        title = f"{change.capitalize()} can grow {_short(largest)}-fold in {steps}"
 
     def draw(axes: Any) -> None:
         for k, (name, lengths, values) in enumerate(found):
@@ -146,9 +155,7 @@ def _gates(flow: LayerFlow) -> Panel:
     """The shares of saturated elements of each gate."""
     sums = {n: float(np.nanmean(gate.low + gate.high)) for n, gate in flow.saturation.items()}
     most = max(sums, key=lambda name: sums[name])
-    title = f"{100 * sums[most]:.0f} % of {most} is saturated, of other gates less"
-    if sums[most] < 0.005:
-        title = "No gate is saturated"
+    title = _saturated(most, 100 * sums[most], len(sums))
     highest = max(float(np.nanmax([g.low, g.high])) for g in flow.saturation.values())
 
     def draw(axes: Any) -> None:
@@ -162,6 +169,13 @@ def _gates(flow: LayerFlow) -> Panel:
     return Panel("gates", title, draw)
 
 
+def _saturated(name: str, percent: float, gates: int) -> str:
+    """Which gate is saturated most, as a sentence."""
+    if percent < 0.5:
+        return "No gate is saturated"
+    return f"{percent:.0f} % of {name} is saturated" + ", the most of all gates" * (gates > 1)
+
+
 def _many_gates(flows: Sequence[LayerFlow]) -> Panel:
     """The same as rows of a map."""
     rows = [
@@ -172,7 +186,7 @@ def _many_gates(flows: Sequence[LayerFlow]) -> Panel:
     means = [float(np.nanmean(values)) for _, values in rows]
     name, most = rows[int(np.argmax(means))][0], max(means)
     shown = sorted(np.argsort(means)[::-1][:ROWS])
-    title = f"{name} is saturated most: {most:.0f} % of it"
+    title = _saturated(name, most, len(rows))
     if len(shown) < len(rows):
         title += f" (the first {ROWS} of {len(rows)} gates)"
     rows = [rows[k] for k in shown]

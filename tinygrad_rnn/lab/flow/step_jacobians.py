@@ -63,8 +63,9 @@ def _of_copies(run: Run, step: Step, row: int, sizes: list[int]) -> np.ndarray |
         after = [identity(s) for s in leaves(new) if s.dtype.kind == "f"]
     for s, seen in zip(after, step.after, strict=True):
         like = to_host(seen.array)[row]
-        small = 1e3 * np.finfo(like.dtype).eps * max(1.0, float(np.abs(like).max(initial=0)))
-        if not np.allclose(to_host(s.array), like, rtol=0, atol=small):
+        size = float(np.abs(like[np.isfinite(like)]).max(initial=1.0))
+        small = 1e3 * np.finfo(like.dtype).eps * size
+        if not np.allclose(to_host(s.array), like, rtol=0, atol=small, equal_nan=True):
             return None
     found = differentiate(after, _seeds(step, np.eye(count)), before)
     return _joined(found, before, slice(None))

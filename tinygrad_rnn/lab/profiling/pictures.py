@@ -138,7 +138,7 @@ def _bars(bars: Sequence[_Bar], axes: Any) -> None:
         left += widths
     axes.set_yticks(places, [shortened(bar.name, 28) for bar in bars], parse_math=False)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("time (ms)")
+    axes.set(xlabel="time (ms)", xlim=(0, 1.5 * max(left)))  # the legend beside the longest bar
     axes.legend(loc="lower right")
 
 

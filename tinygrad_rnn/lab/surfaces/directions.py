@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ def as_point(who: str, weights: Weights, given: Any, start: Point | None = None)
             raise KeyError(f"{who}: the model has no parameter {wrong[0]!r}, only {[*known]}")
         values: list[Any] = [given.get(name, arrays[k]) for name, k in known.items()]
     else:
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(
+                f"{who}: expected a list or a dict of arrays, got {type(given).__name__}"
+            )
         values = [*given]
     if len(values) != len(parameters):
         raise ValueError(
@@ -42,6 +46,8 @@ def as_point(who: str, weights: Weights, given: Any, start: Point | None = None)
     found: Point = []
     for p, value in zip(parameters, values, strict=True):
         array = np.asarray(value.numpy() if isinstance(value, Tensor) else value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{who}: expected numbers, got {array.dtype}")
         if array.ndim and array.shape != p.shape:
             raise ValueError(
                 f"{who}: expected {tuple(p.shape)} for {p.name or 'a parameter'}, got {array.shape}"

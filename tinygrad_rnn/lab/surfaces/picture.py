@@ -78,8 +78,9 @@ def plane_panel(title: str, plane: Plane, paths: Paths) -> Panel:
                 }
                 handles.append(Patch(**look, label=name))
         drawn = [*zip(paths.items(), _looks(len(paths)), strict=True)]
-        for (name, way), (colour, mark) in reversed(drawn):  # the first one on top
-            look = {"color": COLOURS[colour], "markevery": max(len(way) // 12, 1), "markersize": 9}
+        for k, ((name, way), (colour, mark)) in reversed([*enumerate(drawn)]):  # the first on top
+            look = {"color": COLOURS[colour], "markevery": max(len(way) // 12, 1)}
+            look["markersize"] = 9 + 4 * k  # so that equal ways are seen under each other
             axes.plot(*way.T, mark[1:], color="black", linewidth=4.5)
             handles += axes.plot(*way.T, mark, **look, markeredgecolor="black", label=name)
         starts = [way[0] for way in paths.values() if len(way)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,14 @@ def surface(
     weights = weights if isinstance(weights, Module) else parameters
     if directions is None:
         directions = random_directions(weights)
+    if isinstance(directions, Mapping) or not isinstance(directions, Iterable):
+        raise TypeError(
+            f"{who}: directions must be a list of one or two, each a list or a dict of arrays, got "
+            f"{type(directions).__name__}"
+        )
     axes = [as_point(f"{who}: a direction", weights, each) for each in directions]
+    if not all(np.isfinite(d).all() for axis in axes for d in axis):
+        raise ValueError(f"{who}: a direction holds inf or nan")
     if len(axes) not in (1, 2):
         raise ValueError(f"{who}: expected one direction or two, got {len(axes)}")
     names = tuple(names) or ("along the first direction", "along the second direction")
@@ -190,6 +197,8 @@ def surface(
     if len(names) < len(axes):
         raise ValueError(f"{who}: expected {len(axes)} names of axes, got {list(names)}")
     start = [p.numpy() for p in parameters]
+    if not isinstance(paths or {}, Mapping):
+        raise TypeError(f"{who}: paths must be a dict by name, got {type(paths).__name__}")
     found = {
         name: [as_point(f"{who}: path {name}", weights, point, start) for point in path]
         for name, path in (paths or {}).items()
@@ -239,12 +248,17 @@ def _grid(
             more = MARGIN * np.where(high > low, high - low, 1)
             ranges = [*zip(low - more, high + more, strict=True)]
     else:
-        ranges = np.asarray(span, np.float64)
-        if ranges.shape == (2,):
-            ranges = np.tile(ranges, (count, 1))
-        if ranges.shape != (count, 2) or not np.isfinite(ranges).all():
+        try:
+            given: Any = np.asarray(span, np.float64)
+        except (TypeError, ValueError):
+            given = np.empty(0)
+        if given.shape == (2,):
+            given = np.tile(given, (count, 1))
+        fits = given.shape == (count, 2) and np.isfinite(given).all()
+        if not fits or not np.all(given[:, 0] < given[:, 1]):
             raise ValueError(
-                f"{who}: span must be two numbers, or two for each of the {count} directions, got "
-                f"{span!r:.80}"
+                f"{who}: span must be two rising numbers, or two for each of the {count} "
+                f"directions, got {span!r:.80}"
             )
+        ranges = given.tolist()
     return [np.linspace(low, high, points) for low, high in ranges]

@@ -138,10 +138,11 @@ class Stages:
         wide = [max(map(len, column)) for column in zip(*table, strict=True)]
         why = ["", *(row.why for row in lines.rows)]
         why = [new * (new != old) for old, new in zip(["", *why], why, strict=False)]
-        shown = [
-            "  ".join([*(f"{x:<{w}}" for x, w in zip(cells, wide, strict=True)), said]).rstrip()
-            for cells, said in zip(table, why, strict=True)
-        ]
+        shown: list[str] = []
+        for cells, said in zip(table, why, strict=True):
+            shown += [said] * bool(said)  # the equation, above the lines that compute it
+            row = "  ".join(f"{x:<{w}}" for x, w in zip(cells, wide, strict=True))
+            shown.append(row.rstrip())
         return "\n".join([row.text for row in first.rows] + shown + [row.text for row in last.rows])
 
 

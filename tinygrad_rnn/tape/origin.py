@@ -20,11 +20,6 @@ _FOLDER = Path(__file__).parents[2]  # that of the package
 _CELLS = f"{_PACKAGE}.rnn.cells."
 
 
-def without_folders(line: str | None) -> str:
-    """File and line without the folders; "" for none."""
-    return (line or "").replace("\\", "/").rpartition("/")[2]
-
-
 class Origin(NamedTuple):
     """Where a record comes from. It holds text and numbers alone, so nothing lives by it.
 

@@ -89,6 +89,11 @@ current_place: ContextVar[Place] = ContextVar("tinygrad_rnn_place", default=Plac
 PlaceSwitch = Switch[Place, None]
 
 
+def without_folders(place: str | None) -> str:
+    """A line of code, ``models/lstm.py:12``, as ``lstm.py:12``; "" for None."""
+    return (place or "").replace("\\", "/").rpartition("/")[2]
+
+
 def code_at(place: str) -> str:
     """The text of a line of code, ``model.py:12``; "" where it cannot be read."""
     file, _, number = place.rpartition(":")

@@ -423,3 +423,18 @@ def test_nothing_of_a_name_ends_the_script(tmp_path: Path) -> None:
     page = Written(tg.Tape.of((x * 2.0).sum()), tmp_path)
     assert page.text.count("</script>") == 2
     assert page.column("name", 0) == x.name
+
+
+def test_a_program_or_a_record_is_a_page_of_stages(tmp_path: Path) -> None:
+    with lab.look():
+        output, _ = rnn.GRU(I, H)(tg.ones((4, B, I)))
+    (record, *_) = tg.Tape.of(output)
+    assert record.inside is not None
+    _, program = record.inside
+    for what in (record, program):
+        text = lab.to_html(what, tmp_path / "step.html").read_text("utf-8")
+        for said in ("from equations to kernels", "differentiated", "emitted, NumPy", "tanh"):
+            assert said in text
+    assert [way.title for way in lab.stages(program).loops["step"].ways] == [
+        way.title for way in lab.stages(record).loops["l0"].ways
+    ]

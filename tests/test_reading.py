@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_long_calls_are_shortened() -> None:
     text = str(tg.Tape.of(tg.stack([x * float(k) for k in range(20)])))
     assert re.search(r"stack\(%1, %2, \.\.\. %20, axis=0\)", text)
     parts = tg.unstack(leaf(20))
-    assert re.search(r"%1, %2, \.\.\. %20: ", str(tg.Tape.of(parts[3])))
+    assert re.search(r"%1 \.\.\. %20: ", str(tg.Tape.of(parts[3])))
 
 
 def test_an_empty_tape_prints() -> None:
@@ -356,4 +357,4 @@ def test_while_somebody_looks_records_know_the_line_of_the_user() -> None:
     assert multiply.origin == lab.Origin(line=f"{here.co_filename}:{here.co_firstlineno + 3}")
     assert logsumexp.origin == multiply.origin
     assert last.origin is None
-    assert f"# {multiply.origin.line}" in str(tg.Tape.of(z))
+    assert f"# {Path(multiply.origin.line).name}" in str(tg.Tape.of(z))

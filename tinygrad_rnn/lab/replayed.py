@@ -8,9 +8,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.lab.undisturbed import undisturbed
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.replay import Stages, is_replayed, stages_of
+from tinygrad_rnn.replay.cache import replay_of
+from tinygrad_rnn.replay.primitive import wanted_by
+from tinygrad_rnn.replay.program.program import Program
 from tinygrad_rnn.rnn import Cell, Recurrent
 from tinygrad_rnn.rnn.cell_layer import CellLayer
 from tinygrad_rnn.tape import Observer, Record, Tape, is_recording, observe
@@ -31,7 +36,7 @@ class Replayed:
         return "\n\n".join(f"{name}\n{found}" for name, found in self.loops.items())
 
 
-def stages(what: Module | Callable[..., Any] | Tape | Record, *inputs: Any) -> Replayed:
+def stages(what: Module | Callable[..., Any] | Tape | Record | Program, *inputs: Any) -> Replayed:
     """The step of each replayed loop as traced, and after each pass, down to its source.
 
     A pass says of each line what it made of it and why: what was stored for the backward step,
@@ -41,9 +46,9 @@ def stages(what: Module | Callable[..., Any] | Tape | Record, *inputs: Any) -> R
 
     Parameters
     ----------
-    what : a tape, or the record of one loop, before it is freed; or a model, which is called with
-        ``inputs`` and left as it was; or a function of them. Under ``no_grad`` it is the forward
-        pass without gradients that is shown.
+    what : a tape, or the record of one loop, before it is freed, or the program of a step; or a
+        model, which is called with ``inputs`` and left as it was; or a function of them. Under
+        ``no_grad`` it is the forward pass without gradients that is shown.
     inputs : a layer of cells, or a cell, is called with zeros (2, 8, I) where there are none.
 
     >>> import tinygrad_rnn as tg
@@ -57,6 +62,8 @@ def stages(what: Module | Callable[..., Any] | Tape | Record, *inputs: Any) -> R
     >>> forward.places(0)
     ['once', 'before', 'step 1']
     """
+    if isinstance(what, Program):
+        return Replayed({"step": _of_program(what)})
     if isinstance(what, Record):
         records: list[Record] = [what]
     elif isinstance(what, Tape):
@@ -75,6 +82,13 @@ def stages(what: Module | Callable[..., Any] | Tape | Record, *inputs: Any) -> R
             "unroll=True"
         )
     return Replayed(loops)
+
+
+def _of_program(program: Program) -> Stages:
+    """The stages of a step as it is run on NumPy, from t = 0 on, with all gradients."""
+    inputs = (*program.consts, *program.xs, *program.state)
+    wanted = wanted_by(program, [v.dtype.kind == "f" for v in inputs]) if is_recording() else None
+    return stages_of(replay_of(program, False, np.empty(0)), wanted)
 
 
 class _Seen(Observer):

@@ -14,6 +14,7 @@ from tinygrad_rnn.lab.page.stage_content import stage_content
 from tinygrad_rnn.lab.replayed import Replayed, stages
 from tinygrad_rnn.lab.written import write_text
 from tinygrad_rnn.nn import Module
+from tinygrad_rnn.replay.program.program import Program
 from tinygrad_rnn.tape import Record, Tape
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -23,7 +24,9 @@ _SCRIPTS = (
 )  # fmt: skip
 
 
-def to_html(what: Tape | Replayed | Module, path: str | os.PathLike[str]) -> Path:
+def to_html(
+    what: Tape | Replayed | Module | Record | Program, path: str | os.PathLike[str]
+) -> Path:
     """Write a page about a tape, or about how steps are compiled, and return its path.
 
     The page is one file that a browser opens without a network. It shows the tape folded by layer
@@ -32,8 +35,8 @@ def to_html(what: Tape | Replayed | Module, path: str | os.PathLike[str]) -> Pat
     of the gradient that passes through it; what each use of a parameter adds to its gradient; and
     of replayed loops the step after each pass, down to the source of its kernels.
 
-    ``what`` is a tape; or what :func:`~tinygrad_rnn.lab.stages` returns, or a layer of cells, for
-    a page of the stages alone.
+    ``what`` is a tape; or, for a page of the stages alone, what :func:`~tinygrad_rnn.lab.stages`
+    returns, or a layer of cells, the record of a replayed loop, or the program of its step.
 
     Records know their layers and steps if they were made within :func:`~tinygrad_rnn.lab.look`.
     Where every result of the tape has one element, the backward pass is run for the page; no
@@ -76,7 +79,7 @@ def to_html(what: Tape | Replayed | Module, path: str | os.PathLike[str]) -> Pat
         tape = TapeContent(what)
         loops, stages_of = _loops(tape.loops)
         content = {"title": "tape", "tape": tape.data(), "loops": loops, "stages_of": stages_of}
-    elif isinstance(what, Replayed | Module):
+    elif isinstance(what, Replayed | Module | Record | Program):
         found = what if isinstance(what, Replayed) else stages(what)
         loops = [stage_content(loop, name) for name, loop in found.loops.items()]
         content = {"title": "from equations to kernels", "loops": loops}

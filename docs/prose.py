@@ -24,7 +24,8 @@ class Prose(griffe.Extension):
             if name in ("Parameters", "Attributes"):
                 entries, *source = SOURCE.split(content, maxsplit=1)
                 content = ENTRY.sub(r"\1\n    ", entries)
-                content = EXAMPLE.sub("\nExamples\n--------\n", content, count=1)
                 content += "".join(f"Notes\n-----\n{text}" for text in source)
+            if name != "Examples":
+                content = EXAMPLE.sub("\nExamples\n--------\n", content, count=1)
             text.append(f"{name}\n{'-' * len(name)}\n{content}")
         obj.docstring.value = "".join(text)

@@ -459,6 +459,33 @@ def test_attributes_of_objects_and_fields_of_a_batch() -> None:
     assert anomaly(lambda: run([batch])).came_in == "the variable given[0].x of run"
 
 
+class Agreeable:
+    """Answers whatever it is asked with a function that gives None."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def test_objects_that_answer_whatever_they_are_asked() -> None:
+    """Those of a test runner do, and of the user's."""
+
+    class Holder:
+        def __init__(self) -> None:
+            self.log = Agreeable()
+
+    def run(x: Any) -> Any:
+        holder, alone = Holder(), Agreeable()
+        return tg.tensor(x) * 2, holder, alone
+
+    def outer() -> Any:
+        holder, alone = Holder(), Agreeable()
+        return run(np.array([1.0, math.nan])), holder, alone
+
+    assert anomaly(outer).came_in == "the variable x of run"
+
+
 @pytest.mark.parametrize("operation", [tg.log, lambda x: tg.exp(1000 + x)])
 def test_losses_that_are_differentiated_in_another_order(operation: Any) -> None:
     """The forward operation is told, though a backward pass came further before."""

@@ -54,12 +54,13 @@ def mark_overwritten(array: Array, version: int = 0) -> None:
     """
     global _latest
     with _lock:
-        memory = _memory(array)
+        memory, position = _memory(array), next_position()
         if memory is None:
             owner = backend_of(array).owner(array)
-            memory = _memories[id(owner)] = Memory(owner, _forget)
-            memory.key, memory.count = id(owner), 0
-        memory.position = _latest = next_position()
+            memory = Memory(owner, _forget)
+            memory.key, memory.count, memory.position = id(owner), 0, position
+            _memories[memory.key] = memory  # whole, since other threads read without the lock
+        memory.position = _latest = position
         memory.count = max(memory.count, version) + 1
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.backends import Array
+from tinygrad_rnn.backends import Array, find_backend
 from tinygrad_rnn.lab.anomaly.ranges import array_of, host
 from tinygrad_rnn.nn import Buffer, Module, Parameter
 from tinygrad_rnn.tape import Traced, current_place
@@ -45,7 +45,10 @@ def called(value: Any, array: Array) -> tuple[str, str | None]:
 
     def equals(held: Any) -> bool:
         held = array_of(held)
-        if getattr(held, "shape", None) != values.shape or held.dtype.kind != "f":
+        backend = find_backend(held)
+        if backend is None or not isinstance(held, backend.array_type):
+            return False
+        if held.shape != values.shape or held.dtype.kind != "f":
             return False
         return np.array_equal(host(held), values, equal_nan=True)
 
@@ -124,7 +127,10 @@ def _attribute_of(holds: Test, frame: FrameType, names: Iterable[str]) -> str | 
         value = frame.f_locals.get(name)
         if isinstance(value, type | ModuleType | FunctionType | Traced):
             continue
-        for attribute, held in [*getattr(value, "__dict__", {}).items()]:
+        attributes = getattr(value, "__dict__", None)
+        if not isinstance(attributes, dict):  # an object may answer whatever it is asked
+            continue
+        for attribute, held in [*attributes.items()]:
             if path := _path_to(holds, held, f"{name}.{attribute}"):
                 return path
     return None
@@ -147,9 +153,9 @@ def _path_to(holds: Test, held: Any, path: str, level: int = 0) -> str | None:
         return None
     items: Any = ()
     if isinstance(held, dict):
-        items = ((f"{path}[{key!r}]", part) for key, part in held.items())
-    elif hasattr(held, "_asdict"):  # a NamedTuple
-        items = ((f"{path}.{key}", part) for key, part in held._asdict().items())
+        items = ((f"{path}[{key!r}]", part) for key, part in [*held.items()])
+    elif isinstance(held, tuple) and (names := getattr(held, "_fields", ())):  # a NamedTuple
+        items = ((f"{path}.{key}", part) for key, part in zip(names, held, strict=True))
     elif isinstance(held, list | tuple):
         items = ((f"{path}[{k}]", part) for k, part in enumerate(held))
     elif is_dataclass(held) and not isinstance(held, type):

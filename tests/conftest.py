@@ -104,8 +104,11 @@ def program(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
-def main(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Runs the example with these options."""
+def main(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., None]:
+    """Runs the example with these options, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
 
     def main(*options: str) -> None:
         monkeypatch.setattr(sys, "argv", [program.__file__, *options])
